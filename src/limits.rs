@@ -1,0 +1,79 @@
+//! Every capacity and bound in one place, so that they can be read together and check each other.
+//!
+//! What an operator may want to change is in [`crate::config`]; what stands here is part of the contract, of a
+//! file format or of the memory the engine takes at start.
+
+use crate::types::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+
+/// Longest id or key, in bytes.
+pub const ID_BYTES_MAX: usize = 64;
+/// Longest other text on the wire, in bytes of UTF-8.
+pub const TEXT_BYTES_MAX: usize = 256;
+/// Largest amount on the wire, in minor units.
+pub const AMOUNT_MINOR_MAX: i64 = 999_999_999_999_999;
+
+/// Largest unary or stream message, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Largest batch message, in bytes.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Items in one batch.
+pub const BATCH_ITEMS_MAX: usize = 1_024;
+/// Items of one stream that may wait for their answer; beyond it flow control slows the sender.
+pub const STREAM_IN_FLIGHT_MAX: usize = 4_096;
+/// Concurrent calls on one HTTP/2 connection.
+pub const CONNECTION_STREAMS_MAX: u32 = 1_024;
+/// Header list of one HTTP/2 request, in bytes.
+pub const HEADER_BYTES_MAX: u32 = 16 * 1024;
+
+/// A transaction time further ahead than this is refused.
+pub const TIME_AHEAD_MAX_MS: i64 = 24 * HOUR_MS;
+/// A transaction time further off than this is answered and flagged.
+pub const TIME_SKEW_FLAG_MS: i64 = 5 * MINUTE_MS;
+
+/// Reasons in one answer; further ones are dropped from the end, the deciding one never.
+pub const REASONS_MAX: usize = 24;
+/// Contributions of the model shown with a decision.
+pub const CONTRIBUTIONS_MAX: usize = 3;
+/// Rules in one file.
+pub const RULES_MAX: usize = 512;
+/// Aggregates in one rules file.
+pub const AGGREGATES_MAX: usize = 64;
+/// Value slots of one decision: fields and features of the catalogue, then the aggregates.
+pub const SLOTS_MAX: usize = 256;
+/// Longest rule expression, in bytes.
+pub const EXPRESSION_BYTES_MAX: usize = 4_096;
+
+/// Events kept exactly for one account and its cards; beyond it the oldest are summarised.
+pub const EVENTS_PER_KEY_MAX: usize = 4_096;
+/// Longest window of an aggregate.
+pub const WINDOW_MAX_MS: i64 = 31 * DAY_MS;
+/// How far back a late event (advice, clearing) may lie.
+pub const LATENESS_MAX_MS: i64 = 7 * DAY_MS;
+
+/// Cards of one account.
+pub const CARDS_PER_ACCOUNT_MAX: usize = 32;
+/// Open holds of one account; beyond it authorisations are declined 65.
+pub const HOLDS_PER_ACCOUNT_MAX: usize = 4_096;
+
+/// How long an answer is remembered.
+pub const ANSWER_RETENTION_MS: i64 = 35 * DAY_MS;
+/// Longest life of a hold.
+pub const HOLD_LIFE_MAX_MS: i64 = 31 * DAY_MS;
+
+/// Largest payload of one journal record, in bytes.
+pub const RECORD_BYTES_MAX: usize = 8 * 1024;
+/// Records between the decisions and the disk: the size of the journal's ring.
+pub const RING_SLOTS: usize = 16 * 1024;
+/// Of them, kept back for reversals, status changes and expiry when authorisations have filled the rest.
+pub const RING_RESERVE: usize = 1_024;
+
+const _: () =
+    assert!(ANSWER_RETENTION_MS >= HOLD_LIFE_MAX_MS + DAY_MS, "an answer outlives its hold by a day");
+const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_RESERVE < RING_SLOTS / 2);
+const _: () =
+    assert!(STREAM_IN_FLIGHT_MAX + RING_RESERVE < RING_SLOTS, "one stream alone is slowed, not shed");
+const _: () = assert!(BATCH_ITEMS_MAX + RING_RESERVE < RING_SLOTS, "one batch alone fits");
+const _: () = assert!(AGGREGATES_MAX + 128 <= SLOTS_MAX, "the catalogue keeps at least 128 slots");
+const _: () = assert!(WINDOW_MAX_MS >= HOLD_LIFE_MAX_MS && LATENESS_MAX_MS < WINDOW_MAX_MS);
+// A record holds at most: eleven ids, six texts, the reasons (64 + 256 bytes each) are cut to fit by the codec.
+const _: () = assert!(RECORD_BYTES_MAX >= 11 * ID_BYTES_MAX + 6 * TEXT_BYTES_MAX + SLOTS_MAX * 8 + 2 * 1_024);
