@@ -82,6 +82,16 @@ impl Twin {
         self.entries.push(TwinHold { position, first, placed_minor, freed_minor: 0, expires_at, posted, expired: false });
     }
 
+    /// Whether the authorisation at `position` still holds something that an increment may add to.
+    pub fn holds(&self, position: u64) -> bool {
+        self.entries.iter().any(|e| e.position == position && !e.posted && e.left() > 0)
+    }
+
+    /// The first position of the chain that the authorisation at `position` belongs to.
+    pub fn first(&self, position: u64) -> u64 {
+        self.entries.iter().find(|e| e.position == position).map_or(position, |e| e.first)
+    }
+
     /// Frees down to `keep_minor`, the newest first, and says how much.
     pub fn release(&mut self, position: u64, keep_minor: i64) -> i128 {
         let mut mine: Vec<_> = self
