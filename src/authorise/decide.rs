@@ -189,7 +189,7 @@ fn rules(found: &Found<'_>, setup: &Setup, reasons: &mut Collected) -> bool {
         [Effect::Decline, Effect::Refer, Effect::StepUp, Effect::ApproveDespiteScore, Effect::Flag]
     {
         for place in found.hits.fired() {
-            let rule = &setup.rules.rules[usize::from(place)];
+            let rule = &setup.rules.rules[place];
             if rule.then != effect || rule.mode != Mode::Live {
                 continue;
             }

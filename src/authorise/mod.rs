@@ -18,7 +18,7 @@ use arrayvec::ArrayVec;
 
 use crate::{
     canary,
-    features::{self, AccountFacts, Moment, catalog::MODEL_FEATURES, values::Values},
+    features::{self, AccountFacts, Moment, Plan, catalog::MODEL_FEATURES, values::Values},
     journal::record::{DecidedView, NO_CARD},
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS},
@@ -56,37 +56,38 @@ pub trait Sink {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Stage {
-    Answers,
-    Account,
+    /// Seen before?
+    Lookup = 0,
+    /// Finding the account and waiting for its lock.
+    LockWait,
     Features,
     Rules,
     Score,
     Decide,
-    Hold,
+    /// Placing the hold, encoding the record and publishing it.
     Record,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 8] = [
-        Stage::Answers,
-        Stage::Account,
+    pub const ALL: [Stage; 7] = [
+        Stage::Lookup,
+        Stage::LockWait,
         Stage::Features,
         Stage::Rules,
         Stage::Score,
         Stage::Decide,
-        Stage::Hold,
         Stage::Record,
     ];
 
+    /// In lower case, as metrics have it.
     pub fn name(self) -> &'static str {
         match self {
-            Stage::Answers => "answers",
-            Stage::Account => "account",
+            Stage::Lookup => "lookup",
+            Stage::LockWait => "lock_wait",
             Stage::Features => "features",
             Stage::Rules => "rules",
             Stage::Score => "score",
             Stage::Decide => "decide",
-            Stage::Hold => "hold",
             Stage::Record => "record",
         }
     }
@@ -155,7 +156,7 @@ pub fn authorise(
         Claimed::Busy => return Taken::Busy,
         Claimed::Full => return Taken::Full,
     };
-    watch.ended(Stage::Answers);
+    watch.ended(Stage::Lookup);
 
     // 2. Card, account, status.
     let mut sink = sink;
@@ -197,7 +198,7 @@ fn decide_on(
         let position = sink.take_sequence();
         return refuse(setup, request, asked, UNKNOWN, position, sink, watch);
     };
-    watch.ended(Stage::Account);
+    watch.ended(Stage::LockWait);
 
     // 3. Features.
     let mut values = Values::new();
@@ -210,7 +211,7 @@ fn decide_on(
     let moment = Moment { request, account: &facts, card, card_token, time: asked.now };
     if request.kind != Kind::BalanceInquiry {
         history.read(&setup.plan, &moment, &mut values);
-        features::model_vector(&values, &mut vector);
+        features::catalog::model_vector(&values, &mut vector);
         watch.ended(Stage::Features);
 
         // 4. Lists and rules.
@@ -235,7 +236,7 @@ fn decide_on(
 
     let aggregates: ArrayVec<Option<i64>, AGGREGATES_MAX> = (0..setup.rules.aggregates.len())
         .take(AGGREGATES_MAX)
-        .map(|place| values.int(setup.plan.aggregate_slot(place)))
+        .map(|place| values.int(Plan::aggregate_slot(place)))
         .collect();
 
     // 7. Hold. From here to the publication nothing can fail.
@@ -245,11 +246,11 @@ fn decide_on(
         history.record(&setup.plan, features::event_of(&moment, position, verdict.decision, credit));
     }
     let (answer, first) = enact(account, setup, request, asked.now, &verdict, score, chain, position);
-    watch.ended(Stage::Hold);
 
     // 8. Journal record.
-    let in_mode =
-        |mode: Mode| hits.fired().filter(move |place| setup.rules.rules[usize::from(*place)].mode == mode);
+    let in_mode = |mode: Mode| {
+        hits.fired().filter(move |place| setup.rules.rules[*place].mode == mode).map(|place| place as u16)
+    };
     let faulty = canary::active("answer_not_in_record")
         .then(|| AuthAnswer { available: None, reasons: Reasons::new(), ..answer.clone() });
     let record = DecidedView {

@@ -10,7 +10,7 @@ use crate::{
         auth::Subject,
         codes::ResponseCode,
         fault::{Fault, Violation},
-        ids::{AccountId, RequestKey},
+        ids::RequestKey,
         outcome::{Outcome, Reversal},
         reasons::{Reasons, engine},
     },

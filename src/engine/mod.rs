@@ -4,19 +4,21 @@
 //! Calls decide at once on the thread that brings them and wait on that runtime's [`Lane`]; repeats and reads go to
 //! the journal on blocking threads; one sweeper thread expires the holds of idle accounts.
 
+pub mod lane;
 pub mod pending;
 pub mod recover;
 pub mod replay;
 pub mod stored;
 mod sweep;
 pub mod time;
+mod timer;
 pub mod versions;
 
 use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -27,26 +29,26 @@ use tokio::sync::watch;
 use crate::{
     authorise::{
         self, Asked, Sink, State, Taken,
-        answers::{Claim, Claimed, NO_ACCOUNT, Remembered, What},
+        answers::{Claim, Claimed, Remembered, What},
         maintain,
         reverse::{self, Target},
         setup::Setup,
     },
     config::Config,
-    journal::{Class, Journal, Lane, ReserveError, Slot, record::encode_duplicated},
+    journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
     limits::TIME_AHEAD_MAX_MS,
-    observe::Metrics,
+    observe::{Metrics, RuleCounts},
     types::{
         account::AccountView,
-        auth::{AuthAnswer, AuthRequest, Degraded, Subject},
-        codes::{Decision, Kind, ResponseCode},
+        auth::{AuthAnswer, AuthRequest, Subject},
+        codes::Kind,
         fault::Fault,
         ids::{AccountId, RequestKey},
         outcome::{Maintenance, Outcome, Reversal},
-        reasons::{Reasons, engine as reason},
         time::Timestamp,
     },
 };
+pub use lane::Lane;
 pub use pending::Pending;
 use pending::{PendingAuth, Voider};
 use time::EngineTime;
@@ -92,10 +94,17 @@ pub struct Health {
     pub others: bool,
 }
 
+/// What decisions are made with at this moment, and where its rules' hits are counted.
+struct InForce {
+    setup: Setup,
+    rule_counts: RuleCounts,
+}
+
 /// The engine.
 pub struct Engine {
     state: State,
-    setup: ArcSwap<Setup>,
+    in_force: ArcSwap<InForce>,
+    lanes: AtomicUsize,
     journal: Journal,
     names: Arc<versions::Names>,
     data_dir: PathBuf,
@@ -105,7 +114,7 @@ pub struct Engine {
     health: watch::Sender<Health>,
     failed: watch::Receiver<Option<String>>,
     draining: AtomicBool,
-    swept: sweep::Stop,
+    sweeper: sweep::Sweeper,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -126,7 +135,7 @@ impl Sink for Slot {
 impl Engine {
     /// One wake list per runtime; its `run` must be spawned there.
     pub fn lane(&self) -> Arc<Lane> {
-        self.journal.lane()
+        Arc::new(Lane::new(self.journal.lane(), self.lanes.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The engine's time.
@@ -190,9 +199,9 @@ impl Engine {
             let slot = self.journal.reserve(Class::Authorisation).map_err(refused)?;
             let now = self.time.at_door(request);
             let asked = Asked { client: arrival.client.0, now, original };
-            let mut watch = self.metrics.watch();
-            let setup = self.setup.load();
-            match authorise::authorise(&self.state, &setup, request, asked, slot, &mut watch) {
+            let in_force = self.in_force.load();
+            let mut watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, arrival.lane.number(), arrival.lane.is_timed());
+            match authorise::authorise(&self.state, &in_force.setup, request, asked, slot, &mut watch) {
                 Taken::Decided(answer, found) => {
                     let wait = arrival.lane.durable(answer.position);
                     let voider = arrival.deadline.map(|deadline| Voider {
@@ -243,7 +252,7 @@ impl Engine {
         let stored = self.stored(found.position, &arrival.lane).await?;
         match self.stored_decision(stored, &arrival.lane).await? {
             Some((decided, voided)) if authorise::same_body(&decided.request, &request) => {
-                self.metrics.replayed();
+                self.metrics.replayed(arrival.lane.number());
                 match voided {
                     true => Err(Fault::DeadlineVoided),
                     false => Ok(Answered { answer: decided.answer, replayed: true }),
@@ -265,8 +274,8 @@ impl Engine {
         let position = slot.take_sequence();
         encode_duplicated(slot.buffer(), arrival.client.0, now, &request, found.position);
         slot.publish();
-        let answer = stored::duplicate_answer(&*self.names, now, position, &self.setup.load().numbers);
-        self.metrics.duplicated();
+        let answer = stored::duplicate_answer(&*self.names, now, position, &self.in_force.load().setup.numbers);
+        self.metrics.duplicate_key(arrival.lane.number());
         self.on_disk(position, &arrival.lane).await?;
         Ok(Answered { answer, replayed: false })
     }
@@ -338,7 +347,7 @@ impl Engine {
             let outcome = reverse::reverse(&self.state, reversal.clone(), asked, own, target, slot)?;
             break (outcome, &arrival.lane);
         };
-        self.metrics.reversed();
+        self.metrics.changed("reverse");
         self.on_disk(outcome.position, lane).await?;
         Ok(Answered { answer: outcome, replayed: false })
     }
@@ -403,11 +412,11 @@ impl Engine {
         let stored = self.stored(found.position, &arrival.lane).await?;
         match stored::StoredOutcome::new(stored) {
             Some(stored) if same(&stored) => {
-                self.metrics.replayed();
+                self.metrics.replayed(arrival.lane.number());
                 Ok(Answered { answer: stored.outcome(), replayed: true })
             }
             _ => {
-                self.metrics.duplicated();
+                self.metrics.duplicate_key(arrival.lane.number());
                 Ok(Answered { answer: stored::duplicate_outcome(found.position), replayed: false })
             }
         }
@@ -430,7 +439,7 @@ impl Engine {
 
     /// A hold was decided and nobody got the answer.
     fn unanswered(&self) {
-        self.metrics.unanswered();
+        self.metrics.unanswered_hold();
     }
 
     /// From now on nothing new is taken; health says NOT_SERVING at once.
@@ -445,7 +454,7 @@ impl Engine {
     /// In words, where the journal could not be closed cleanly.
     pub fn close(&self) -> Result<(), String> {
         self.drain();
-        self.swept.stop();
+        self.sweeper.stop();
         self.journal.close().map_err(|failure| failure.to_string())
     }
 

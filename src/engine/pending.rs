@@ -8,10 +8,10 @@ use std::{
     time::Instant,
 };
 
-use super::{Answered, Engine};
+use super::{Answered, Engine, Lane};
 use crate::{
     authorise::answers::Remembered,
-    journal::{Durable, Lane},
+    journal::Durable,
     types::{auth::AuthAnswer, fault::Fault, ids::RequestKey},
 };
 

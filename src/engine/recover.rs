@@ -1,12 +1,16 @@
 //! Start: versions loaded, journal opened, every record put back in force, and only then an engine.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
-    Engine, Health,
+    Engine, Health, InForce,
     sweep,
     time::{EngineTime, TimeSource},
     versions::{self, Names},
@@ -22,7 +26,7 @@ use crate::{
     config::Config,
     features::Plan,
     journal::{
-        self, Class, FileStorage, Journal, Observer, Options, RecoveryReport,
+        self, Class, FileStorage, GroupSynced, Journal, Observer, Options, RecoveryReport,
         record::{Introduced, Record, VersionNumbers, Versioned},
     },
     limits::{RING_RESERVE, RING_SLOTS},
@@ -134,8 +138,8 @@ struct Watcher {
 }
 
 impl Observer for Watcher {
-    fn group_synced(&self, records: u64, bytes: u64, write_ns: u64, sync_ns: u64) {
-        self.metrics.group_synced(records, bytes, write_ns, sync_ns);
+    fn group_synced(&self, group: &GroupSynced) {
+        self.metrics.group_synced(group.records, group.bytes, group.write_ns, group.sync_ns);
     }
 
     fn failed(&self, failure: &journal::Failure) {
@@ -196,10 +200,14 @@ impl Engine {
             model: introduce(&journal, &names, &data_dir, now, Versioned::Model, model_text).map_err(files)?,
             config: introduce(&journal, &names, &data_dir, now, Versioned::Config, &config_text).map_err(files)?,
         };
-        metrics.configured(&config.decision_version());
+        metrics.configured(&versions::version_of(&config_text));
+        metrics.model_loaded(&setup.model_version);
+        let counted = setup.rules.rules.iter().map(|rule| (&*rule.id, rule.mode.name())).collect::<Vec<_>>();
+        let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted);
         let engine = Arc::new(Engine {
             state,
-            setup: ArcSwap::from_pointee(setup),
+            in_force: ArcSwap::from_pointee(InForce { setup, rule_counts }),
+            lanes: AtomicUsize::new(0),
             journal,
             names,
             data_dir,
@@ -209,7 +217,7 @@ impl Engine {
             health,
             failed,
             draining: false.into(),
-            swept: sweep::Stop::default(),
+            sweeper: sweep::Sweeper::default(),
         });
         if engine.failed.borrow().is_none() {
             engine.health.send_replace(Health { authorisation: true, others: true });

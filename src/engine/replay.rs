@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     journal::{
         self,
-        record::{Decided, Expiry, Introduced, Maintained, Original, Record, Reversed, VersionNumbers, Versioned, Voided},
+        record::{Decided, Expiry, Maintained, Original, Record, Reversed, VersionNumbers, Versioned, Voided},
     },
     types::{auth::Subject, codes::Decision},
 };

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Client, Engine, versions};
+use super::{Client, Engine, Lane, versions};
 use crate::{
     authorise::answers::{Remembered, What},
     features::catalog,
     journal::{
-        Lane,
         record::{Decided, Maintained, Record, Reversed, VersionNames, VersionNumbers, Versioned},
     },
     rules::{self, RuleSet},
@@ -198,9 +197,9 @@ impl Engine {
 
     /// The rules of a version that decided: those in force, or the kept text compiled again.
     async fn rules_of(self: &Arc<Self>, number: u32) -> Result<Option<Arc<RuleSet>>, Fault> {
-        let setup = self.setup.load_full();
-        if setup.numbers.rules == number {
-            return Ok(Some(setup.rules.clone()));
+        let in_force = self.in_force.load_full();
+        if in_force.setup.numbers.rules == number {
+            return Ok(Some(in_force.setup.rules.clone()));
         }
         let Some(version) = self.names.version(Versioned::Rules, number) else { return Ok(None) };
         let engine = self.clone();

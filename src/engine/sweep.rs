@@ -13,28 +13,38 @@ use super::Engine;
 use crate::{
     authorise::State,
     journal::{Class, Journal, record::Expiry},
-    types::{auth::Subject, time::Timestamp},
+    types::{auth::Subject, money::Currency, time::Timestamp},
 };
 
 /// Between two rounds over all accounts.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What a round found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Round {
     pub accounts: u64,
     pub cards: u64,
     pub holds: u64,
+    /// Minor units held, by currency.
+    pub held_minor: Vec<(Currency, i128)>,
     pub expired: u64,
 }
 
-/// Ends the sweeper's thread.
+/// The sweeper's thread and what it found.
 #[derive(Default)]
-pub(super) struct Stop(Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>);
+pub(super) struct Sweeper {
+    thread: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
+    found: Mutex<Round>,
+}
 
-impl Stop {
+impl Sweeper {
+    /// What the last round found.
+    pub(super) fn found(&self) -> Round {
+        self.found.lock().clone()
+    }
+
     pub(super) fn stop(&self) {
-        if let Some((sender, thread)) = self.0.lock().take() {
+        if let Some((sender, thread)) = self.thread.lock().take() {
             drop(sender);
             // A sweeper that panicked has nothing left to do either.
             let _ = thread.join();
@@ -42,7 +52,7 @@ impl Stop {
     }
 }
 
-/// Starts the sweeper of an engine; it ends with the engine or with [`Stop::stop`].
+/// Starts the sweeper of an engine; it ends with the engine or with [`Sweeper::stop`].
 pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
     let (sender, receiver) = mpsc::channel::<()>();
     let weak: Weak<Engine> = Arc::downgrade(engine);
@@ -50,10 +60,11 @@ pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
         while receiver.recv_timeout(EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
             let Some(engine) = weak.upgrade() else { return };
             let round = sweep(&engine.state, &engine.journal, engine.time.now());
-            engine.metrics.swept(round.accounts, round.cards, round.holds, round.expired);
+            engine.metrics.expired_by_sweeper(round.expired);
+            *engine.sweeper.found.lock() = round;
         }
     })?;
-    *engine.swept.0.lock() = Some((sender, thread));
+    *engine.sweeper.thread.lock() = Some((sender, thread));
     Ok(())
 }
 
@@ -66,6 +77,11 @@ fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
             round.accounts += 1;
             round.cards += account.cards.len() as u64;
             round.holds += account.holds().len() as u64;
+            let held = i128::from(account.held_minor());
+            match round.held_minor.iter_mut().find(|(currency, _)| *currency == account.currency) {
+                Some((_, sum)) => *sum += held,
+                None => round.held_minor.push((account.currency, held)),
+            }
             Some(account.has_expired(now))
         });
         if due != Some(true) {

@@ -275,7 +275,7 @@ pub struct DecidedView<'a, A, F> {
 impl Decided {
     fn view(
         &self,
-    ) -> DecidedView<'_, impl ExactSizeIterator<Item = Option<i64>> + '_, impl Iterator<Item = u16> + Clone + '_> {
+    ) -> DecidedView<'_, impl ExactSizeIterator<Item = Option<i64>> + '_, impl Iterator<Item = u16> + '_> {
         DecidedView {
             client: self.client,
             time: self.time,
@@ -297,7 +297,7 @@ impl Decided {
 impl<A, F> DecidedView<'_, A, F>
 where
     A: ExactSizeIterator<Item = Option<i64>>,
-    F: Iterator<Item = u16> + Clone,
+    F: Iterator<Item = u16>,
 {
     /// Appends the payload.
     pub fn encode(self, out: &mut Vec<u8>) {
@@ -320,10 +320,11 @@ where
             w.optional(value, |w, value| w.i(value));
         }
         for fired in [self.fired, self.shadow_fired] {
-            w.u(fired.clone().count() as u64);
+            // Places are counted from 1, so that 0 can end the list.
             for rule in fired {
-                w.u(u64::from(rule));
+                w.u(u64::from(rule) + 1);
             }
+            w.u8(0);
         }
     }
 }
@@ -886,8 +887,11 @@ impl<'a> Reader<'a> {
         }
         let (mut fired, mut shadow_fired) = (Vec::new(), Vec::new());
         for list in [&mut fired, &mut shadow_fired] {
-            for _ in 0..self.u()? {
-                list.push(self.small()?);
+            loop {
+                match self.u()? {
+                    0 => break,
+                    place => list.push(u16::try_from(place - 1).map_err(|_| "a rule's place is too large")?),
+                }
             }
         }
         let considered = Considered { vector, aggregates, fired, shadow_fired };
