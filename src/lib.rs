@@ -2,6 +2,7 @@
 
 pub mod features;
 pub mod limits;
+pub mod rules;
 pub mod types;
 
 /// The protobuf types of `saker.v1`, generated at build time. Only `wire` and the command line's own clients may
