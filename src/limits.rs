@@ -42,6 +42,14 @@ pub const AGGREGATES_MAX: usize = 64;
 pub const SLOTS_MAX: usize = 256;
 /// Longest rule expression, in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 4_096;
+/// Operators and brackets inside one another in a rule expression: bounds the stack that evaluating takes.
+pub const EXPRESSION_NESTING_MAX: usize = 48;
+/// Largest rules file, in bytes.
+pub const RULES_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Values of one list in a rules file.
+pub const LIST_VALUES_MAX: usize = 100_000;
+/// Largest estimated cost of one rule, in nanoseconds.
+pub const RULE_COST_MAX_NS: u32 = 2_000;
 
 /// Events kept exactly for one account and its cards; beyond it the oldest are summarised.
 pub const EVENTS_PER_KEY_MAX: usize = 4_096;
