@@ -4,4 +4,5 @@
 pub mod aggregate;
 pub mod catalog;
 pub mod event;
+mod fields;
 pub mod values;
