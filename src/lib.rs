@@ -3,6 +3,7 @@
 pub mod features;
 pub mod history;
 pub mod limits;
+pub mod model;
 pub mod sim;
 pub mod types;
 

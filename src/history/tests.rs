@@ -18,7 +18,7 @@ fn rows(text: &str) -> Result<Vec<Transaction>, BadRow> {
 
 /// The simulated world as rows, without what CSV has no column for.
 fn simulated() -> (Vec<AccountChange>, Vec<Transaction>) {
-    let world = sim::generate(Settings { accounts: 60, days: 6, seed: 5, start: sim::DEFAULT_START });
+    let world = sim::generate(Settings { accounts: 150, days: 8, seed: 5, start: sim::DEFAULT_START });
     let transactions = world.transactions.into_iter().map(Transaction::from).map(|mut t| {
         t.request.verification = Default::default();
         t.request.initiation = None;
