@@ -63,7 +63,7 @@ impl Examples {
     }
 
     /// The first `rows` rows, and the others.
-    pub fn split_at(mut self, rows: usize) -> (Examples, Examples) {
+    fn split_at(mut self, rows: usize) -> (Examples, Examples) {
         let at = rows.min(self.len());
         let later = Examples { rows: self.rows.split_off(at), is_fraud: self.is_fraud.split_off(at) };
         (self, later)
@@ -95,6 +95,8 @@ pub enum TrainError {
 
 /// With fewer, neither calibration nor quality means anything.
 const FRAUDS_MIN: usize = 10;
+/// Share of the training rows, the youngest, that settings, calibration and threshold are chosen on.
+const VALIDATION_SHARE: f64 = 0.25;
 /// Genuine rows kept for each fraud when fitting; the bias makes up for the rest.
 const GENUINE_PER_FRAUD: usize = 15;
 /// Share of the features tried at each split.
@@ -122,17 +124,19 @@ struct Candidate {
     leaf_rows: usize,
 }
 
-/// Trains a model. `progress` is told the share done, 0 to 1.
+/// Trains a model on rows in order of time, of which the last [`VALIDATION_SHARE`] only choose; `test` is measured
+/// and nothing else. `progress` is told the share done, 0 to 1.
 ///
 /// # Errors
 /// Where a period has too few frauds, or nothing can be learned.
 pub fn train(
-    fit: &Examples,
-    validation: &Examples,
+    training: Examples,
     test: Option<&Examples>,
     settings: Settings,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Trained, TrainError> {
+    let fitted = training.len() - (training.len() as f64 * VALIDATION_SHARE) as usize;
+    let (fit, validation) = &training.split_at(fitted);
     for (period, examples) in [("fitting", fit), ("validation", validation)] {
         let (rows, frauds) = (examples.len(), examples.frauds());
         if frauds < FRAUDS_MIN || rows - frauds < FRAUDS_MIN {
