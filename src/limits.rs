@@ -58,6 +58,17 @@ pub const WINDOW_MAX_MS: i64 = 31 * DAY_MS;
 /// How far back a late event (advice, clearing) may lie.
 pub const LATENESS_MAX_MS: i64 = 7 * DAY_MS;
 
+/// Longest model file, in bytes.
+pub const MODEL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Trees of one model.
+pub const MODEL_TREES_MAX: usize = 2_000;
+/// Nodes of one tree of a model, leaves included.
+pub const MODEL_TREE_NODES_MAX: usize = 8_192;
+/// Splits between the root and a leaf of a model's tree.
+pub const MODEL_DEPTH_MAX: usize = 24;
+/// Golden rows in one model file.
+pub const MODEL_GOLDEN_ROWS_MAX: usize = 1_000;
+
 /// Cards of one account.
 pub const CARDS_PER_ACCOUNT_MAX: usize = 32;
 /// Open holds of one account; beyond it authorisations are declined 65.

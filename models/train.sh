@@ -1,0 +1,9 @@
+#!/bin/sh
+# Makes models/default.json again, byte for byte: a simulated world, and a model trained on it.
+set -eu
+cd "$(dirname "$0")/.."
+world=$(mktemp -d)
+trap 'rm -rf "$world"' EXIT
+cargo run --release --locked --quiet -- simulate --accounts 1500 --days 150 --seed 20260101 --out "$world"
+cargo run --release --locked --quiet -- train --transactions "$world/transactions.csv" \
+    --accounts "$world/accounts.csv" --train-from 2026-01-31 --test-from 2026-05-01 --out models/default.json

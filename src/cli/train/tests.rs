@@ -1,0 +1,111 @@
+use super::*;
+use crate::cli::simulate;
+
+fn world(directory: &Path) -> (PathBuf, PathBuf) {
+    let out = directory.join("world");
+    let args = simulate::Args {
+        accounts: 250,
+        days: 30,
+        seed: 21,
+        start: crate::sim::DEFAULT_START,
+        out: out.clone(),
+        format: Format::Json,
+    };
+    simulate::run(args).unwrap();
+    (out.join("transactions.csv"), out.join("accounts.csv"))
+}
+
+fn args(transactions: PathBuf, accounts: Option<PathBuf>, out: PathBuf) -> Args {
+    Args {
+        transactions,
+        accounts,
+        out,
+        train_from: None,
+        test_from: Timestamp::parse("2026-01-26T00:00:00Z"),
+        label_delay: 3,
+        default_limit: "10000.00".to_owned(),
+        trees: 8,
+        false_positive_rate: 0.003,
+        seed: 1,
+        skip_bad_rows: 0,
+        format: Format::Json,
+    }
+}
+
+#[test]
+fn a_model_of_a_simulated_world_finds_fraud_in_the_days_it_was_not_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let (transactions, accounts) = world(directory.path());
+    let out = directory.path().join("model.json");
+    run(args(transactions.clone(), Some(accounts), out.clone())).unwrap();
+    let text = fs::read_to_string(&out).unwrap();
+    let model = Model::load(&text).unwrap();
+    let test = model.training().test.unwrap();
+    assert!(test.auc > 0.9 && test.average_precision > 0.3, "{test:?}");
+
+    let without_accounts = directory.path().join("other.json");
+    run(args(transactions, None, without_accounts.clone())).unwrap();
+    assert_ne!(fs::read_to_string(&without_accounts).unwrap(), text);
+}
+
+/// Writes rows of one account and plays them through.
+fn replayed(rows: &str) -> (Replay, Vec<Option<[f32; MODEL_FEATURES]>>) {
+    let header = "transaction_id,timestamp,account_id,amount,currency,merchant_id,outcome\n";
+    let file = std::io::Cursor::new(format!("{header}{rows}").into_bytes());
+    let transactions = Rows::<Transaction>::new("t.csv".to_owned(), file, 0).unwrap();
+    let mut replay = Replay::new(None, "10000.00".to_owned());
+    let rows = transactions.map(|t| replay.take(&t.unwrap()).unwrap()).collect();
+    (replay, rows)
+}
+
+fn feature(name: &str) -> usize {
+    (0..MODEL_FEATURES).find(|f| crate::features::catalog::model_feature(*f).name == name).unwrap()
+}
+
+#[test]
+fn a_repeated_id_is_no_second_attempt_and_a_decline_of_history_counts_as_one() {
+    let (replay, rows) = replayed(
+        "T1,2026-01-01T00:00:00Z,A,5,USD,M,declined\n\
+         T1,2026-01-01T00:00:01Z,A,5,USD,M,declined\n\
+         T2,2026-01-01T00:00:02Z,A,5,USD,M,\n\
+         T3,2026-01-01T00:00:03Z,B,500,JPY,M,\n",
+    );
+    assert_eq!(replay.repeated, 1);
+    assert!(rows[1].is_none());
+    let last = rows[2].unwrap();
+    assert_eq!(last[feature("card.count_1h")], 1.0);
+    assert_eq!(last[feature("card.declines_1h")], 1.0);
+    assert_eq!(rows[3].unwrap()[feature("card.count_1h")], 0.0);
+}
+
+#[test]
+fn no_label_from_after_the_test_began_is_learned_from() {
+    let time = |text: &str| Timestamp::parse(text).unwrap();
+    let mut args = args(PathBuf::new(), None, PathBuf::new());
+    args.train_from = Some(time("2026-01-05T00:00:00Z"));
+    args.test_from = Some(time("2026-01-20T00:00:00Z"));
+    let mut periods = Periods::new(&args);
+    let header = "transaction_id,timestamp,account_id,amount,currency,merchant_id,is_fraud,labelled_at\n";
+    for row in [
+        "warm,2026-01-04T23:59:59Z,A,5,USD,M,0,",
+        "used,2026-01-05T00:00:00Z,A,5,USD,M,0,",
+        "used,2026-01-17T00:00:00Z,A,5,USD,M,1,2026-01-18T00:00:00Z",
+        "late,2026-01-17T00:00:01Z,A,5,USD,M,1,2026-01-18T00:00:00Z",
+        "late,2026-01-10T00:00:00Z,A,5,USD,M,1,2026-01-20T00:00:01Z",
+        "open,2026-01-10T00:00:00Z,A,5,USD,M,,",
+        "test,2026-01-20T00:00:00Z,A,5,USD,M,1,2026-03-01T00:00:00Z",
+    ] {
+        let file = std::io::Cursor::new(format!("{header}{row}\n").into_bytes());
+        let transaction = Rows::<Transaction>::new(row.to_owned(), file, 0).unwrap().next().unwrap().unwrap();
+        periods.take(&transaction, [0.0; MODEL_FEATURES]);
+    }
+    assert_eq!((periods.training.len(), periods.training.frauds()), (2, 1));
+    assert_eq!((periods.test.len(), periods.unused, periods.unlabelled), (1, 2, 1));
+}
+
+#[test]
+fn an_upside_down_period_is_refused() {
+    let mut args = args("none.csv".into(), None, "none.json".into());
+    args.train_from = args.test_from;
+    assert!(run(args).unwrap_err().to_string().contains("is not before --test-from"));
+}

@@ -1,0 +1,344 @@
+//! The model as a file: versioned JSON, checked whole when it is read.
+//!
+//! A file holds the names and the hash of the features it was trained on, the trees, the table from margin to
+//! score, the decline threshold, how it was trained and what it was worth, golden rows, and a checksum over all
+//! of that. A file that says anything else than this program understands is refused with the reason; there is no
+//! half-loaded model. Deliberately absent: expressions, and functions whose last bit depends on the machine.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    quality::Quality,
+    trees::{Forest, Tree},
+};
+use crate::{
+    features::catalog::{MODEL_FEATURES, feature_hash, model_feature},
+    limits::{MODEL_BYTES_MAX, MODEL_GOLDEN_ROWS_MAX},
+    types::reasons::Label,
+};
+
+/// Raised when a field is added, goes or changes its meaning.
+const FORMAT: u32 = 1;
+/// The highest score; the lowest is 0.
+pub(super) const SCORE_MAX: u16 = 999;
+
+/// A model ready to score.
+#[derive(Clone, Debug)]
+pub struct Model {
+    forest: Forest,
+    score_from: Vec<f32>,
+    decline_threshold: u16,
+    version: Label,
+    training: Training,
+    golden_rows: usize,
+}
+
+/// The score of one row.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Scored {
+    /// Log-odds of fraud before calibration.
+    pub margin: f64,
+    /// 0 to 999, from the calibration table: rises with the margin, linear in the calibrated log-odds.
+    pub score: u16,
+}
+
+/// How a model was trained and what it was worth.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// In words, with the settings that were chosen.
+    pub algorithm: String,
+    pub seed: u64,
+    pub rows: u64,
+    pub frauds: u64,
+    /// The wished share of genuine transactions at or above the threshold, on the validation period.
+    pub false_positive_rate: f64,
+    /// On the last part of the training period, on which settings, calibration and threshold were chosen.
+    pub validation: Quality,
+    /// On the period held out, if there was one.
+    pub test: Option<Quality>,
+    /// Share of frauds, and of genuine transactions, at or above the threshold in the period held out.
+    pub test_at_threshold: Option<(f64, f64)>,
+}
+
+/// Why a text is not a model that can be used here.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("the model has {0} bytes; at most {MODEL_BYTES_MAX} are read")]
+    TooLarge(usize),
+    /// Not JSON, or not the JSON of a model. Has line and column.
+    #[error("this is no model file: {0}")]
+    Syntax(String),
+    #[error("the model has format {0}; this program reads format {FORMAT}")]
+    Format(u64),
+    /// The model reads other features than this program computes.
+    #[error("the model was trained on other features: {0}; train it again with this program")]
+    Features(String),
+    #[error("the model's trees cannot be used: {0}")]
+    Trees(String),
+    #[error("the model's calibration cannot be used: {0}")]
+    Calibration(String),
+    /// What the file says a row scores is not what it scores.
+    #[error("golden row {row} of the model: {why}")]
+    Golden { row: usize, why: String },
+    #[error("the model's checksum does not match its content: the file was damaged or changed by hand")]
+    Checksum,
+}
+
+/// The file, field by field.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ModelFile {
+    pub format: u32,
+    /// [`feature_hash`] in hexadecimal.
+    pub feature_hash: String,
+    /// In the order of a row.
+    pub features: Vec<String>,
+    pub training: Training,
+    pub bias: f32,
+    /// The margins from which on the score is 1, 2 and so on to 999.
+    pub score_from: Vec<f32>,
+    /// Declined from this score on.
+    pub decline_threshold: u16,
+    pub golden: Vec<GoldenRow>,
+    pub trees: Vec<Tree>,
+    /// BLAKE3 of [`ModelFile::content`], in hexadecimal.
+    pub checksum: String,
+}
+
+/// Only what is needed to tell which format a file has.
+#[derive(Deserialize)]
+struct Head {
+    format: u64,
+}
+
+/// A row and what it must score.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GoldenRow {
+    /// `null` where a value is missing.
+    pub row: Vec<Option<f32>>,
+    /// The margin's 64 bits, in hexadecimal.
+    pub margin_bits: String,
+    pub score: u16,
+}
+
+impl Model {
+    /// Reads and checks a model.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it; nothing of it can be used then.
+    pub fn load(text: &str) -> Result<Model, ModelError> {
+        if text.len() > MODEL_BYTES_MAX {
+            return Err(ModelError::TooLarge(text.len()));
+        }
+        let syntax = |error: serde_json::Error| ModelError::Syntax(error.to_string());
+        let head: Head = serde_json::from_str(text).map_err(syntax)?;
+        if head.format != u64::from(FORMAT) {
+            return Err(ModelError::Format(head.format));
+        }
+        let file: ModelFile = serde_json::from_str(text).map_err(syntax)?;
+        let mut model = Model::from_file(&file)?;
+        if file.checksum != checksum(&file.content()) {
+            return Err(ModelError::Checksum);
+        }
+        let hash = blake3::hash(text.as_bytes()).to_hex();
+        model.version = Label::Shared(hash[..12].into());
+        Ok(model)
+    }
+
+    /// Everything but the checksum, which is not there yet while a model is being trained, and the version.
+    pub(super) fn from_file(file: &ModelFile) -> Result<Model, ModelError> {
+        check_features(file)?;
+        let forest = Forest::new(&file.trees, file.bias, MODEL_FEATURES).map_err(ModelError::Trees)?;
+        check_calibration(file).map_err(ModelError::Calibration)?;
+        if file.golden.len() > MODEL_GOLDEN_ROWS_MAX {
+            let why = format!("is one of {}; at most {MODEL_GOLDEN_ROWS_MAX} are read", file.golden.len());
+            return Err(ModelError::Golden { row: MODEL_GOLDEN_ROWS_MAX, why });
+        }
+        let model = Model {
+            forest,
+            score_from: file.score_from.clone(),
+            decline_threshold: file.decline_threshold,
+            version: Label::Static(""),
+            training: file.training.clone(),
+            golden_rows: file.golden.len(),
+        };
+        for (row, golden) in file.golden.iter().enumerate() {
+            golden.check(&model).map_err(|why| ModelError::Golden { row, why })?;
+        }
+        Ok(model)
+    }
+
+    /// Scores one row of [`crate::features::catalog::model_vector`].
+    pub fn score(&self, row: &[f32; MODEL_FEATURES]) -> Scored {
+        let margin = self.forest.margin(row);
+        let score = self.score_from.partition_point(|from| f64::from(*from) <= margin);
+        Scored { margin, score: score as u16 }
+    }
+
+    /// Sets each feature's contribution to the margin, in log-odds, and gives the rest of the margin.
+    pub fn contributions(
+        &self,
+        row: &[f32; MODEL_FEATURES],
+        contributions: &mut [f64; MODEL_FEATURES],
+    ) -> f64 {
+        contributions.fill(0.0);
+        self.forest.contributions(row, contributions)
+    }
+
+    /// A transaction is declined from this score on.
+    pub fn decline_threshold(&self) -> u16 {
+        self.decline_threshold
+    }
+
+    /// The first twelve hexadecimal digits of BLAKE3 over the file.
+    pub fn version(&self) -> &Label {
+        &self.version
+    }
+
+    /// How it was trained and what it was worth.
+    pub fn training(&self) -> &Training {
+        &self.training
+    }
+
+    /// Number of trees.
+    pub fn trees(&self) -> usize {
+        self.forest.trees()
+    }
+
+    /// Number of golden rows that were checked when it was read.
+    pub fn golden_rows(&self) -> usize {
+        self.golden_rows
+    }
+}
+
+impl ModelFile {
+    /// A file of the present format for the present features.
+    pub(super) fn new(
+        training: Training,
+        bias: f32,
+        trees: Vec<Tree>,
+        score_from: Vec<f32>,
+        decline_threshold: u16,
+    ) -> ModelFile {
+        ModelFile {
+            format: FORMAT,
+            feature_hash: format!("{:016x}", feature_hash()),
+            features: (0..MODEL_FEATURES).map(|f| model_feature(f).name.to_owned()).collect(),
+            training,
+            bias,
+            score_from,
+            decline_threshold,
+            golden: Vec::new(),
+            trees,
+            checksum: String::new(),
+        }
+    }
+
+    /// Sets the golden rows to what these rows score.
+    pub(super) fn set_golden(&mut self, model: &Model, rows: &[[f32; MODEL_FEATURES]]) {
+        let golden = |row: &[f32; MODEL_FEATURES]| {
+            let scored = model.score(row);
+            GoldenRow {
+                row: row.iter().map(|x| (!x.is_nan()).then_some(*x)).collect(),
+                margin_bits: bits(scored.margin),
+                score: scored.score,
+            }
+        };
+        self.golden = rows.iter().map(golden).collect();
+    }
+
+    /// The text of the file, with its checksum.
+    pub(super) fn to_text(&self) -> String {
+        let content = self.content();
+        let checksum = checksum(&content);
+        format!("{{\n{content},\n\"checksum\": \"{checksum}\"\n}}\n")
+    }
+
+    /// Every field but the checksum, one to a line, and one line for each tree and golden row.
+    fn content(&self) -> String {
+        let lines = |values: Vec<String>| format!("[\n{}\n]", values.join(",\n"));
+        let fields = [
+            ("format", json(&self.format)),
+            ("feature_hash", json(&self.feature_hash)),
+            ("features", json(&self.features)),
+            ("training", json(&self.training)),
+            ("bias", json(&self.bias)),
+            ("score_from", json(&self.score_from)),
+            ("decline_threshold", json(&self.decline_threshold)),
+            ("golden", lines(self.golden.iter().map(json).collect())),
+            ("trees", lines(self.trees.iter().map(json).collect())),
+        ];
+        fields.map(|(name, value)| format!("\"{name}\": {value}")).join(",\n")
+    }
+}
+
+impl GoldenRow {
+    fn check(&self, model: &Model) -> Result<(), String> {
+        let row: Vec<f32> = self.row.iter().map(|x| x.unwrap_or(f32::NAN)).collect();
+        let row: &[f32; MODEL_FEATURES] = row
+            .as_slice()
+            .try_into()
+            .map_err(|_| format!("has {} values, not {MODEL_FEATURES}", row.len()))?;
+        let Scored { margin, score } = model.score(row);
+        if bits(margin) != self.margin_bits {
+            return Err(format!("its margin is {} here, not {}", bits(margin), self.margin_bits));
+        }
+        match score == self.score {
+            true => Ok(()),
+            false => Err(format!("it scores {score} here, not {}", self.score)),
+        }
+    }
+}
+
+fn check_features(file: &ModelFile) -> Result<(), ModelError> {
+    let refused = |why: String| Err(ModelError::Features(why));
+    let names = (0..MODEL_FEATURES).map(|f| model_feature(f).name);
+    if let Some((theirs, ours)) = file.features.iter().zip(names).find(|(theirs, ours)| theirs != ours) {
+        return refused(format!("`{theirs}` stands where `{ours}` does here"));
+    }
+    if file.features.len() != MODEL_FEATURES {
+        return refused(format!("it has {}, there are {MODEL_FEATURES} here", file.features.len()));
+    }
+    let hash = format!("{:016x}", feature_hash());
+    if file.feature_hash != hash {
+        return refused(format!(
+            "the names are the same, but their hash is {}, not {hash}",
+            file.feature_hash
+        ));
+    }
+    Ok(())
+}
+
+fn check_calibration(file: &ModelFile) -> Result<(), String> {
+    let table = &file.score_from;
+    if table.len() != usize::from(SCORE_MAX) {
+        return Err(format!("the table has {} margins, not {SCORE_MAX}", table.len()));
+    }
+    if table.iter().any(|margin| !margin.is_finite()) {
+        return Err("a margin is not finite".to_owned());
+    }
+    if let Some(score) = table.windows(2).position(|pair| pair[0] > pair[1]) {
+        return Err(format!("score {} starts at a higher margin than {}", score + 1, score + 2));
+    }
+    match (1..=SCORE_MAX).contains(&file.decline_threshold) {
+        true => Ok(()),
+        false => Err(format!("the decline threshold {} is not in 1 to {SCORE_MAX}", file.decline_threshold)),
+    }
+}
+
+fn bits(margin: f64) -> String {
+    format!("{:016x}", margin.to_bits())
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("numbers, texts and lists of them have a JSON form")
+}
+
+fn checksum(content: &str) -> String {
+    blake3::hash(content.as_bytes()).to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    limits::CONTRIBUTIONS_MAX,
+    model::trees::tests::{random_row, random_tree},
+    types::codes::ReasonSource,
+};
+
+fn quality() -> Quality {
+    Quality {
+        rows: 10,
+        frauds: 1,
+        auc: 0.1,
+        average_precision: 0.2,
+        recall_at_1_percent: 0.3,
+        recall_at_0_1_percent: 1.0 / 3.0,
+    }
+}
+
+fn row(rng: &mut ChaCha8Rng) -> [f32; MODEL_FEATURES] {
+    let row = random_row(rng, MODEL_FEATURES);
+    std::array::from_fn(|feature| if row[feature].is_infinite() { 0.5 } else { row[feature] })
+}
+
+/// A small model with random trees and three golden rows.
+fn file() -> ModelFile {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let training = Training {
+        algorithm: "drawn at random".to_owned(),
+        seed: 1,
+        rows: 2,
+        frauds: 1,
+        false_positive_rate: 0.003,
+        validation: quality(),
+        test: Some(quality()),
+        test_at_threshold: Some((0.7, 0.003)),
+    };
+    let trees = (0..9).map(|_| random_tree(&mut rng, 4, MODEL_FEATURES)).collect();
+    let score_from = (0..SCORE_MAX).map(|score| f32::from(score) / 100.0 - 5.0).collect();
+    let mut file = ModelFile::new(training, -0.1, trees, score_from, 700);
+    let rows: Vec<_> = (0..3).map(|_| row(&mut rng)).collect();
+    let model = Model::from_file(&file).unwrap();
+    file.set_golden(&model, &rows);
+    file
+}
+
+/// The file with one change, its checksum made right again where `signed`.
+fn changed(change: impl Fn(&mut ModelFile), signed: bool) -> String {
+    let mut file = file();
+    let before = checksum(&file.content());
+    change(&mut file);
+    let text = file.to_text();
+    if signed { text } else { text.replace(&checksum(&file.content()), &before) }
+}
+
+#[test]
+fn a_model_comes_back_as_it_was_written() {
+    let file = file();
+    let text = file.to_text();
+    let model = Model::load(&text).unwrap();
+    assert_eq!((model.trees(), model.golden_rows(), model.decline_threshold()), (9, 3, 700));
+    assert_eq!(model.training(), &file.training);
+    assert_eq!(&**model.version(), &blake3::hash(text.as_bytes()).to_hex()[..12]);
+    let mut back: ModelFile = serde_json::from_str(&text).unwrap();
+    back.checksum.clear();
+    assert_eq!(back, file);
+    let reformatted = serde_json::from_str::<Value>(&text).unwrap().to_string();
+    let other = Model::load(&reformatted).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    for _ in 0..100 {
+        let row = row(&mut rng);
+        assert_eq!(other.score(&row), model.score(&row), "other blanks, same model");
+    }
+}
+
+#[test]
+fn the_score_is_the_place_of_the_margin_in_the_table() {
+    let file = file();
+    let model = Model::from_file(&file).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for _ in 0..1_000 {
+        let row = row(&mut rng);
+        let Scored { margin, score } = model.score(&row);
+        let naive = file.score_from.iter().filter(|from| f64::from(**from) <= margin).count();
+        assert_eq!(usize::from(score), naive);
+    }
+}
+
+#[test]
+fn every_number_that_is_changed_is_found() {
+    let text = file().to_text();
+    let good: Value = serde_json::from_str(&text).unwrap();
+    let mut paths = Vec::new();
+    collect(&good, String::new(), &mut paths);
+    assert!(paths.len() > 1_200);
+    for path in paths {
+        let mut bad = good.clone();
+        let value = bad.pointer_mut(&path).unwrap();
+        *value = match value.take() {
+            Value::Null => json!(0.25),
+            Value::Number(n) if n.is_f64() => json!(n.as_f64().unwrap() + 0.5),
+            Value::Number(n) => json!(n.as_u64().unwrap() + 1),
+            Value::String(s) => json!(format!("{s}x")),
+            other => other,
+        };
+        assert!(Model::load(&bad.to_string()).is_err(), "{path}");
+    }
+}
+
+/// Pointers to every number, text and null; of long lists only some.
+fn collect(value: &Value, path: String, paths: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, v)| collect(v, format!("{path}/{name}"), paths));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(place, v)| collect(v, format!("{path}/{place}"), paths));
+        }
+        _ => paths.push(path),
+    }
+}
+
+#[test]
+fn every_value_of_another_type_and_every_missing_field_is_refused() {
+    let good: Value = serde_json::from_str(&file().to_text()).unwrap();
+    for field in good.as_object().unwrap().keys() {
+        for other in [Value::Null, json!([]), json!({}), json!("x"), json!(-1), json!(1e300), json!(true)] {
+            let mut bad = good.clone();
+            bad[field] = other.clone();
+            assert!(Model::load(&bad.to_string()).is_err(), "{field} = {other}");
+        }
+        let mut bad = good.clone();
+        bad.as_object_mut().unwrap().remove(field);
+        assert!(Model::load(&bad.to_string()).is_err(), "without {field}");
+    }
+    let mut bad = good.clone();
+    bad["extra"] = json!(1);
+    assert!(matches!(Model::load(&bad.to_string()), Err(ModelError::Syntax(_))));
+}
+
+#[test]
+fn a_signed_file_with_wrong_content_is_refused_for_its_content() {
+    type Change = fn(&mut ModelFile);
+    let cases: [(Change, &str); 13] = [
+        (|f| f.format = 2, "has format 2; this program reads format 1"),
+        (|f| f.features.swap(0, 1), "stands where"),
+        (|f| f.features.truncate(3), "it has 3"),
+        (|f| f.feature_hash = "0".repeat(16), "their hash is 0000000000000000"),
+        (|f| f.trees.clear(), "0 trees"),
+        (|f| f.trees[1].left[0] = 60_000, "tree 1: node 0"),
+        (|f| f.trees[2].feature[0] = u16::MAX, "tree 2: node 0: there is no such feature"),
+        (|f| f.score_from.truncate(998), "998 margins"),
+        (|f| f.score_from.swap(4, 5), "higher margin"),
+        (|f| f.decline_threshold = 0, "threshold 0"),
+        (|f| f.decline_threshold = 1_000, "threshold 1000"),
+        (|f| f.golden[2].score += 1, "golden row 2 of the model: it scores"),
+        (|f| f.golden[1].row.truncate(2), "golden row 1 of the model: has 2 values"),
+    ];
+    for (change, why) in cases {
+        let error = Model::load(&changed(change, true)).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}, not {why}");
+    }
+    // Infinity is no JSON; a number too large for 32 bits must not become one.
+    let text = file().to_text().replace("\"bias\": -0.1", "\"bias\": 1e39");
+    let error = Model::load(&text).unwrap_err();
+    assert!(error.to_string().contains("out of range"), "{error}");
+    let unsigned = changed(|f| f.decline_threshold = 701, false);
+    assert_eq!(Model::load(&unsigned).unwrap_err(), ModelError::Checksum);
+    let golden = changed(|f| f.bias += 0.25, true);
+    assert!(matches!(Model::load(&golden), Err(ModelError::Golden { row: 0, .. })));
+}
+
+#[test]
+fn what_is_no_model_at_all_is_refused_with_its_place() {
+    for text in ["", "{", "null", "[]", "{\"format\": \"1\"}", "{\"format\": 1}", "\u{feff}{}"] {
+        assert!(matches!(Model::load(text), Err(ModelError::Syntax(_))), "{text}");
+    }
+    assert_eq!(Model::load("{\"format\": 7, \"anything\": {}}").unwrap_err(), ModelError::Format(7));
+    assert!(matches!(Model::load(&"[".repeat(100_000)), Err(ModelError::Syntax(_))));
+    let huge = " ".repeat(MODEL_BYTES_MAX + 1);
+    assert_eq!(Model::load(&huge).unwrap_err(), ModelError::TooLarge(MODEL_BYTES_MAX + 1));
+    let text = file().to_text();
+    for cut in (0..text.len()).step_by(997) {
+        assert!(Model::load(&text[..cut]).is_err());
+    }
+}
+
+#[test]
+fn reasons_are_the_largest_contributions_towards_fraud() {
+    let model = Model::from_file(&file()).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut longest = 0;
+    for _ in 0..200 {
+        let row = row(&mut rng);
+        let mut contributions = [0.0; MODEL_FEATURES];
+        let base = model.contributions(&row, &mut contributions);
+        let margin = model.score(&row).margin;
+        assert!((base + contributions.iter().sum::<f64>() - margin).abs() < 1e-6);
+        let mut expected: Vec<f64> = contributions.iter().copied().filter(|c| *c > 0.0).collect();
+        expected.sort_by(|a, b| b.total_cmp(a));
+        expected.truncate(CONTRIBUTIONS_MAX);
+        let reasons = model.explain(&row);
+        assert_eq!(reasons.len(), expected.len());
+        for (reason, contribution) in reasons.iter().zip(expected) {
+            assert_eq!((reason.source, reason.contribution), (ReasonSource::Model, contribution as f32));
+            assert!(!reason.code.is_empty() && reason.text.ends_with('.'));
+        }
+        longest = longest.max(reasons.len());
+    }
+    assert_eq!(longest, CONTRIBUTIONS_MAX);
+}

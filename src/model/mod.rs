@@ -1,0 +1,16 @@
+//! The scoring model: gradient-boosted trees over the feature catalogue, a score from 0 to 999, and why.
+//!
+//! Scoring and explaining allocate nothing and read nothing but the row; a model is read from text that somebody
+//! else loaded, checked whole, and never changed. Training lives here too, so that what is trained is what is
+//! scored, but no decision calls it.
+
+mod explain;
+mod file;
+pub mod quality;
+pub mod train;
+mod trees;
+
+pub use self::{
+    explain::ModelReasons,
+    file::{Model, ModelError, Scored, Training},
+};
