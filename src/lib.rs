@@ -1,6 +1,8 @@
 //! Saker: a card issuer's real-time authorisation and fraud-scoring engine.
 
+pub mod canary;
 pub mod features;
+pub mod journal;
 pub mod limits;
 pub mod types;
 
