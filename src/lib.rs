@@ -1,7 +1,9 @@
 //! Saker: a card issuer's real-time authorisation and fraud-scoring engine.
 
+pub mod engine;
 pub mod features;
 pub mod limits;
+pub mod observe;
 pub mod types;
 
 /// The protobuf types of `saker.v1`, generated at build time. Only `wire` and the command line's own clients may
