@@ -1,5 +1,6 @@
 //! Saker: a card issuer's real-time authorisation and fraud-scoring engine.
 
+pub mod admin;
 pub mod config;
 pub mod engine;
 pub mod features;
