@@ -4,6 +4,7 @@ pub mod engine;
 pub mod features;
 pub mod limits;
 pub mod types;
+pub mod wire;
 
 /// The protobuf types of `saker.v1`, generated at build time. Only `wire` and the command line's own clients may
 /// name them.
