@@ -1,5 +1,6 @@
 //! Saker: a card issuer's real-time authorisation and fraud-scoring engine.
 
+pub mod cli;
 pub mod features;
 pub mod limits;
 pub mod types;
