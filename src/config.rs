@@ -354,14 +354,7 @@ impl Default for HoldLifetimes {
         HoldLifetimes(vec![
             HoldRow { kind: Some(Kind::PreAuthorisation), days: 30, ..any.clone() },
             HoldRow {
-                mcc: vec![
-                    (3351, 3441),
-                    (3501, 3999),
-                    (4411, 4411),
-                    (7011, 7011),
-                    (7512, 7513),
-                    (7519, 7519),
-                ],
+                mcc: vec![(3351, 3441), (3501, 3999), (4411, 4411), (7011, 7011), (7512, 7513), (7519, 7519)],
                 days: 30,
                 ..any.clone()
             },
@@ -440,24 +433,30 @@ impl Config {
         })
     }
 
-    /// The hash of the settings that change decisions, and of nothing else: it stands in every record, so that a
+    /// The settings that change decisions, and no others, as a configuration file: kept under its hash, so that a
     /// decision can be made again under the settings it was made with.
-    pub fn decision_hash(&self) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"saker decision settings 1\n");
-        hasher.update(format!("base_currency {}\n", self.decide.base_currency.numeric()).as_bytes());
-        for row in &self.holds.0 {
-            let HoldRow { kind, channel, initiation, mcc, days } = row;
-            let number = |number: Option<u8>| number.map_or("any".to_owned(), |number| number.to_string());
-            let line = format!(
-                "hold kind {} channel {} initiation {} mcc {mcc:?} days {days}\n",
-                number(kind.map(Kind::number)),
-                number(channel.map(Channel::number)),
-                number(initiation.map(Initiation::number)),
-            );
-            hasher.update(line.as_bytes());
+    pub fn decision_text(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = format!("[decide]\nbase_currency = \"{}\"\n", self.decide.base_currency);
+        for HoldRow { kind, channel, initiation, mcc, days } in &self.holds.0 {
+            text.push_str("\n[[holds]]\n");
+            let names = [
+                ("kind", kind.map(Kind::name)),
+                ("channel", channel.map(Channel::name)),
+                ("initiation", initiation.map(Initiation::name)),
+            ];
+            // Writing to a text does not fail.
+            for (key, name) in names {
+                let _ = name.map(|name| writeln!(text, "{key} = \"{name}\""));
+            }
+            if !mcc.is_empty() {
+                let ranges =
+                    mcc.iter().map(|(from, to)| format!("\"{from:04}-{to:04}\"")).collect::<Vec<_>>();
+                let _ = writeln!(text, "mcc = [{}]", ranges.join(", "));
+            }
+            let _ = writeln!(text, "days = {days}");
         }
-        hasher.finalize()
+        text
     }
 }
 
@@ -511,7 +510,8 @@ mod tests {
     #[test]
     fn an_error_shows_the_line_and_points_at_it() {
         let error = Config::parse("saker.toml", "data = \"d\"\n[overload]\nin_flight = -1\n").unwrap_err();
-        let expected = "saker.toml:3:13: -1 is not between 1 and 1000000\n   |\n 3 | in_flight = -1\n   |             ^";
+        let expected =
+            "saker.toml:3:13: -1 is not between 1 and 1000000\n   |\n 3 | in_flight = -1\n   |             ^";
         assert_eq!(error.to_string(), expected);
     }
 
@@ -533,11 +533,19 @@ mod tests {
 
     #[test]
     fn the_hash_changes_with_what_changes_decisions_and_with_nothing_else() {
-        let default = Config::default().decision_hash();
-        let hash = |text| Config::parse("f", text).unwrap().decision_hash();
-        assert_eq!(hash("data = \"elsewhere\"\n[overload]\nshed_after_ms = 9\n[log]\nlevel = \"debug\"\n"), default);
+        let default = Config::default().decision_text();
+        let read = Config::parse("kept", &default).unwrap();
+        assert_eq!((read.holds, read.decide), (HoldLifetimes::default(), Decide::default()));
+        let hash = |text| Config::parse("f", text).unwrap().decision_text();
+        assert_eq!(
+            hash("data = \"elsewhere\"\n[overload]\nshed_after_ms = 9\n[log]\nlevel = \"debug\"\n"),
+            default
+        );
         assert_ne!(hash("[decide]\nbase_currency = \"EUR\"\n"), default);
         assert_ne!(hash("[[holds]]\ndays = 7\n"), default);
-        assert_ne!(hash("[[holds]]\nmcc = [\"4411\"]\ndays = 7\n[[holds]]\ndays = 7\n"), hash("[[holds]]\ndays = 7\n"));
+        assert_ne!(
+            hash("[[holds]]\nmcc = [\"4411\"]\ndays = 7\n[[holds]]\ndays = 7\n"),
+            hash("[[holds]]\ndays = 7\n")
+        );
     }
 }

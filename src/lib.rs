@@ -20,18 +20,22 @@
 //!
 //! `ARCHITECTURE.md` has the invariants, and what is deliberately absent.
 
+pub mod admin;
 pub mod authorise;
 pub mod canary;
 pub mod config;
 pub mod engine;
 pub mod features;
+pub mod history;
 pub mod journal;
 pub mod ledger;
 pub mod limits;
 pub mod model;
 pub mod observe;
 pub mod rules;
+pub mod sim;
 pub mod types;
+pub mod wire;
 
 /// The protobuf types of `saker.v1`, generated at build time. Only `wire` and the command line's own clients may
 /// name them.

@@ -135,7 +135,9 @@ fn status(found: &Found<'_>, reasons: &mut Collected) {
     }
     match account.status {
         AccountStatus::Active => {}
-        AccountStatus::Closed => reasons.against(Against::decline(ResponseCode::CLOSED, engine::ACCOUNT_CLOSED)),
+        AccountStatus::Closed => {
+            reasons.against(Against::decline(ResponseCode::CLOSED, engine::ACCOUNT_CLOSED))
+        }
         AccountStatus::Blocked => {
             reasons.against(Against::decline(ResponseCode::RESTRICTED, engine::ACCOUNT_BLOCKED));
         }
@@ -185,8 +187,7 @@ fn verification(request: &AuthRequest, reasons: &mut Collected) {
 /// Returns whether a rule silences the model.
 fn rules(found: &Found<'_>, setup: &Setup, reasons: &mut Collected) -> bool {
     let mut silenced = false;
-    for effect in
-        [Effect::Decline, Effect::Refer, Effect::StepUp, Effect::ApproveDespiteScore, Effect::Flag]
+    for effect in [Effect::Decline, Effect::Refer, Effect::StepUp, Effect::ApproveDespiteScore, Effect::Flag]
     {
         for place in found.hits.fired() {
             let rule = &setup.rules.rules[place];
@@ -252,7 +253,8 @@ fn credit(found: &Found<'_>, reasons: &mut Collected) -> i64 {
 }
 
 fn skew(found: &Found<'_>, reasons: &mut Collected) {
-    let off = found.request.transaction_time.is_some_and(|time| time.since_ms(found.now).abs() > TIME_SKEW_FLAG_MS);
+    let off =
+        found.request.transaction_time.is_some_and(|time| time.since_ms(found.now).abs() > TIME_SKEW_FLAG_MS);
     if off {
         reasons.remark(engine::TIME_SKEW);
     }

@@ -59,8 +59,13 @@ pub fn maintain(
             position,
             upserted,
         };
-        let record =
-            Maintained { client: asked.client, time: asked.now, change: change.clone(), account: account.id, outcome };
+        let record = Maintained {
+            client: asked.client,
+            time: asked.now,
+            change: change.clone(),
+            account: account.id,
+            outcome,
+        };
         record.encode(sink.buffer());
         sink.publish();
         Ok(record.outcome)
@@ -151,7 +156,11 @@ fn check(change: &Maintenance, entry: &Entry) -> Result<(), Fault> {
         (Maintenance::Upsert { change, .. }, None) => needed_for_opening(change)?,
         (Maintenance::Upsert { change, .. }, Some(account)) => {
             if change.currency.is_some_and(|currency| currency != account.currency) {
-                return Err(invalid("account.currency_code", "an account keeps the currency it was opened in", 2));
+                return Err(invalid(
+                    "account.currency_code",
+                    "an account keeps the currency it was opened in",
+                    2,
+                ));
             }
         }
         (Maintenance::SetCardStatus { card, .. }, Some(account)) => {

@@ -172,10 +172,15 @@ pub fn authorise(
             };
             refuse(setup, request, asked, code, position, sink, watch)
         }
-        Some(at) => state.store.with_account(at, |entry| decide_on(entry, at, setup, request, asked, sink, watch)),
+        Some(at) => {
+            state.store.with_account(at, |entry| decide_on(entry, at, setup, request, asked, sink, watch))
+        }
     };
-    let remembered =
-        Remembered { what: What::Authorisation, position: answer.position, account: at.unwrap_or(NO_ACCOUNT) };
+    let remembered = Remembered {
+        what: What::Authorisation,
+        position: answer.position,
+        account: at.unwrap_or(NO_ACCOUNT),
+    };
     claim.settle(remembered);
     Taken::Decided(answer, remembered)
 }
@@ -251,8 +256,11 @@ fn decide_on(
     let in_mode = |mode: Mode| {
         hits.fired().filter(move |place| setup.rules.rules[*place].mode == mode).map(|place| place as u16)
     };
-    let faulty = canary::active("answer_not_in_record")
-        .then(|| AuthAnswer { available: None, reasons: Reasons::new(), ..answer.clone() });
+    let faulty = canary::active("answer_not_in_record").then(|| AuthAnswer {
+        available: None,
+        reasons: Reasons::new(),
+        ..answer.clone()
+    });
     let record = DecidedView {
         client: asked.client,
         time: asked.now,
@@ -377,7 +385,13 @@ fn refuse(
     record.encode(sink.buffer());
     sink.publish();
     let decided_by = Some(ReasonSource::Status);
-    watch.decided(&Seen { answer: &answer, decided_by, hits: &Hits::default(), score: None, account: NO_ACCOUNT });
+    watch.decided(&Seen {
+        answer: &answer,
+        decided_by,
+        hits: &Hits::default(),
+        score: None,
+        account: NO_ACCOUNT,
+    });
     answer
 }
 

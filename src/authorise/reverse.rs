@@ -139,8 +139,14 @@ pub fn void(
     claim: Claim<'_>,
     mut sink: impl Sink,
 ) -> u64 {
-    let mut voided =
-        Voided { client: asked.client, time: asked.now, key, of: found.position, account: None, freed_minor: 0 };
+    let mut voided = Voided {
+        client: asked.client,
+        time: asked.now,
+        key,
+        of: found.position,
+        account: None,
+        freed_minor: 0,
+    };
     let position = if found.account == NO_ACCOUNT {
         let position = sink.take_sequence();
         voided.encode(sink.buffer());

@@ -170,7 +170,14 @@ fn maintain(
 }
 
 /// Reverses as the engine does: waits where the original is being decided. Returns what was freed.
-fn reverse_now(state: &State, log: &Log, key: &str, original: &str, keep: Option<i64>, now: Timestamp) -> i64 {
+fn reverse_now(
+    state: &State,
+    log: &Log,
+    key: &str,
+    original: &str,
+    keep: Option<i64>,
+    now: Timestamp,
+) -> i64 {
     let reversal = Reversal {
         key: RequestKey::new(key).unwrap(),
         original: RequestKey::new(original).unwrap(),
@@ -330,7 +337,8 @@ fn authorise_step(
         if let Some(original) = world.random_key(random) {
             wanted.original = RequestKey::new(&original).ok();
             let hash = state.answers.hash(0, &wanted.original.unwrap());
-            asked.original = state.answers.lookup(hash).flatten().filter(|found| found.what == What::Authorisation);
+            asked.original =
+                state.answers.lookup(hash).flatten().filter(|found| found.what == What::Authorisation);
             chain = world.sent.get(&original).filter(|sent| sent.account == account && !sent.voided).cloned();
         }
     }
@@ -341,7 +349,8 @@ fn authorise_step(
     if !reversed_before {
         twin.touch(now);
     }
-    let live = chain.filter(|sent| twin.holds(sent.answer.position)).map(|sent| twin.first(sent.answer.position));
+    let live =
+        chain.filter(|sent| twin.holds(sent.answer.position)).map(|sent| twin.first(sent.answer.position));
     let available = twin.available_minor();
     let expected = if reversed_before {
         "12"
@@ -366,8 +375,11 @@ fn authorise_step(
     };
     if held > 0 {
         let life = setup.expires_at(&wanted, now).since_ms(now);
-        let expires_at =
-            if wanted.single_message { now.plus_ms(crate::limits::HOLD_LIFE_MAX_MS) } else { now.plus_ms(life) };
+        let expires_at = if wanted.single_message {
+            now.plus_ms(crate::limits::HOLD_LIFE_MAX_MS)
+        } else {
+            now.plus_ms(life)
+        };
         let first = live.unwrap_or(answer.position);
         twin.place(answer.position, first, held, expires_at, wanted.single_message);
     }
@@ -428,7 +440,8 @@ fn reverse_step(
             let twin = &mut world.twins[sent.account];
             twin.touch(now);
             // A voided authorisation is found under the record that voided it, which holds nothing.
-            let expected = if sent.voided { 0 } else { twin.release(sent.answer.position, keep.unwrap_or(0)) };
+            let expected =
+                if sent.voided { 0 } else { twin.release(sent.answer.position, keep.unwrap_or(0)) };
             assert_eq!(i128::from(freed), expected);
         }
     }
@@ -704,7 +717,13 @@ fn the_deciding_reason_is_that_of_the_highest_stage() {
     let mut number = 0;
     let mut answer = |minor: i64| {
         number += 1;
-        decided(decide_now(&state, &setup, &log, &request(&format!("k{number}"), "C0", minor), asked(Timestamp(5))))
+        decided(decide_now(
+            &state,
+            &setup,
+            &log,
+            &request(&format!("k{number}"), "C0", minor),
+            asked(Timestamp(5)),
+        ))
     };
     let codes = |answer: &AuthAnswer| answer.reasons.iter().map(|r| r.code.to_string()).collect::<Vec<_>>();
 

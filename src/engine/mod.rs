@@ -14,6 +14,9 @@ pub mod time;
 mod timer;
 pub mod versions;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -37,10 +40,10 @@ use crate::{
     config::Config,
     journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
     limits::TIME_AHEAD_MAX_MS,
-    observe::{Metrics, RuleCounts},
+    observe::{Live, Metrics, RuleCounts},
     types::{
         account::AccountView,
-        auth::{AuthAnswer, AuthRequest, Subject},
+        auth::{AuthAnswer, AuthRequest, Degraded, Subject},
         codes::Kind,
         fault::Fault,
         ids::{AccountId, RequestKey},
@@ -51,11 +54,15 @@ use crate::{
 pub use lane::Lane;
 pub use pending::Pending;
 use pending::{PendingAuth, Voider};
+pub use recover::{OpenError, Recovered, Settings, Source};
+pub use stored::{DecisionKey, DecisionRecord};
 use time::EngineTime;
+pub use time::{SystemClock, TimeSource};
 
-const JOURNAL_STOPPED: &str = "the journal has stopped after a write or sync failed";
-const DRAINING: &str = "the engine is draining";
-const DISK_LOW: &str = "the disk is nearly full";
+// Why the engine is unavailable, as the reason of the error says it.
+const JOURNAL_STOPPED: &str = "JOURNAL_STOPPED";
+const DRAINING: &str = "DRAINING";
+const DISK_LOW: &str = "DISK_LOW";
 
 /// How long to wait before a full ring is tried again by those who may not be shed.
 const RETRY: Duration = Duration::from_millis(1);
@@ -200,7 +207,12 @@ impl Engine {
             let now = self.time.at_door(request);
             let asked = Asked { client: arrival.client.0, now, original };
             let in_force = self.in_force.load();
-            let mut watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, arrival.lane.number(), arrival.lane.is_timed());
+            let mut watch = timer::Timer::new(
+                &self.metrics,
+                &in_force.rule_counts,
+                arrival.lane.number(),
+                arrival.lane.is_timed(),
+            );
             match authorise::authorise(&self.state, &in_force.setup, request, asked, slot, &mut watch) {
                 Taken::Decided(answer, found) => {
                     let wait = arrival.lane.durable(answer.position);
@@ -218,7 +230,10 @@ impl Engine {
                 Taken::Busy => return Ok(Tried::Later(None)),
                 Taken::Again => {}
                 Taken::Full => {
-                    return Err(Fault::Overloaded { retry_after_ms: 60_000, what: "answers are at capacity" });
+                    return Err(Fault::Overloaded {
+                        retry_after_ms: 60_000,
+                        what: "answers are at capacity",
+                    });
                 }
             }
         }
@@ -274,14 +289,21 @@ impl Engine {
         let position = slot.take_sequence();
         encode_duplicated(slot.buffer(), arrival.client.0, now, &request, found.position);
         slot.publish();
-        let answer = stored::duplicate_answer(&*self.names, now, position, &self.in_force.load().setup.numbers);
+        let answer =
+            stored::duplicate_answer(&*self.names, now, position, &self.in_force.load().setup.numbers);
         self.metrics.duplicate_key(arrival.lane.number());
         self.on_disk(position, &arrival.lane).await?;
         Ok(Answered { answer, replayed: false })
     }
 
     /// Voids an authorisation whose deadline has passed, and says how that went.
-    async fn void(self: &Arc<Self>, client: u32, key: RequestKey, found: Remembered, lane: &Arc<Lane>) -> Fault {
+    async fn void(
+        self: &Arc<Self>,
+        client: u32,
+        key: RequestKey,
+        found: Remembered,
+        lane: &Arc<Lane>,
+    ) -> Fault {
         let slot = match self.slot_for_essential().await {
             Ok(slot) => slot,
             Err(fault) => return fault,
@@ -437,6 +459,30 @@ impl Engine {
         Ok(view)
     }
 
+    /// What the engine can say of itself at this moment.
+    fn live(&self) -> Live {
+        let queue = self.journal.queue();
+        let health = *self.health.borrow();
+        let found = self.sweeper.found();
+        let durable_position = self.journal.durable();
+        Live {
+            queue_records: queue.records,
+            queue_age_ms: queue.oldest_us / 1_000,
+            published_position: durable_position + queue.records,
+            durable_position,
+            accounts: self.state.store.len() as u64,
+            cards: self.state.store.cards() as u64,
+            holds: found.holds,
+            held_minor: found.held_minor,
+            answers_remembered: self.state.answers.len() as u64,
+            answers_capacity: self.state.answers.capacity() as u64,
+            time_lead_ms: self.time.lead_ms(),
+            serving_authorisation: health.authorisation,
+            serving_others: health.others,
+            degraded: Degraded::NONE,
+        }
+    }
+
     /// A hold was decided and nobody got the answer.
     fn unanswered(&self) {
         self.metrics.unanswered_hold();
@@ -528,7 +574,9 @@ fn full() -> Fault {
 
 fn refused(error: ReserveError) -> Fault {
     match error {
-        ReserveError::Full => Fault::Overloaded { retry_after_ms: RETRY_AFTER_MS, what: "the journal's ring is full" },
+        ReserveError::Full => {
+            Fault::Overloaded { retry_after_ms: RETRY_AFTER_MS, what: "the journal's ring is full" }
+        }
         ReserveError::DiskLow => Fault::Unavailable(DISK_LOW),
         ReserveError::Stopped => Fault::Unavailable(JOURNAL_STOPPED),
     }

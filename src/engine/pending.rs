@@ -27,7 +27,11 @@ pub struct Pending<T>(Inner<T>);
 enum Inner<T> {
     Ready(Option<Result<Answered<T>, Fault>>),
     /// In the ring; `wait` ends when it is on disk.
-    Queued { answer: Option<T>, wait: Durable, voider: Option<Voider> },
+    Queued {
+        answer: Option<T>,
+        wait: Durable,
+        voider: Option<Voider>,
+    },
     /// Needs a read, a retry or a second record.
     Slow(Slow<T>),
 }
@@ -54,7 +58,9 @@ impl<T> Pending<T> {
         Pending(Inner::Ready(Some(result)))
     }
 
-    pub(super) fn slow(future: impl Future<Output = Result<Answered<T>, Fault>> + Send + 'static) -> Pending<T> {
+    pub(super) fn slow(
+        future: impl Future<Output = Result<Answered<T>, Fault>> + Send + 'static,
+    ) -> Pending<T> {
         Pending(Inner::Slow(Box::pin(future)))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicUsize},
 };
 
@@ -10,19 +10,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
-    Engine, Health, InForce,
-    sweep,
+    Engine, Health, InForce, sweep,
     time::{EngineTime, TimeSource},
     versions::{self, Names},
 };
 use crate::{
-    authorise::{
-        self, State,
-        answers::Answers,
-        entry::Store,
-        maintain, reverse,
-        setup::Setup,
-    },
+    authorise::{self, State, answers::Answers, entry::Store, maintain, reverse, setup::Setup},
     config::Config,
     features::Plan,
     journal::{
@@ -109,7 +102,8 @@ pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) 
     let model = match model {
         None => None,
         Some(source) => Some(
-            Model::load(&source.text).map_err(|error| OpenError::Model { name: source.name.clone(), error })?,
+            Model::load(&source.text)
+                .map_err(|error| OpenError::Model { name: source.name.clone(), error })?,
         ),
     };
     Ok(Setup {
@@ -130,6 +124,11 @@ pub(super) fn empty_state(config: &Config, secret: (u64, u64)) -> State {
     }
 }
 
+/// Where the journal lives in a data directory.
+pub(super) fn journal_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("journal")
+}
+
 /// Feeds the journal's figures and its end to whoever watches.
 struct Watcher {
     metrics: Metrics,
@@ -147,10 +146,13 @@ impl Observer for Watcher {
         self.failed.send_replace(Some(failure.to_string()));
     }
 
-    fn disk_low(&self, low: bool) {
+    fn disk_low(&self, reason: Option<&str>) {
+        if let Some(reason) = reason {
+            tracing::warn!(reason, "the next segment of the journal cannot be prepared");
+        }
         self.health.send_if_modified(|health| {
             let before = *health;
-            health.authorisation = !low && health.others;
+            health.authorisation = reason.is_none() && health.others;
             before != *health
         });
     }
@@ -168,11 +170,10 @@ impl Engine {
         let names = Arc::new(Names::default());
         let (health, _) = watch::channel(Health { authorisation: false, others: false });
         let (failed_sender, failed) = watch::channel(None);
-        let watcher =
-            Watcher { metrics: metrics.clone(), health: health.clone(), failed: failed_sender };
+        let watcher = Watcher { metrics: metrics.clone(), health: health.clone(), failed: failed_sender };
 
         let files = |error| OpenError::Files { path: data_dir.clone(), error };
-        let storage = FileStorage::new(&data_dir).map_err(files)?;
+        let storage = FileStorage::new(journal_dir(&data_dir)).map_err(files)?;
         let options = Options {
             segment_bytes: config.journal.segment_bytes,
             ring_slots: RING_SLOTS,
@@ -184,7 +185,8 @@ impl Engine {
         let (mut records, mut last_time) = (0_u64, Timestamp::default());
         let (journal, report) = journal::open(Arc::new(storage), options, &mut |record| {
             let position = record.position;
-            let record = Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
+            let record =
+                Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
             last_time = last_time.max(time_of(&record));
             records += 1;
             restore(&state, &setup, &names, position, &record);
@@ -196,9 +198,12 @@ impl Engine {
         let config_text = config.decision_text();
         let model_text = model.as_ref().map_or("", |model| &model.text);
         setup.numbers = VersionNumbers {
-            rules: introduce(&journal, &names, &data_dir, now, Versioned::Rules, &rules.text).map_err(files)?,
-            model: introduce(&journal, &names, &data_dir, now, Versioned::Model, model_text).map_err(files)?,
-            config: introduce(&journal, &names, &data_dir, now, Versioned::Config, &config_text).map_err(files)?,
+            rules: introduce(&journal, &names, &data_dir, now, Versioned::Rules, &rules.text)
+                .map_err(files)?,
+            model: introduce(&journal, &names, &data_dir, now, Versioned::Model, model_text)
+                .map_err(files)?,
+            config: introduce(&journal, &names, &data_dir, now, Versioned::Config, &config_text)
+                .map_err(files)?,
         };
         metrics.configured(&versions::version_of(&config_text));
         metrics.model_loaded(&setup.model_version);
@@ -219,6 +224,8 @@ impl Engine {
             draining: false.into(),
             sweeper: sweep::Sweeper::default(),
         });
+        let weak = Arc::downgrade(&engine);
+        engine.metrics.watch_live(move || weak.upgrade().map(|engine| engine.live()));
         if engine.failed.borrow().is_none() {
             engine.health.send_replace(Health { authorisation: true, others: true });
         }
@@ -238,7 +245,7 @@ impl Engine {
 fn introduce(
     journal: &Journal,
     names: &Names,
-    data_dir: &std::path::Path,
+    data_dir: &Path,
     now: Timestamp,
     what: Versioned,
     text: &str,

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    recover::{Source, empty_state, restore, setup_of},
+    recover::{Source, empty_state, journal_dir, restore, setup_of},
     versions::{self, Names},
 };
 use crate::{
@@ -21,7 +21,9 @@ use crate::{
     config::Config,
     journal::{
         self,
-        record::{Decided, Expiry, Maintained, Original, Record, Reversed, VersionNumbers, Versioned, Voided},
+        record::{
+            Decided, Expiry, Maintained, Original, Record, Reversed, VersionNumbers, Versioned, Voided,
+        },
     },
     types::{auth::Subject, codes::Decision},
 };
@@ -32,7 +34,7 @@ const DIFFERENCES_LISTED: usize = 20;
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
-    pub chain: journal::VerifyReport,
+    pub chain: Option<journal::VerifyReport>,
     /// Records by kind.
     pub counts: BTreeMap<&'static str, u64>,
     /// Decisions by decision and response code, such as `DECLINED 51`.
@@ -49,7 +51,7 @@ pub struct Verified {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     #[error(transparent)]
-    Journal(#[from] journal::VerifyError),
+    Journal(#[from] journal::LogError),
     #[error("position {position}: {what}")]
     Versions { position: u64, what: String },
 }
@@ -73,9 +75,10 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
             .map_err(|what| VerifyError::Versions { position: epoch.from, what })?;
         let end = epochs.get(place + 1).map_or(u64::MAX, |next| next.from);
         let state = empty_state(&Config::default(), (0, 0));
-        journal::verify(data_dir, &mut |frame| {
+        journal::verify(&journal_dir(data_dir), &mut |frame| {
             let position = frame.position;
-            let record = Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
+            let record =
+                Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
             if position < epoch.from {
                 restore(&state, &setup, &names, position, &record);
             } else if position < end && !matches!(record, Record::Introduced(_)) {
@@ -96,8 +99,9 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
 fn epochs(data_dir: &Path, names: &Names, verified: &mut Verified) -> Result<Vec<Epoch>, VerifyError> {
     let mut numbers = VersionNumbers::default();
     let mut epochs: Vec<Epoch> = Vec::new();
-    verified.chain = journal::verify(data_dir, &mut |frame| {
-        let record = Record::decode(frame.payload, frame.position, names).map_err(|error| error.to_string())?;
+    let chain = journal::verify(&journal_dir(data_dir), &mut |frame| {
+        let record =
+            Record::decode(frame.payload, frame.position, names).map_err(|error| error.to_string())?;
         let Record::Introduced(introduced) = record else { return Ok(()) };
         match introduced.what {
             Versioned::Rules => numbers.rules = introduced.number,
@@ -114,6 +118,7 @@ fn epochs(data_dir: &Path, names: &Names, verified: &mut Verified) -> Result<Vec
         }
         Ok(())
     })?;
+    verified.chain = Some(chain);
     Ok(epochs)
 }
 
@@ -247,13 +252,21 @@ fn count(verified: &mut Verified, record: &Record) {
         let answer = &decided.answer;
         let decision = format!("{} {}", answer.decision.name(), answer.response_code);
         *verified.decisions.entry(decision).or_default() += 1;
-        if let (Some(reason), Decision::Declined | Decision::StepUp) = (answer.reasons.first(), answer.decision) {
+        if let (Some(reason), Decision::Declined | Decision::StepUp) =
+            (answer.reasons.first(), answer.decision)
+        {
             *verified.reasons.entry(reason.code.to_string()).or_default() += 1;
         }
     }
 }
 
-fn differ(verified: &mut Verified, names: &Names, position: u64, record: &Record, again: Result<Vec<u8>, String>) {
+fn differ(
+    verified: &mut Verified,
+    names: &Names,
+    position: u64,
+    record: &Record,
+    again: Result<Vec<u8>, String>,
+) {
     verified.different += 1;
     if verified.differences.len() >= DIFFERENCES_LISTED {
         return;

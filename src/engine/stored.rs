@@ -6,9 +6,7 @@ use super::{Client, Engine, Lane, versions};
 use crate::{
     authorise::answers::{Remembered, What},
     features::catalog,
-    journal::{
-        record::{Decided, Maintained, Record, Reversed, VersionNames, VersionNumbers, Versioned},
-    },
+    journal::record::{Decided, Maintained, Record, Reversed, VersionNames, VersionNumbers, Versioned},
     rules::{self, RuleSet},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded},
@@ -103,7 +101,14 @@ pub(super) fn duplicate_answer(
 pub(super) fn duplicate_outcome(position: u64) -> Outcome {
     let mut reasons = Reasons::new();
     reasons.push(reason::DUPLICATE_KEY);
-    Outcome { response_code: ResponseCode::DUPLICATE, moved: None, available: None, reasons, position, upserted: None }
+    Outcome {
+        response_code: ResponseCode::DUPLICATE,
+        moved: None,
+        available: None,
+        reasons,
+        position,
+        upserted: None,
+    }
 }
 
 impl Engine {
@@ -126,7 +131,7 @@ impl Engine {
         });
         read.await.map_err(|_| Fault::Internal)?.map_err(|error| {
             tracing::error!(position, error, "a record of the journal cannot be read back");
-            Fault::Unavailable("a record of the journal cannot be read back")
+            Fault::Unavailable("RECORD_UNREADABLE")
         })
     }
 
@@ -222,7 +227,8 @@ fn explained(decided: Decided, rules: Option<&RuleSet>, voided: bool) -> Decisio
         (catalog::model_feature(place).name.to_owned(), value)
     });
     let aggregates = considered.aggregates.iter().enumerate().map(|(place, value)| {
-        let name = rules.and_then(|rules| rules.aggregates.get(place)).map(|aggregate| aggregate.name.to_string());
+        let name =
+            rules.and_then(|rules| rules.aggregates.get(place)).map(|aggregate| aggregate.name.to_string());
         (name.unwrap_or_else(|| format!("aggregate {place}")), value.map(|value| value as f64))
     });
     DecisionRecord {

@@ -22,8 +22,6 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What a round found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Round {
-    pub accounts: u64,
-    pub cards: u64,
     pub holds: u64,
     /// Minor units held, by currency.
     pub held_minor: Vec<(Currency, i128)>,
@@ -69,13 +67,11 @@ pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
 }
 
 /// One round: every account whose earliest hold is due gets a record of its own.
-fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
+pub(super) fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
     let mut round = Round::default();
     for at in 0..state.store.len() as u32 {
         let due = state.store.with_account(at, |entry| {
             let account = entry.account.as_ref()?;
-            round.accounts += 1;
-            round.cards += account.cards.len() as u64;
             round.holds += account.holds().len() as u64;
             let held = i128::from(account.held_minor());
             match round.held_minor.iter_mut().find(|(currency, _)| *currency == account.currency) {
@@ -90,7 +86,9 @@ fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
         // A full ring or a stopped journal ends the round: the next touch expires as well.
         let Ok(mut slot) = journal.reserve(Class::Essential) else { return round };
         state.store.with_account(at, |entry| {
-            let Some(account) = entry.account.as_mut().filter(|account| account.has_expired(now)) else { return };
+            let Some(account) = entry.account.as_mut().filter(|account| account.has_expired(now)) else {
+                return;
+            };
             let position = slot.take_sequence();
             let expired = account.expire(now);
             account.last_position = position;

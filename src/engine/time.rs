@@ -90,6 +90,14 @@ impl EngineTime {
         }
     }
 
+    /// How far the engine's time is ahead of the clock; 0 where transactions make the time.
+    pub fn lead_ms(&self) -> i64 {
+        match &self.source {
+            TimeSource::Transactions => 0,
+            TimeSource::Clock(clock) => self.now().since_ms(clock.now()).max(0),
+        }
+    }
+
     /// Whether the clock has jumped further ahead than is believed.
     pub fn frozen(&self) -> bool {
         self.frozen.load(Ordering::Relaxed)

@@ -90,7 +90,10 @@ impl Names {
     /// The number of a version, where it was introduced before.
     pub fn number(&self, what: Versioned, version: &str) -> Option<u32> {
         let names = self.0.read();
-        names.iter().find(|(known, _, name)| *known == what && **name == *version).map(|(_, number, _)| *number)
+        names
+            .iter()
+            .find(|(known, _, name)| *known == what && **name == *version)
+            .map(|(_, number, _)| *number)
     }
 
     pub fn version(&self, what: Versioned, number: u32) -> Option<Arc<str>> {

@@ -112,7 +112,8 @@ fn encode(mark: &Mark, counter: u64) -> [u8; COPY_BYTES] {
 
 fn decode(bytes: &[u8]) -> Option<(Mark, u64)> {
     let copy = bytes.get(..COPY_BYTES)?;
-    let ours = &copy[0..8] == MAGIC && u32_at(copy, 8) == FORMAT_VERSION && u32_at(copy, 12) == checksum(copy);
+    let ours =
+        &copy[0..8] == MAGIC && u32_at(copy, 8) == FORMAT_VERSION && u32_at(copy, 12) == checksum(copy);
     if !ours {
         return None;
     }

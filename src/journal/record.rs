@@ -20,8 +20,8 @@ use crate::{
         account::{AccountChange, CardChange, Day},
         auth::{AuthAnswer, AuthRequest, Country, Degraded, Merchant, Network, Place, Subject, Verification},
         codes::{
-            AccountStatus, CardStatus, Channel, CheckResult, Decision, EntryMode, Initiation, Kind, ReasonSource,
-            ResponseCode,
+            AccountStatus, CardStatus, Channel, CheckResult, Decision, EntryMode, Initiation, Kind,
+            ReasonSource, ResponseCode,
         },
         ids::{AccountId, CardToken, Id, RequestKey},
         money::{Currency, Money},
@@ -275,7 +275,8 @@ pub struct DecidedView<'a, A, F> {
 impl Decided {
     fn view(
         &self,
-    ) -> DecidedView<'_, impl ExactSizeIterator<Item = Option<i64>> + '_, impl Iterator<Item = u16> + '_> {
+    ) -> DecidedView<'_, impl ExactSizeIterator<Item = Option<i64>> + '_, impl Iterator<Item = u16> + '_>
+    {
         DecidedView {
             client: self.client,
             time: self.time,
@@ -861,8 +862,7 @@ impl<'a> Reader<'a> {
         let request = self.request()?;
         let account = self.optional(Reader::account)?;
         let card = self.u8()?;
-        let versions =
-            VersionNumbers { rules: self.small()?, model: self.small()?, config: self.small()? };
+        let versions = VersionNumbers { rules: self.small()?, model: self.small()?, config: self.small()? };
         let answer = AuthAnswer {
             decision: self.code(Decision::from_number)?,
             response_code: self.response_code()?,
@@ -910,12 +910,7 @@ impl<'a> Reader<'a> {
     }
 
     fn duplicated(&mut self) -> Read<Duplicated> {
-        Ok(Duplicated {
-            client: self.small()?,
-            time: self.time()?,
-            request: self.request()?,
-            of: self.u()?,
-        })
+        Ok(Duplicated { client: self.small()?, time: self.time()?, request: self.request()?, of: self.u()? })
     }
 
     fn voided(&mut self) -> Read<Voided> {
@@ -997,11 +992,6 @@ impl<'a> Reader<'a> {
     }
 
     fn expiry(&mut self) -> Read<Expiry> {
-        Ok(Expiry {
-            time: self.time()?,
-            account: self.account()?,
-            holds: self.u()?,
-            amount_minor: self.i()?,
-        })
+        Ok(Expiry { time: self.time()?, account: self.account()?, holds: self.u()?, amount_minor: self.i()? })
     }
 }

@@ -166,7 +166,8 @@ fn first_segment(
         chain: walk.cursor.chain,
     };
     let file = prepare(storage, 1, segment_bytes, &|| true).map_err(io_at("prepare", &prepared_name(1)))?;
-    install(storage, &*file, &header).map_err(|(operation, error)| io_at(operation, &segment_name(1))(error))?;
+    install(storage, &*file, &header)
+        .map_err(|(operation, error)| io_at(operation, &segment_name(1))(error))?;
     walk.cursor.offset = SEGMENT_HEADER_BYTES;
     walk.summary.segments = 1;
     Ok(file)
@@ -202,12 +203,7 @@ fn cut(storage: &dyn Storage, walk: &Walk) -> Result<Option<TornTail>, LogError>
 }
 
 /// A name that is not taken: a recovery that is interrupted and repeated must not overwrite the first copy.
-fn copy_name(
-    storage: &dyn Storage,
-    sequence: u64,
-    segment: u64,
-    offset: u64,
-) -> Result<String, LogError> {
+fn copy_name(storage: &dyn Storage, sequence: u64, segment: u64, offset: u64) -> Result<String, LogError> {
     let names = storage.list().map_err(io_at("list", "the directory"))?;
     let name = |attempt: u64| format!("torn-{sequence}-segment-{segment}-byte-{offset}-{attempt}");
     let free = (1..).map(name).find(|name| !names.contains(name));

@@ -74,12 +74,27 @@ impl Twin {
         self.limit_minor - self.posted_minor() - self.held_minor()
     }
 
-    pub fn place(&mut self, position: u64, first: u64, amount_minor: i64, expires_at: Timestamp, posted: bool) {
+    pub fn place(
+        &mut self,
+        position: u64,
+        first: u64,
+        amount_minor: i64,
+        expires_at: Timestamp,
+        posted: bool,
+    ) {
         for earlier in self.entries.iter_mut().filter(|e| e.first == first && !e.expired) {
             earlier.expires_at = earlier.expires_at.max(expires_at);
         }
         let placed_minor = i128::from(amount_minor);
-        self.entries.push(TwinHold { position, first, placed_minor, freed_minor: 0, expires_at, posted, expired: false });
+        self.entries.push(TwinHold {
+            position,
+            first,
+            placed_minor,
+            freed_minor: 0,
+            expires_at,
+            posted,
+            expired: false,
+        });
     }
 
     /// Whether the authorisation at `position` still holds something that an increment may add to.
@@ -197,7 +212,13 @@ mod tests {
     fn no_amount_wraps_its_way_past_the_limit() {
         let mut account = account(1_000);
         let now = Timestamp(0);
-        account.place(Hold { position: 1, first: 1, amount_minor: 900, expires_at: Timestamp(9), posted: false });
+        account.place(Hold {
+            position: 1,
+            first: 1,
+            amount_minor: 900,
+            expires_at: Timestamp(9),
+            posted: false,
+        });
         for amount in [101, i64::MAX - 900, i64::MAX - 899, i64::MAX] {
             assert!(!account.can_hold(amount, now), "{amount}");
         }
@@ -210,7 +231,13 @@ mod tests {
     #[test]
     fn a_hold_is_released_once_however_often_it_is_asked_for() {
         let mut account = account(1_000);
-        account.place(Hold { position: 7, first: 7, amount_minor: 600, expires_at: Timestamp(9), posted: false });
+        account.place(Hold {
+            position: 7,
+            first: 7,
+            amount_minor: 600,
+            expires_at: Timestamp(9),
+            posted: false,
+        });
         assert_eq!(account.release(7, 200), 400);
         assert_eq!(account.release(7, 300), 0);
         assert_eq!(account.release(7, 0), 200);

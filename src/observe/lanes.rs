@@ -10,51 +10,11 @@ use super::{
     group::ReasonGroup,
     metrics::{ANSWER_TIME, DECISION_TIME, Family, Kind, SCORE_POINTS, STAGE_TIME},
 };
+pub use crate::authorise::Stage;
 use crate::types::codes::{Decision, ResponseCode};
-
-/// The timed stages of a decision, in their order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Stage {
-    /// Seen before?
-    Lookup = 0,
-    /// Waiting for the account.
-    LockWait,
-    Features,
-    Rules,
-    Score,
-    Decide,
-    /// Encoding the record and publishing it.
-    Record,
-}
 
 /// How many stages are timed.
 pub const STAGES: usize = Stage::ALL.len();
-
-impl Stage {
-    pub const ALL: [Stage; 7] = [
-        Stage::Lookup,
-        Stage::LockWait,
-        Stage::Features,
-        Stage::Rules,
-        Stage::Score,
-        Stage::Decide,
-        Stage::Record,
-    ];
-
-    /// The label's value.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Lookup => "lookup",
-            Stage::LockWait => "lock_wait",
-            Stage::Features => "features",
-            Stage::Rules => "rules",
-            Stage::Score => "score",
-            Stage::Decide => "decide",
-            Stage::Record => "record",
-        }
-    }
-}
 
 /// What is counted of one decision.
 #[derive(Clone, Copy, Debug)]

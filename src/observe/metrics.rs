@@ -31,7 +31,8 @@ const STAGE_SECONDS: &[f64] =
 
 /// Durations that a client sees: 50 us to 2.5 s. 10 ms and 100 ms are there to be service levels.
 const ANSWER_SECONDS: &[f64] = &[
-    5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 1.0, 2.5,
+    5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 1.0,
+    2.5,
 ];
 
 /// Durations of one write or sync: 25 us to 2.5 s.

@@ -53,7 +53,7 @@ impl accounts_server::Accounts for Accounts {
         let Accounts(door) = self;
         let account = from_proto::get_account(request.get_ref(), door.admission())
             .map_err(|fault| door.refuse(&fault))?;
-        let view = door.engine.account(account, &door.lane).await.map_err(|fault| status::of_call(&fault))?;
+        let view = door.engine.account(account, &door.lane).await.map_err(|fault| door.refuse(&fault))?;
         Ok(Response::new(to_proto::account(&view)))
     }
 
@@ -99,8 +99,7 @@ impl Accounts {
     ) -> Result<Response<Outcome>, Status> {
         let Accounts(door) = self;
         let change = change.map_err(|fault| door.refuse(&fault))?;
-        let answered =
-            door.engine.maintain(change, &arrival).await.map_err(|fault| status::of_call(&fault))?;
+        let answered = door.engine.maintain(change, &arrival).await.map_err(|fault| door.refuse(&fault))?;
         Ok(Response::new(to_proto::outcome(request_id, &answered)))
     }
 }
@@ -184,7 +183,7 @@ impl<'a> Upload<'a> {
                         let in_order = pending.in_order();
                         self.in_flight.push(self.row, pending, in_order);
                     }
-                    Err(fault) => self.refuse(self.row, status::of_item(&fault)),
+                    Err(fault) => self.refuse(self.row, self.door.refuse_item(&fault)),
                 }
             }
             Err(fault) => self.refuse(self.row, self.door.refuse_item(&fault)),
@@ -203,7 +202,7 @@ impl<'a> Upload<'a> {
                 Some(Upserted::Changed) => self.answer.accounts_changed += 1,
                 Some(Upserted::Unchanged) | None => self.answer.unchanged += 1,
             },
-            Err(fault) => self.refuse(row, status::of_item(&fault)),
+            Err(fault) => self.refuse(row, self.door.refuse_item(&fault)),
         }
     }
 

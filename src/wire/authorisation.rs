@@ -50,6 +50,10 @@ impl Decide for EngineOfStream {
         (pending, in_order)
     }
 
+    fn faulted(&self, fault: &Fault) {
+        self.door.count(fault);
+    }
+
     fn refused(&self, code: Code) {
         self.door.count_refusal(code);
     }
@@ -67,7 +71,7 @@ impl authorisation_server::Authorisation for Authorisation {
         let admitted =
             from_proto::authorise(&request, door.admission()).map_err(|fault| door.refuse(&fault))?;
         let answered =
-            door.engine.authorise(admitted, &arrival).await.map_err(|fault| status::of_call(&fault))?;
+            door.engine.authorise(admitted, &arrival).await.map_err(|fault| door.refuse(&fault))?;
         Ok(Response::new(to_proto::authorise_response(request.transaction_id, &answered)))
     }
 
@@ -106,8 +110,7 @@ impl authorisation_server::Authorisation for Authorisation {
         let request = request.into_inner();
         let reversal =
             from_proto::reverse(&request, door.admission()).map_err(|fault| door.refuse(&fault))?;
-        let answered =
-            door.engine.reverse(reversal, &arrival).await.map_err(|fault| status::of_call(&fault))?;
+        let answered = door.engine.reverse(reversal, &arrival).await.map_err(|fault| door.refuse(&fault))?;
         Ok(Response::new(to_proto::outcome(request.request_id, &answered)))
     }
 

@@ -48,7 +48,10 @@ pub(super) trait Decide: Send + Unpin + 'static {
     /// Decides now; the answer comes when it is durable. True where it cannot overtake those asked for before.
     fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> (Self::Pending, bool);
 
-    /// Counts a refusal that the engine does not see.
+    /// Counts a fault that becomes an item's status.
+    fn faulted(&self, fault: &Fault);
+
+    /// Counts what tonic refused by itself.
     fn refused(&self, code: Code);
 }
 
@@ -136,7 +139,7 @@ impl<S, D: Decide> AuthoriseStream<S, D> {
     }
 
     fn refuse(&mut self, correlation: u64, transaction_id: String, fault: &Fault) {
-        self.decide.refused(status::code(fault));
+        self.decide.faulted(fault);
         self.refused.push_back(failed(correlation, transaction_id, fault));
     }
 
@@ -146,6 +149,9 @@ impl<S, D: Decide> AuthoriseStream<S, D> {
             return Poll::Ready(result);
         }
         let (tag, answer) = ready!(self.in_flight.poll_next(cx));
+        if let Err(fault) = &answer {
+            self.decide.faulted(fault);
+        }
         Poll::Ready(result(tag.correlation, tag.transaction_id, answer))
     }
 

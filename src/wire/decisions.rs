@@ -11,7 +11,6 @@ use super::{
         to_proto,
     },
     door::Door,
-    status,
 };
 use crate::{
     engine::{Client, DecisionKey},
@@ -41,7 +40,7 @@ impl decisions_server::Decisions for Decisions {
             .engine
             .decision(Client::ANONYMOUS, key, &door.lane)
             .await
-            .map_err(|fault| status::of_call(&fault))?;
+            .map_err(|fault| door.refuse(&fault))?;
         Ok(Response::new(to_proto::decision(record)))
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn admission(&self) -> Admission {
-        Admission { pans_allowed: self.pans_allowed, now: self.engine.now() }
+        Admission { pans_allowed: self.pans_allowed, latest_time: self.engine.latest_acceptable_time() }
     }
 
     /// How a call came in: without authentication all callers are one client.
@@ -49,20 +49,30 @@ impl Door {
         Arrival { client: Client::ANONYMOUS, deadline, lane: Arc::clone(&self.lane) }
     }
 
-    /// The status of a call that the wire itself refuses; counted, since the engine never sees it.
+    /// The status of a call that ends in a fault, counted.
     pub(super) fn refuse(&self, fault: &Fault) -> Status {
-        self.engine.refused(status::code(fault));
+        self.count(fault);
         status::of_call(fault)
     }
 
-    /// The status of an item that the wire itself refuses.
+    /// The status of an item that ends in a fault, counted.
     pub(super) fn refuse_item(&self, fault: &Fault) -> tonic_types::Status {
-        self.engine.refused(status::code(fault));
+        self.count(fault);
         status::of_item(fault)
     }
 
+    /// Counts a fault that becomes an item's status elsewhere.
+    pub(super) fn count(&self, fault: &Fault) {
+        let metrics = self.engine.metrics();
+        metrics.failed(status::code_name(status::code(fault)), status::reason(fault));
+        if let Fault::Overloaded { what, .. } = fault {
+            metrics.shed(what);
+        }
+    }
+
+    /// Counts what tonic refused by itself.
     pub(super) fn count_refusal(&self, code: Code) {
-        self.engine.refused(code);
+        self.engine.metrics().failed(status::code_name(code), "TRANSPORT");
     }
 
     pub(super) fn open_call(&self) -> OpenCall {

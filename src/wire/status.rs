@@ -85,8 +85,31 @@ pub(super) fn code(fault: &Fault) -> Code {
     }
 }
 
+/// The name of a code, as specifications write it.
+pub(super) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
 /// `ErrorInfo.reason`. A cause of unavailability that the engine writes in capitals is the reason itself.
-fn reason(fault: &Fault) -> &'static str {
+pub(super) fn reason(fault: &Fault) -> &'static str {
     match fault {
         Fault::Invalid(_) => "INVALID_REQUEST",
         Fault::NotFound { .. } => "NOT_FOUND",

@@ -6,7 +6,7 @@
 use arrayvec::ArrayString;
 
 use crate::{
-    limits::{AMOUNT_MINOR_MAX, TEXT_BYTES_MAX, TIME_AHEAD_MAX_MS},
+    limits::{AMOUNT_MINOR_MAX, TEXT_BYTES_MAX},
     proto,
     types::{
         account::Day,
@@ -24,8 +24,8 @@ use crate::{
 pub(in crate::wire) struct Admission {
     /// Card numbers are accepted where a token belongs.
     pub pans_allowed: bool,
-    /// The engine's time.
-    pub now: Timestamp,
+    /// A later transaction time is too far ahead.
+    pub latest_time: Timestamp,
 }
 
 /// One field of a request: where it is, and which DE39 code it is refused with.
@@ -227,7 +227,7 @@ impl Checks {
         }
     }
 
-    /// A time of the protobuf range, at most 24 hours ahead of the engine's. Truncated to milliseconds.
+    /// A time of the protobuf range, not too far ahead of the engine's. Truncated to milliseconds.
     pub(super) fn time(&mut self, time: Option<&prost_types::Timestamp>, field: Field) -> Option<Timestamp> {
         // 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z, the range that google.protobuf.Timestamp states.
         const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
@@ -237,7 +237,7 @@ impl Checks {
             return None;
         }
         let time = Timestamp(time.seconds * 1_000 + i64::from(time.nanos / 1_000_000));
-        if time.since_ms(self.admission.now) > TIME_AHEAD_MAX_MS {
+        if time > self.admission.latest_time {
             self.refuse(field, "must not be more than 24 hours ahead");
             return None;
         }

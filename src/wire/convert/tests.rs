@@ -18,7 +18,7 @@ use crate::{
 };
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
-const DOOR: Admission = Admission { pans_allowed: false, now: NOW };
+const DOOR: Admission = Admission { pans_allowed: false, latest_time: Timestamp(NOW.0 + 24 * HOUR_MS) };
 const PAN: &str = "4111 1111-1111 1111";
 
 fn money(currency_code: &str, minor_units: i64) -> Option<proto::Money> {
