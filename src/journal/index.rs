@@ -54,7 +54,8 @@ pub(super) fn read_from(
     sequence: u64,
 ) -> Result<Option<Vec<u8>>, ReadError> {
     let file = segment_name(u64::from(from.segment));
-    let io = |operation, source| ReadError::Io { operation, file: segment_name(u64::from(from.segment)), source };
+    let io =
+        |operation, source| ReadError::Io { operation, file: segment_name(u64::from(from.segment)), source };
     let handle = storage.open(&file).map_err(|error| io("open", error))?;
     let mut offset = u64::from(from.offset);
     let mut expected = from.sequence;

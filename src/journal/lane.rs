@@ -240,10 +240,7 @@ impl Drop for Durable {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::AtomicUsize,
-        task::Wake,
-    };
+    use std::{sync::atomic::AtomicUsize, task::Wake};
 
     use super::*;
 

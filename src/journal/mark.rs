@@ -22,6 +22,7 @@ use super::{
 /// Name of the mark's file.
 pub(super) const MARK_NAME: &str = "mark";
 
+const UNFINISHED_NAME: &str = "mark.unfinished";
 const MAGIC: &[u8; 8] = b"SAKERMRK";
 const COPY_BYTES: usize = 88;
 const COPY_OFFSETS: [u64; 2] = [0, 4096];
@@ -39,12 +40,8 @@ pub(super) struct Mark {
 /// What the mark's file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MarkFound {
-    /// No file, or one whose creation was interrupted.
-    Nothing,
-    Good {
-        mark: Mark,
-        counter: u64,
-    },
+    NoFile,
+    Good { mark: Mark, counter: u64 },
     Unreadable,
 }
 
@@ -52,15 +49,14 @@ pub(super) enum MarkFound {
 pub(super) fn read(storage: &dyn Storage) -> io::Result<MarkFound> {
     let file = match storage.open(MARK_NAME) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(MarkFound::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(MarkFound::NoFile),
         Err(error) => return Err(error),
     };
     let mut bytes = [0; FILE_BYTES];
-    let filled = file.read_at(0, &mut bytes)?;
+    file.read_at(0, &mut bytes)?;
     let copies = COPY_OFFSETS.iter().filter_map(|offset| decode(&bytes[*offset as usize..]));
     Ok(match copies.max_by_key(|(_, counter)| *counter) {
         Some((mark, counter)) => MarkFound::Good { mark, counter },
-        None if filled < FILE_BYTES || bytes.iter().all(|byte| *byte == 0) => MarkFound::Nothing,
         None => MarkFound::Unreadable,
     })
 }
@@ -77,13 +73,16 @@ impl MarkFile {
         Ok(MarkFile { file: storage.open(MARK_NAME)?, counter })
     }
 
-    /// Creates the file with both copies; the directory still has to be synced.
+    /// Creates the file with both copies. It gets its name when it is whole, so that a mark which cannot be read is
+    /// always damage and never an interrupted beginning.
     pub(super) fn create(storage: &dyn Storage, mark: &Mark) -> io::Result<MarkFile> {
-        let file = storage.create(MARK_NAME)?;
+        let file = storage.create(UNFINISHED_NAME)?;
         file.write_at(0, &[0; FILE_BYTES])?;
         let mut created = MarkFile { file, counter: 0 };
         created.write(mark)?;
         created.write(mark)?;
+        storage.rename(UNFINISHED_NAME, MARK_NAME)?;
+        storage.sync_dir()?;
         Ok(created)
     }
 
@@ -112,7 +111,8 @@ fn encode(mark: &Mark, counter: u64) -> [u8; COPY_BYTES] {
 
 fn decode(bytes: &[u8]) -> Option<(Mark, u64)> {
     let copy = bytes.get(..COPY_BYTES)?;
-    let ours = &copy[0..8] == MAGIC && u32_at(copy, 8) == FORMAT_VERSION && u32_at(copy, 12) == checksum(copy);
+    let ours =
+        &copy[0..8] == MAGIC && u32_at(copy, 8) == FORMAT_VERSION && u32_at(copy, 12) == checksum(copy);
     if !ours {
         return None;
     }

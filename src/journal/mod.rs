@@ -47,9 +47,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub use error::{
-    Failure, Fault, FaultKind, LogError, OpenError, ReadError, ReserveError, Stopped,
-};
+pub use error::{Failure, Fault, FaultKind, LogError, OpenError, ReadError, ReserveError, Stopped};
 pub use lane::{Durable, Lane};
 pub use recovery::{RecoveryReport, TornTail};
 pub use segment::FORMAT_VERSION;
@@ -257,8 +255,7 @@ pub fn open(
         .map_err(recovery::io_at("start the thread that prepares", "segments"))?;
     let group_bytes_max = options.group_bytes_max.min(options.segment_bytes as usize - SEGMENT_HEADER_BYTES);
     let idle_mark = Duration::from_millis(options.idle_mark_ms);
-    let writer =
-        Writer::new(Arc::clone(&shared), consumer, preparer, recovered, group_bytes_max, idle_mark);
+    let writer = Writer::new(Arc::clone(&shared), consumer, preparer, recovered, group_bytes_max, idle_mark);
     let thread = {
         let shared = Arc::clone(&shared);
         std::thread::Builder::new()
@@ -279,7 +276,10 @@ impl Options {
             (self.ring_slots.is_power_of_two(), "ring_slots: must be a power of two"),
             (self.ring_slots <= SLOTS_MAX, "ring_slots: at most 65,536"),
             (self.ring_reserve < self.ring_slots, "ring_reserve: must be below ring_slots"),
-            (self.group_bytes_max >= FRAME_BYTES_MAX + SEAL_BYTES, "group_bytes_max: too small for one record"),
+            (
+                self.group_bytes_max >= FRAME_BYTES_MAX + SEAL_BYTES,
+                "group_bytes_max: too small for one record",
+            ),
             (self.group_bytes_max <= 1 << 28, "group_bytes_max: at most 256 MiB"),
         ];
         match bounds.iter().find(|(holds, _)| !holds) {
@@ -296,7 +296,8 @@ impl Journal {
     /// [`ReserveError`]; nothing has changed.
     pub fn reserve(&self, class: Class) -> Result<Slot, ReserveError> {
         let shared = &self.handle.shared;
-        let closed = shared.closing.load(Ordering::Relaxed) || shared.progress.stopped.load(Ordering::Relaxed);
+        let closed =
+            shared.closing.load(Ordering::Relaxed) || shared.progress.stopped.load(Ordering::Relaxed);
         if closed {
             return Err(ReserveError::Stopped);
         }

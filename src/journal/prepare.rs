@@ -4,12 +4,7 @@
 //! whole segment is left. That rest is the reserve for essential records. Preparing is tried again until it succeeds,
 //! each time with a new file, since a file whose sync failed cannot be trusted.
 
-use std::{
-    io,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 

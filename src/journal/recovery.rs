@@ -84,11 +84,7 @@ pub(super) fn recover(
     }
     let mut mark_file = match counter {
         Some(counter) => MarkFile::open(storage, counter).map_err(io_at("open", MARK_NAME))?,
-        None => {
-            let file = MarkFile::create(storage, &mark).map_err(io_at("create", MARK_NAME))?;
-            storage.sync_dir().map_err(io_at("sync the directory of", MARK_NAME))?;
-            file
-        }
+        None => MarkFile::create(storage, &mark).map_err(io_at("create", MARK_NAME))?,
     };
     let torn = cut(storage, &walk)?;
     let (segment, file) = match walk.segment {
@@ -130,11 +126,11 @@ pub(super) fn read_mark(
 ) -> Result<(Mark, Option<u64>, bool), LogError> {
     match mark::read(storage).map_err(io_at("read", MARK_NAME))? {
         MarkFound::Good { mark, counter } => Ok((mark, Some(counter), false)),
-        MarkFound::Nothing if numbers.is_empty() => {
+        MarkFound::NoFile if numbers.is_empty() => {
             let id = new_id();
             Ok((Mark { id, sequence: 0, group: 0, chain: id.genesis() }, None, true))
         }
-        MarkFound::Nothing | MarkFound::Unreadable => {
+        MarkFound::NoFile | MarkFound::Unreadable => {
             let kind = FaultKind::MarkUnreadable;
             Err(Fault { file: MARK_NAME.to_owned(), offset: 0, sequence: 0, kind }.into())
         }
@@ -166,7 +162,8 @@ fn first_segment(
         chain: walk.cursor.chain,
     };
     let file = prepare(storage, 1, segment_bytes, &|| true).map_err(io_at("prepare", &prepared_name(1)))?;
-    install(storage, &*file, &header).map_err(|(operation, error)| io_at(operation, &segment_name(1))(error))?;
+    install(storage, &*file, &header)
+        .map_err(|(operation, error)| io_at(operation, &segment_name(1))(error))?;
     walk.cursor.offset = SEGMENT_HEADER_BYTES;
     walk.summary.segments = 1;
     Ok(file)
@@ -202,12 +199,7 @@ fn cut(storage: &dyn Storage, walk: &Walk) -> Result<Option<TornTail>, LogError>
 }
 
 /// A name that is not taken: a recovery that is interrupted and repeated must not overwrite the first copy.
-fn copy_name(
-    storage: &dyn Storage,
-    sequence: u64,
-    segment: u64,
-    offset: u64,
-) -> Result<String, LogError> {
+fn copy_name(storage: &dyn Storage, sequence: u64, segment: u64, offset: u64) -> Result<String, LogError> {
     let names = storage.list().map_err(io_at("list", "the directory"))?;
     let name = |attempt: u64| format!("torn-{sequence}-segment-{segment}-byte-{offset}-{attempt}");
     let free = (1..).map(name).find(|name| !names.contains(name));

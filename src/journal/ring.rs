@@ -373,7 +373,8 @@ mod tests {
             while expected <= THREADS * EACH {
                 match consumer.take() {
                     Some(Taken::Record(payload)) => {
-                        let word = |at: usize| u64::from_le_bytes(payload[at * 8..at * 8 + 8].try_into().unwrap());
+                        let word =
+                            |at: usize| u64::from_le_bytes(payload[at * 8..at * 8 + 8].try_into().unwrap());
                         assert_eq!(payload.len(), 24);
                         assert_eq!(word(2), expected);
                         assert_eq!(word(1), seen[word(0) as usize], "a thread's records keep their order");

@@ -11,9 +11,7 @@
 
 use super::{
     error::{Fault, FaultKind},
-    frame::{
-        ChainHash, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Frame, Kind, Salt, chain, parse,
-    },
+    frame::{ChainHash, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Frame, Kind, Salt, chain, parse},
 };
 
 /// How far a walk has come. It can go on from here with more bytes.
@@ -80,7 +78,12 @@ pub(super) fn scan<E: From<Fault>>(
     cursor: &mut Cursor,
     on_group: &mut dyn FnMut(&Group<'_>) -> Result<(), E>,
 ) -> Result<End, E> {
-    let fault = |offset: usize, sequence, kind| Fault { file: file.to_owned(), offset: offset as u64, sequence, kind };
+    let fault = |offset: usize, sequence, kind| Fault {
+        file: file.to_owned(),
+        offset: offset as u64,
+        sequence,
+        kind,
+    };
     loop {
         let start = cursor.offset;
         let rest = bytes.get(start..).unwrap_or_default();
@@ -93,14 +96,16 @@ pub(super) fn scan<E: From<Fault>>(
         let mut sequence = cursor.next_sequence;
         let (seal, seal_offset, end) = loop {
             let Some(frame) = parse(&bytes[at..], salt) else {
-                return Ok(End::Torn(torn_end(bytes, salt, start, at, cursor.next_group).map_err(|later| {
-                    let kind = FaultKind::Damaged {
-                        later_offset: later.0 as u64,
-                        later_group: later.1.group,
-                        later_sequence: later.1.sequence,
-                    };
-                    fault(at, sequence, kind)
-                })?));
+                return Ok(End::Torn(torn_end(bytes, salt, start, at, cursor.next_group).map_err(
+                    |later| {
+                        let kind = FaultKind::Damaged {
+                            later_offset: later.0 as u64,
+                            later_group: later.1.group,
+                            later_sequence: later.1.sequence,
+                        };
+                        fault(at, sequence, kind)
+                    },
+                )?));
             };
             let in_place = match frame.kind {
                 Kind::Seal => sequence > cursor.next_sequence && frame.sequence == sequence - 1,

@@ -127,7 +127,14 @@ pub(super) fn segment_numbers(names: &[String]) -> Result<Vec<u64>, Fault> {
         let Some(stem) = name.strip_suffix(SEGMENT_SUFFIX) else { continue };
         match stem.parse::<u64>() {
             Ok(number) if segment_name(number) == *name => numbers.push(number),
-            _ => return Err(Fault { file: name.clone(), offset: 0, sequence: 0, kind: FaultKind::ForeignFile }),
+            _ => {
+                return Err(Fault {
+                    file: name.clone(),
+                    offset: 0,
+                    sequence: 0,
+                    kind: FaultKind::ForeignFile,
+                });
+            }
         }
     }
     numbers.sort_unstable();

@@ -128,7 +128,9 @@ fn take_group(
 ) -> Result<(), LogError> {
     let first_sequence = walk.cursor.next_sequence;
     let covers_mark = (first_sequence..=group.last_sequence).contains(&mark.sequence);
-    if covers_mark && (mark.sequence, mark.group, mark.chain) != (group.last_sequence, group.number, group.chain) {
+    if covers_mark
+        && (mark.sequence, mark.group, mark.chain) != (group.last_sequence, group.number, group.chain)
+    {
         let kind = FaultKind::MarkDiffers { mark_sequence: mark.sequence };
         let file = segment_name(segment);
         return Err(Fault { file, offset: group.offset as u64, sequence: first_sequence, kind }.into());
