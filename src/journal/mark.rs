@@ -42,6 +42,7 @@ pub(super) struct Mark {
 pub(super) enum MarkFound {
     NoFile,
     Good { mark: Mark, counter: u64 },
+    OtherVersion(u32),
     Unreadable,
 }
 
@@ -57,7 +58,10 @@ pub(super) fn read(storage: &dyn Storage) -> io::Result<MarkFound> {
     let copies = COPY_OFFSETS.iter().filter_map(|offset| decode(&bytes[*offset as usize..]));
     Ok(match copies.max_by_key(|(_, counter)| *counter) {
         Some((mark, counter)) => MarkFound::Good { mark, counter },
-        None => MarkFound::Unreadable,
+        None => match decode_version(&bytes) {
+            Some(version) => MarkFound::OtherVersion(version),
+            None => MarkFound::Unreadable,
+        },
     })
 }
 
@@ -125,6 +129,12 @@ fn decode(bytes: &[u8]) -> Option<(Mark, u64)> {
         chain: hash_at(copy, 56),
     };
     Some((mark, u64_at(copy, 32)))
+}
+
+/// The version that a copy of another format names.
+fn decode_version(bytes: &[u8]) -> Option<u32> {
+    let version = u32_at(bytes, 8);
+    (&bytes[0..8] == MAGIC && version != FORMAT_VERSION).then_some(version)
 }
 
 fn checksum(copy: &[u8]) -> u32 {

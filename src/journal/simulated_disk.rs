@@ -2,7 +2,8 @@
 //!
 //! It keeps for each file what is durable and what was written since, and for the directory likewise. Losing power
 //! keeps a random part of what was written since: some of its 512-byte sectors, one of them torn at any byte, and
-//! some of the directory's changes in their order. What was synced stays, always.
+//! some of the directory's changes in their order. What was synced stays, always. A sync that fails forgets what it
+//! should have written, as Linux does: the process still reads it, and the next sync succeeds without it.
 
 use std::{
     any::Any,
@@ -340,12 +341,15 @@ impl StorageFile for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state.lock();
-        if state.fails(&self.name) {
+        let fails = state.fails(&self.name);
+        let inode = &mut state.inodes[self.inode];
+        let pending = std::mem::take(&mut inode.pending);
+        if fails {
             return Err(io::Error::other("simulated failure"));
         }
-        let inode = &mut state.inodes[self.inode];
-        inode.durable = inode.present.clone();
-        inode.pending.clear();
+        for (offset, written) in pending {
+            put(&mut inode.durable, offset, &written);
+        }
         Ok(())
     }
 }
