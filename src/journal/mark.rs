@@ -22,6 +22,7 @@ use super::{
 /// Name of the mark's file.
 pub(super) const MARK_NAME: &str = "mark";
 
+const UNFINISHED_NAME: &str = "mark.unfinished";
 const MAGIC: &[u8; 8] = b"SAKERMRK";
 const COPY_BYTES: usize = 88;
 const COPY_OFFSETS: [u64; 2] = [0, 4096];
@@ -39,12 +40,9 @@ pub(super) struct Mark {
 /// What the mark's file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MarkFound {
-    /// No file, or one whose creation was interrupted.
-    Nothing,
-    Good {
-        mark: Mark,
-        counter: u64,
-    },
+    NoFile,
+    Good { mark: Mark, counter: u64 },
+    OtherVersion(u32),
     Unreadable,
 }
 
@@ -52,16 +50,18 @@ pub(super) enum MarkFound {
 pub(super) fn read(storage: &dyn Storage) -> io::Result<MarkFound> {
     let file = match storage.open(MARK_NAME) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(MarkFound::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(MarkFound::NoFile),
         Err(error) => return Err(error),
     };
     let mut bytes = [0; FILE_BYTES];
-    let filled = file.read_at(0, &mut bytes)?;
+    file.read_at(0, &mut bytes)?;
     let copies = COPY_OFFSETS.iter().filter_map(|offset| decode(&bytes[*offset as usize..]));
     Ok(match copies.max_by_key(|(_, counter)| *counter) {
         Some((mark, counter)) => MarkFound::Good { mark, counter },
-        None if filled < FILE_BYTES || bytes.iter().all(|byte| *byte == 0) => MarkFound::Nothing,
-        None => MarkFound::Unreadable,
+        None => match decode_version(&bytes) {
+            Some(version) => MarkFound::OtherVersion(version),
+            None => MarkFound::Unreadable,
+        },
     })
 }
 
@@ -77,13 +77,16 @@ impl MarkFile {
         Ok(MarkFile { file: storage.open(MARK_NAME)?, counter })
     }
 
-    /// Creates the file with both copies; the directory still has to be synced.
+    /// Creates the file with both copies. It gets its name when it is whole, so that a mark which cannot be read is
+    /// always damage and never an interrupted beginning.
     pub(super) fn create(storage: &dyn Storage, mark: &Mark) -> io::Result<MarkFile> {
-        let file = storage.create(MARK_NAME)?;
+        let file = storage.create(UNFINISHED_NAME)?;
         file.write_at(0, &[0; FILE_BYTES])?;
         let mut created = MarkFile { file, counter: 0 };
         created.write(mark)?;
         created.write(mark)?;
+        storage.rename(UNFINISHED_NAME, MARK_NAME)?;
+        storage.sync_dir()?;
         Ok(created)
     }
 
@@ -126,6 +129,12 @@ fn decode(bytes: &[u8]) -> Option<(Mark, u64)> {
         chain: hash_at(copy, 56),
     };
     Some((mark, u64_at(copy, 32)))
+}
+
+/// The version that a copy of another format names.
+fn decode_version(bytes: &[u8]) -> Option<u32> {
+    let version = u32_at(bytes, 8);
+    (&bytes[0..8] == MAGIC && version != FORMAT_VERSION).then_some(version)
 }
 
 fn checksum(copy: &[u8]) -> u32 {

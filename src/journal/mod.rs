@@ -4,11 +4,11 @@
 //! accounts and no time but the disk's. No reply may leave before [`Journal::durable`] has reached its record.
 //!
 //! # Layout
-//! - [`frame`], [`segment`], [`mark`]: the bytes on disk, each drawn where it is written
-//! - [`ring`], [`bell`], [`lane`]: the way of a record from a decision to the disk, and of the news back
-//! - [`writer`], [`prepare`]: the two threads
-//! - [`scan`], [`walk`], [`recovery`], [`verify`], [`index`]: reading it again
-//! - [`storage`]: the disk, behind a trait. A journal replicated over several machines would implement
+//! - `frame`, `segment`, `mark`: the bytes on disk, each drawn where it is written
+//! - `ring`, `bell`, `lane`: the way of a record from a decision to the disk, and of the news back
+//! - `writer`, `prepare`: the two threads
+//! - `scan`, `walk`, `recovery`, `verify`, `index`: reading it again
+//! - `storage`: the disk, behind a trait. A journal replicated over several machines would implement
 //!   [`Storage`] (segments elsewhere), or take the place of [`Journal`] (the same records, per partition of accounts, in
 //!   a replicated log); its callers need only slots, sequences and a durable position.
 
@@ -418,7 +418,7 @@ impl Shared {
     }
 
     /// The whole life of the journal thread. Whatever ends it, everybody who waits is told.
-    fn run_writer(&self, writer: Writer) {
+    fn run_writer(&self, mut writer: Writer) {
         let result = catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(|_| {
             let durable = self.progress.durable.load(Ordering::SeqCst);
             let reason = "the journal thread panicked".to_owned();
@@ -435,6 +435,8 @@ impl Shared {
         if let Err(failure) = &result {
             self.observer.failed(failure);
         }
+        // Last, because it waits for the thread that prepares segments, which may hang on the same disk.
+        drop(writer);
     }
 }
 

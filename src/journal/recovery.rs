@@ -2,8 +2,8 @@
 //!
 //! Everything is read and checked before the first byte is changed. What is changed then, in an order that a crash at
 //! any point leaves to be done again: a torn end is copied to a file of its own, zeroed, and only after that is
-//! durable may anything be written in its place; then the last segment is synced, because what was read may still
-//! have been in the page cache of a killed process, and the durable mark moves up to what was found.
+//! durable may anything be written in its place; then what lies beyond the mark is written again and synced, because it
+//! may have been read from the page cache alone, and the durable mark moves up to what was found.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -84,11 +84,7 @@ pub(super) fn recover(
     }
     let mut mark_file = match counter {
         Some(counter) => MarkFile::open(storage, counter).map_err(io_at("open", MARK_NAME))?,
-        None => {
-            let file = MarkFile::create(storage, &mark).map_err(io_at("create", MARK_NAME))?;
-            storage.sync_dir().map_err(io_at("sync the directory of", MARK_NAME))?;
-            file
-        }
+        None => MarkFile::create(storage, &mark).map_err(io_at("create", MARK_NAME))?,
     };
     let torn = cut(storage, &walk)?;
     let (segment, file) = match walk.segment {
@@ -101,7 +97,7 @@ pub(super) fn recover(
     let name = segment_name(segment);
     let length = file.len().map_err(io_at("measure", &name))?;
     zero_fill(&*file, length, segment_bytes, &|| true).map_err(io_at("lengthen", &name))?;
-    file.sync().map_err(io_at("sync", &name))?;
+    write_again(&*file, walk.marked_offset, walk.cursor.offset).map_err(io_at("write again", &name))?;
     storage.sync_dir().map_err(io_at("sync the directory of", &name))?;
 
     let last = walk.cursor.next_sequence - 1;
@@ -130,12 +126,15 @@ pub(super) fn read_mark(
 ) -> Result<(Mark, Option<u64>, bool), LogError> {
     match mark::read(storage).map_err(io_at("read", MARK_NAME))? {
         MarkFound::Good { mark, counter } => Ok((mark, Some(counter), false)),
-        MarkFound::Nothing if numbers.is_empty() => {
+        MarkFound::NoFile if numbers.is_empty() => {
             let id = new_id();
             Ok((Mark { id, sequence: 0, group: 0, chain: id.genesis() }, None, true))
         }
-        MarkFound::Nothing | MarkFound::Unreadable => {
-            let kind = FaultKind::MarkUnreadable;
+        found => {
+            let kind = match found {
+                MarkFound::OtherVersion(version) => FaultKind::Version { found: version },
+                _ => FaultKind::MarkUnreadable,
+            };
             Err(Fault { file: MARK_NAME.to_owned(), offset: 0, sequence: 0, kind }.into())
         }
     }
@@ -169,8 +168,19 @@ fn first_segment(
     install(storage, &*file, &header)
         .map_err(|(operation, error)| io_at(operation, &segment_name(1))(error))?;
     walk.cursor.offset = SEGMENT_HEADER_BYTES;
+    walk.marked_offset = SEGMENT_HEADER_BYTES;
     walk.summary.segments = 1;
     Ok(file)
+}
+
+/// Writes the groups that the mark does not cover once more and syncs them. A process that was killed may have left
+/// them in the page cache; one that stopped because a sync failed may have left them there marked as clean, so that a
+/// sync alone would succeed without writing them. Groups in earlier segments were synced before this one began.
+fn write_again(file: &dyn StorageFile, from: usize, to: usize) -> io::Result<()> {
+    let mut bytes = vec![0; to.saturating_sub(from)];
+    file.read_at(from as u64, &mut bytes)?;
+    file.write_at(from as u64, &bytes)?;
+    file.sync()
 }
 
 /// Copies what stands behind the last whole group to a file of its own, then removes it.

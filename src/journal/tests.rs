@@ -1,1 +1,772 @@
+//! The journal against power loss, damage, full disks and many threads.
 
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Waker},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    frame::{ChainHash, Kind, Seal, append, append_seal, chain},
+    mark::{MARK_NAME, Mark, MarkFile},
+    recovery::recover,
+    segment::{JournalId, SegmentHeader, segment_name},
+    simulated_disk::{SimulatedDisk, Trouble},
+    verify::verify_storage,
+    *,
+};
+
+/// The smallest segment there can be, so that tests cross many of them.
+const SEGMENT_BYTES: u64 = (SEGMENT_HEADER_BYTES + FRAME_BYTES_MAX + SEAL_BYTES) as u64;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn options() -> Options {
+    Options {
+        segment_bytes: SEGMENT_BYTES,
+        ring_slots: 64,
+        ring_reserve: 8,
+        idle_mark_ms: 1,
+        prepare_retry_ms: 1,
+        ..Options::default()
+    }
+}
+
+/// What stands at `position`: of different lengths, and recognisable.
+fn payload(position: u64) -> Vec<u8> {
+    let mut rng = ChaCha8Rng::seed_from_u64(position);
+    let length = if position.is_multiple_of(9) { 5_000 } else { rng.random_range(0..600) };
+    (0..length).map(|_| rng.random()).collect()
+}
+
+fn open_on(disk: &SimulatedDisk) -> Result<(Journal, RecoveryReport), OpenError> {
+    open(Arc::new(disk.clone()), options(), &mut |_| Ok(()))
+}
+
+fn reserve(journal: &Journal) -> Result<Slot, ReserveError> {
+    loop {
+        match journal.reserve(Class::Essential) {
+            Err(ReserveError::Full | ReserveError::DiskLow) => std::thread::sleep(Duration::from_micros(50)),
+            other => return other,
+        }
+    }
+}
+
+/// Publishes one record; `None` where the journal has stopped.
+fn publish(journal: &Journal) -> Option<u64> {
+    let mut slot = reserve(journal).ok()?;
+    let position = slot.take_sequence();
+    slot.buffer().extend_from_slice(&payload(position));
+    slot.publish();
+    Some(position)
+}
+
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "waited too long for {what}");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+fn wait_durable(journal: &Journal, position: u64) {
+    wait_for("durability", || journal.durable() >= position || journal.failure().is_some());
+}
+
+/// Bursts of records, some with a pause after them that is long enough for the mark.
+fn write_bursts(journal: &Journal, bursts: u64) {
+    for burst in 0..bursts {
+        let mut last = 0;
+        for _ in 0..=burst % 4 {
+            let Some(position) = publish(journal) else { return };
+            last = position;
+        }
+        wait_durable(journal, last);
+        if burst % 5 == 4 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Recovers and returns the records, which must be an unbroken run of the right ones.
+fn recovered_records(disk: &SimulatedDisk) -> Result<u64, LogError> {
+    let mut last = 0;
+    recover(disk, SEGMENT_BYTES, &mut |record| {
+        assert_eq!(record.position, last + 1);
+        assert_eq!(record.payload, payload(record.position), "position {}", record.position);
+        last = record.position;
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+/// The files of a journal of `records` that was closed.
+fn closed_journal(records: u64) -> Files {
+    let disk = SimulatedDisk::new();
+    let (journal, report) = open_on(&disk).expect("a new journal");
+    assert!(report.created);
+    for position in 1..=records {
+        assert_eq!(publish(&journal), Some(position));
+        if position % 3 == 0 {
+            wait_durable(&journal, position);
+        }
+    }
+    journal.close().expect("a clean close");
+    let mut files = disk.files();
+    files.retain(|name, _| !name.ends_with(".prepared"));
+    files
+}
+
+fn fault(result: Result<u64, LogError>) -> Fault {
+    match result {
+        Err(LogError::Fault(fault)) => fault,
+        other => panic!("expected a fault, not {other:?}"),
+    }
+}
+
+/// Where each group of a segment file ends, with the mark that would stand there.
+fn group_ends(name: &str, files: &Files, from: &Mark) -> Vec<(usize, Mark)> {
+    let mut cursor = scan::Cursor {
+        next_sequence: from.sequence + 1,
+        next_group: from.group + 1,
+        chain: from.chain,
+        offset: SEGMENT_HEADER_BYTES,
+    };
+    let mut ends = Vec::new();
+    let end = scan::scan::<Fault>(name, &files[name], from.id.salt(), &mut cursor, &mut |group| {
+        let mark =
+            Mark { id: from.id, sequence: group.last_sequence, group: group.number, chain: group.chain };
+        ends.push((group.end, mark));
+        Ok(())
+    });
+    assert_eq!(end, Ok(scan::End::Clean));
+    ends
+}
+
+fn id_of(files: &Files) -> JournalId {
+    SegmentHeader::decode(&files[&segment_name(1)]).expect("an intact header").id
+}
+
+fn start_of(files: &Files) -> Mark {
+    let id = id_of(files);
+    Mark { id, sequence: 0, group: 0, chain: id.genesis() }
+}
+
+fn put_mark(files: &mut Files, mark: &Mark) {
+    let disk = SimulatedDisk::new();
+    MarkFile::create(&disk, mark).expect("a mark");
+    files.extend(disk.files());
+}
+
+// --- power loss -----------------------------------------------------------------------------------------------
+
+#[test]
+fn power_loss_at_any_operation_loses_nothing_acknowledged() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut operation = 0;
+    let mut torn = 0;
+    loop {
+        operation += 1;
+        let disk = SimulatedDisk::new();
+        disk.set_trouble(Trouble::PowerOffAt(operation));
+        let acknowledged = match open_on(&disk) {
+            Ok((journal, _)) => {
+                write_bursts(&journal, 24);
+                let _ = journal.close();
+                journal.durable()
+            }
+            Err(_) => 0,
+        };
+        for _ in 0..4 {
+            let found = disk.after_power_loss(&mut rng);
+            // The power goes again in the middle of the recovery.
+            let again = found.after_kill();
+            again.set_trouble(Trouble::PowerOffAt(rng.random_range(1..12)));
+            let _ = recovered_records(&again);
+            for disk in [found, again.after_power_loss(&mut rng)] {
+                let records = match recovered_records(&disk) {
+                    Ok(records) => records,
+                    Err(error) => panic!("operation {operation}, {acknowledged} acknowledged: {error}"),
+                };
+                assert!(
+                    records >= acknowledged,
+                    "operation {operation}: {records} of {acknowledged} records"
+                );
+                torn += u64::from(disk.files().keys().any(|name| name.starts_with("torn-")));
+                let later = disk.after_power_loss(&mut rng);
+                assert_eq!(recovered_records(&later).ok(), Some(records), "what was recovered stays");
+            }
+        }
+        let killed = recovered_records(&disk.after_kill()).expect("a killed process leaves a whole log");
+        assert!(killed >= acknowledged);
+        if disk.operations() < operation {
+            break;
+        }
+    }
+    assert!(operation > 80, "only {operation} operations were tried");
+    assert!(torn > 20, "only {torn} torn ends were met");
+}
+
+#[test]
+fn a_failed_operation_stops_the_journal_and_is_never_tried_again() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let (mut stopped, mut healed) = (0, 0);
+    for operation in 1.. {
+        let disk = SimulatedDisk::new();
+        disk.set_trouble(Trouble::FailAt(operation));
+        let Ok((journal, _)) = open_on(&disk) else { continue };
+        write_bursts(&journal, 16);
+        let closed = journal.close();
+        if disk.failed() > 0 {
+            stopped += 1;
+            assert!(closed.is_err(), "operation {operation}");
+            assert!(matches!(journal.reserve(Class::Essential), Err(ReserveError::Stopped)));
+            assert_eq!(disk.writes_after_failure(), [""; 0], "operation {operation}");
+        } else {
+            healed += 1;
+            assert_eq!(closed, Ok(()));
+        }
+        for disk in [disk.after_power_loss(&mut rng), disk.after_kill()] {
+            let records = recovered_records(&disk).expect("a readable log");
+            assert!(records >= journal.durable());
+            // A failed sync leaves pages that read well and are not on the disk.
+            let later = disk.after_power_loss(&mut rng);
+            assert_eq!(recovered_records(&later).ok(), Some(records), "operation {operation}");
+        }
+        if disk.operations() < operation {
+            break;
+        }
+    }
+    assert!(stopped > 40 && healed > 5, "{stopped} stopped, {healed} healed");
+}
+
+#[test]
+fn a_failure_is_told_to_everybody_at_once() {
+    #[derive(Default)]
+    struct Told(Mutex<Option<Failure>>);
+    impl Observer for Told {
+        fn failed(&self, failure: &Failure) {
+            *self.0.lock() = Some(failure.clone());
+        }
+    }
+    let disk = SimulatedDisk::new();
+    let told = Arc::new(Told::default());
+    let observer = Arc::clone(&told);
+    let (journal, _) =
+        open(Arc::new(disk.clone()), Options { observer, ..options() }, &mut |_| Ok(())).expect("a journal");
+    let lane = journal.lane();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let runner = tokio::spawn(Arc::clone(&lane).run());
+        let good = publish(&journal).expect("a position");
+        assert_eq!(lane.durable(good).await, Ok(()));
+        wait_for("the second segment", || disk.files().keys().any(|name| name.ends_with(".prepared")));
+        disk.set_trouble(Trouble::PowerOffAt(disk.operations() + 1));
+        let bad = publish(&journal).expect("a position");
+        assert_eq!(lane.durable(bad).await, Err(Stopped));
+        assert_eq!(lane.durable(good).await, Ok(()), "what was durable stays so");
+        runner.await.expect("the runner ends");
+    });
+    wait_for("the observer", || told.0.lock().is_some());
+    assert_eq!(journal.failure(), *told.0.lock());
+    assert_eq!(journal.failure().map(|failure| failure.durable), Some(1));
+    assert_eq!(journal.close(), Err(journal.failure().expect("the failure")));
+}
+
+// --- damage ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn any_flipped_byte_is_repaired_or_refused_with_its_place() {
+    let files = closed_journal(16);
+    assert!(files.contains_key(&segment_name(2)));
+    let (mut same, mut refused) = (0, 0);
+    for (name, bytes) in &files {
+        let mut damaged = files.clone();
+        for offset in 0..bytes.len() {
+            let flip = if offset % 2 == 0 { 0xFF } else { 1 << (offset / 2 % 8) };
+            damaged.get_mut(name).expect("the file")[offset] ^= flip;
+            match recovered_records(&SimulatedDisk::holding(&damaged)) {
+                Ok(records) => {
+                    assert_eq!(records, 16, "{name}, byte {offset}");
+                    same += 1;
+                }
+                Err(LogError::Fault(fault)) => {
+                    assert_eq!(fault.file, *name, "byte {offset}: {fault}");
+                    refused += 1;
+                }
+                Err(other) => panic!("{name}, byte {offset}: {other}"),
+            }
+            damaged.get_mut(name).expect("the file")[offset] ^= flip;
+        }
+    }
+    assert!(same > 1_000 && refused > 10_000, "{same} the same, {refused} refused");
+}
+
+#[test]
+fn any_prefix_recovers_with_its_own_mark_and_is_refused_with_a_later_one() {
+    let files = closed_journal(16);
+    let first_ends = group_ends(&segment_name(1), &files, &start_of(&files));
+    let (_, middle) = *first_ends.last().expect("a group");
+    let second_ends = group_ends(&segment_name(2), &files, &middle);
+    let (_, head) = *second_ends.last().expect("a group");
+    let mut refused = 0;
+    for (number, ends, before) in [(1, first_ends, start_of(&files)), (2, second_ends, middle)] {
+        let name = segment_name(number);
+        let mut prefix: Files =
+            (1..number).map(|number| (segment_name(number), files[&segment_name(number)].clone())).collect();
+        let written = ends.last().expect("a group").0;
+        for length in 0..=written + 40 {
+            prefix.insert(name.clone(), files[&name][..length].to_vec());
+            let whole = ends.iter().rev().find(|(end, _)| *end <= length).map_or(before, |(_, mark)| *mark);
+            put_mark(&mut prefix, &whole);
+            let records = recovered_records(&SimulatedDisk::holding(&prefix));
+            assert_eq!(records.ok(), Some(whole.sequence), "segment {number} cut to {length}");
+            if whole.sequence == head.sequence {
+                continue;
+            }
+            put_mark(&mut prefix, &head);
+            let fault = fault(recovered_records(&SimulatedDisk::holding(&prefix)));
+            let kind =
+                FaultKind::EndsBeforeMark { log_sequence: whole.sequence, mark_sequence: head.sequence };
+            assert_eq!(fault.kind, kind, "segment {number} cut to {length}");
+            let text = fault.to_string();
+            assert!(text.contains(&head.sequence.to_string()) && text.contains(&whole.sequence.to_string()));
+            refused += 1;
+        }
+    }
+    assert!(refused > 10_000);
+}
+
+/// A journal written by hand, with every group as given: sequences, and whether the chain is right.
+struct Forgery {
+    files: Files,
+    id: JournalId,
+    chain: ChainHash,
+}
+
+impl Forgery {
+    fn new() -> Forgery {
+        let id = JournalId([7; 16]);
+        let header = SegmentHeader {
+            segment: 1,
+            first_sequence: 1,
+            first_group: 1,
+            created_ms: 0,
+            id,
+            chain: id.genesis(),
+        };
+        let mut files = Files::from([(segment_name(1), header.encode().to_vec())]);
+        put_mark(&mut files, &Mark { id, sequence: 0, group: 0, chain: id.genesis() });
+        Forgery { files, id, chain: id.genesis() }
+    }
+
+    fn group(mut self, number: u64, sequences: &[u64]) -> Forgery {
+        let mut group = Vec::new();
+        for sequence in sequences {
+            append(&mut group, self.id.salt(), Kind::Record, *sequence, number, &payload(*sequence));
+        }
+        self.chain = chain(&self.chain, &group);
+        let seal = Seal {
+            first_sequence: sequences[0],
+            last_sequence: sequences[sequences.len() - 1],
+            frames: sequences.len() as u32,
+            bytes: group.len() as u32,
+            hash: self.chain,
+        };
+        append_seal(&mut group, self.id.salt(), number, &seal);
+        self.files.get_mut(&segment_name(1)).expect("the segment").extend_from_slice(&group);
+        self
+    }
+
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        self.files.get_mut(&segment_name(1)).expect("the segment")
+    }
+
+    fn recovered(&self) -> Result<u64, LogError> {
+        recovered_records(&SimulatedDisk::holding(&self.files))
+    }
+}
+
+#[test]
+fn a_torn_end_is_cut_reported_and_kept() {
+    let mut forgery = Forgery::new().group(1, &[1, 2]);
+    let whole = forgery.bytes().len();
+    forgery = forgery.group(2, &[3, 4, 5]);
+    let torn_bytes = forgery.bytes().len() - whole;
+    // The middle of the group did not arrive, its end did.
+    let gap = whole + 24 + payload(3).len().next_multiple_of(8);
+    forgery.bytes()[gap..gap + 30].fill(0);
+    let cut = forgery.bytes()[whole..].to_vec();
+
+    let disk = SimulatedDisk::holding(&forgery.files);
+    let verified = verify_storage(&disk, &mut |_| Ok(())).expect("a torn end is no fault");
+    assert_eq!(verified.summary.last_position, Some(2));
+    assert_eq!(verified.tail.map(|tail| (tail.offset, tail.bytes)), Some((whole as u64, torn_bytes as u64)));
+
+    let recovered = recover(&disk, SEGMENT_BYTES, &mut |_| Ok(())).expect("a torn end is no fault");
+    let torn = recovered.report.torn.expect("the report of the cut");
+    assert_eq!((torn.offset, torn.bytes), (whole as u64, torn_bytes as u64));
+    assert_eq!((torn.first_sequence, torn.last_sequence), (3, Some(5)));
+    let files = disk.files();
+    assert_eq!(files[&torn.copy], cut);
+    assert!(scan::is_zero(&files[&segment_name(1)][whole..]));
+    assert_eq!(files[&segment_name(1)].len() as u64, SEGMENT_BYTES, "the short file has its length again");
+
+    // The journal goes on with the sequence that was cut.
+    let (journal, report) = open_on(&disk).expect("a journal");
+    assert_eq!((report.torn, report.summary.last_position), (None, Some(2)));
+    assert_eq!(publish(&journal), Some(3));
+    journal.close().expect("a clean close");
+    assert_eq!(recovered_records(&disk).ok(), Some(3));
+}
+
+#[test]
+fn a_torn_end_below_the_durable_mark_is_refused() {
+    let mut forgery = Forgery::new().group(1, &[1, 2]).group(2, &[3]);
+    let mark = Mark { id: forgery.id, sequence: 3, group: 2, chain: forgery.chain };
+    put_mark(&mut forgery.files, &mark);
+    assert_eq!(forgery.recovered().ok(), Some(3));
+    let end = forgery.bytes().len();
+    forgery.bytes()[end - 1] ^= 1;
+    let before = forgery.files.clone();
+    let disk = SimulatedDisk::holding(&forgery.files);
+    let fault = fault(recovered_records(&disk));
+    assert_eq!(fault.kind, FaultKind::EndsBeforeMark { log_sequence: 2, mark_sequence: 3 });
+    assert_eq!((fault.offset, fault.sequence), ((end - SEAL_BYTES) as u64, 3));
+    assert_eq!(disk.files(), before, "nothing is changed by a refusal");
+}
+
+#[test]
+fn a_damaged_middle_is_refused_with_its_place_and_what_follows() {
+    let mut forgery = Forgery::new().group(1, &[1, 2]);
+    let damaged = forgery.bytes().len();
+    forgery = forgery.group(2, &[3]);
+    let later = forgery.bytes().len();
+    forgery = forgery.group(3, &[4]);
+    forgery.bytes()[damaged + 30] ^= 4;
+    let fault = fault(forgery.recovered());
+    assert_eq!((fault.offset, fault.sequence), (damaged as u64, 3));
+    let kind = FaultKind::Damaged { later_offset: later as u64, later_group: 3, later_sequence: 4 };
+    assert_eq!(fault.kind, kind);
+}
+
+#[test]
+fn a_gap_a_repeat_and_a_broken_chain_are_refused() {
+    let gap = fault(Forgery::new().group(1, &[1, 2]).group(2, &[4]).recovered());
+    assert_eq!((gap.sequence, gap.kind), (3, FaultKind::Gap { found_sequence: 4, found_group: 2 }));
+    let repeat = fault(Forgery::new().group(1, &[1, 2]).group(1, &[3]).recovered());
+    assert_eq!(repeat.kind, FaultKind::Gap { found_sequence: 3, found_group: 1 });
+    let mut forgery = Forgery::new().group(1, &[1, 2]);
+    forgery.chain = [1; 32];
+    let broken = fault(forgery.group(2, &[3]).recovered());
+    assert_eq!(broken.kind, FaultKind::ChainBroken { group: 2 });
+}
+
+#[test]
+fn a_rewritten_log_of_the_same_length_is_not_the_one_that_was_marked() {
+    let mut forgery = Forgery::new().group(1, &[1, 2]);
+    let mark = Mark { id: forgery.id, sequence: 2, group: 1, chain: [5; 32] };
+    put_mark(&mut forgery.files, &mark);
+    assert_eq!(fault(forgery.recovered()).kind, FaultKind::MarkDiffers { mark_sequence: 2 });
+}
+
+#[test]
+fn swapped_missing_and_foreign_segments_are_refused() {
+    let files = closed_journal(40);
+    let (one, two) = (segment_name(1), segment_name(2));
+    let recovered = |files: &Files| fault(recovered_records(&SimulatedDisk::holding(files)));
+
+    let mut swapped = files.clone();
+    swapped.insert(one.clone(), files[&two].clone());
+    swapped.insert(two.clone(), files[&one].clone());
+    let misplaced = recovered(&swapped);
+    assert_eq!(misplaced.file, one);
+    assert!(matches!(misplaced.kind, FaultKind::SegmentMisplaced { segment: 2, .. }));
+
+    let mut missing = files.clone();
+    missing.remove(&two);
+    assert_eq!(recovered(&missing).file, two);
+
+    let mut foreign = files.clone();
+    foreign.insert(two.clone(), closed_journal(40)[&two].clone());
+    assert_eq!((recovered(&foreign).file, recovered(&foreign).kind), (two.clone(), FaultKind::ForeignFile));
+
+    let mut stranger = files.clone();
+    stranger.insert(two.clone(), b"not a journal at all".repeat(500));
+    assert_eq!(recovered(&stranger).kind, FaultKind::ForeignFile);
+
+    let mut later = files.clone();
+    later.get_mut(&two).expect("the segment")[8] = 2;
+    assert_eq!(recovered(&later).kind, FaultKind::Version { found: 2 });
+
+    let mut unmarked = files.clone();
+    unmarked.remove(MARK_NAME);
+    assert_eq!(recovered(&unmarked).kind, FaultKind::MarkUnreadable);
+
+    let last = files.keys().filter(|name| name.ends_with(".segment")).max().expect("a segment").clone();
+    let mut shorter = files;
+    shorter.remove(&last);
+    assert!(matches!(recovered(&shorter).kind, FaultKind::EndsBeforeMark { mark_sequence: 40, .. }));
+}
+
+#[test]
+fn a_record_that_its_reader_refuses_stops_the_opening() {
+    let disk = SimulatedDisk::holding(&closed_journal(5));
+    let refused = open(Arc::new(disk), options(), &mut |record| match record.position {
+        4 => Err("unknown kind".to_owned()),
+        _ => Ok(()),
+    });
+    match refused {
+        Err(OpenError::Log(LogError::Refused { position: 4, reason })) => assert_eq!(reason, "unknown kind"),
+        other => panic!("{other:?}"),
+    }
+}
+
+// --- the running journal --------------------------------------------------------------------------------------
+
+#[test]
+fn a_directory_in_use_is_refused_and_free_after_close() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let storage = || Arc::new(FileStorage::new(dir.path().join("journal")).expect("a directory"));
+    let (journal, _) = open(storage(), options(), &mut |_| Ok(())).expect("a journal");
+    assert!(matches!(open(storage(), options(), &mut |_| Ok(())), Err(OpenError::InUse { .. })));
+    journal.close().expect("a clean close");
+    drop(open(storage(), options(), &mut |_| Ok(())).expect("the directory is free"));
+    drop(open(storage(), options(), &mut |_| Ok(())).expect("dropping the last handle frees it too"));
+}
+
+#[test]
+fn many_threads_lose_nothing_and_every_position_reads_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let storage = Arc::new(FileStorage::new(dir.path()).expect("a directory"));
+    let options = Options { segment_bytes: 256 * 1024, ring_slots: 256, ..options() };
+    let (journal, _) = open(storage.clone(), options.clone(), &mut |_| Ok(())).expect("a journal");
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let journal = &journal;
+            scope.spawn(move || {
+                let mut rng = ChaCha8Rng::seed_from_u64(thread);
+                for _ in 0..600 {
+                    let mut slot = reserve(journal).expect("a running journal");
+                    let position = slot.take_sequence();
+                    if rng.random_ratio(1, 20) {
+                        std::thread::sleep(Duration::from_micros(rng.random_range(0..300)));
+                    }
+                    slot.buffer().extend_from_slice(&payload(position));
+                    slot.publish();
+                }
+            });
+        }
+        scope.spawn(|| {
+            // A verification beside the writers sees a whole log, however far it has come.
+            while journal.durable() < 2_400 {
+                let before = journal.durable();
+                let report = verify(dir.path(), &mut |record| {
+                    assert_eq!(record.payload, payload(record.position));
+                    Ok(())
+                })
+                .expect("a whole log");
+                assert!(report.summary.last_position.unwrap_or(0) >= before);
+            }
+        });
+    });
+    wait_durable(&journal, 2_400);
+    assert_eq!(journal.queue(), QueueState::default());
+    for position in 1..=2_400 {
+        assert_eq!(journal.read(position).expect("a readable record"), Some(payload(position)));
+    }
+    assert_eq!(journal.read(0).ok(), Some(None));
+    assert_eq!(journal.read(2_401).ok(), Some(None));
+    journal.close().expect("a clean close");
+    let mut next = 1;
+    let (journal, report) = open(storage, options, &mut |record| {
+        assert_eq!((record.position, record.payload), (next, &payload(next)[..]));
+        next += 1;
+        Ok(())
+    })
+    .expect("the same journal");
+    assert_eq!((report.summary.records, report.summary.last_position), (2_400, Some(2_400)));
+    assert!(report.summary.segments > 3);
+    assert_eq!(journal.read(1_234).expect("a readable record"), Some(payload(1_234)));
+}
+
+#[test]
+fn a_panic_between_sequence_and_publish_leaves_no_gap() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open_on(&disk).expect("a journal");
+    publish(&journal).expect("a position");
+    let mut slot = journal.reserve(Class::Authorisation).expect("a slot");
+    let panicked = catch_unwind(AssertUnwindSafe(move || {
+        assert_eq!(slot.take_sequence(), 2);
+        slot.buffer().extend_from_slice(b"half a record");
+        panic!("a bug in the middle of a decision");
+    }));
+    assert!(panicked.is_err());
+    drop(journal.reserve(Class::Authorisation).expect("a slot that is not used takes no sequence"));
+    assert_eq!(publish(&journal), Some(3));
+    wait_durable(&journal, 3);
+    assert_eq!(journal.read(2).expect("a readable log"), None);
+    assert_eq!(journal.read(3).expect("a readable log"), Some(payload(3)));
+    journal.close().expect("a clean close");
+    let mut positions = Vec::new();
+    let recovered = recover(&disk, SEGMENT_BYTES, &mut |record| {
+        positions.push(record.position);
+        Ok(())
+    })
+    .expect("a whole log");
+    assert_eq!(positions, [1, 3]);
+    assert_eq!(recovered.report.summary.abandoned, 1);
+}
+
+#[test]
+fn a_full_ring_refuses_authorisations_first_and_then_everything() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open_on(&disk).expect("a journal");
+    let mut slots = Vec::new();
+    let refused = loop {
+        match journal.reserve(Class::Authorisation) {
+            Ok(slot) => slots.push(slot),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((slots.len(), refused), (56, ReserveError::Full));
+    while let Ok(slot) = journal.reserve(Class::Essential) {
+        slots.push(slot);
+    }
+    assert_eq!(slots.len(), 64);
+    let first = slots[0].take_sequence();
+    std::thread::sleep(Duration::from_millis(3));
+    let queue = journal.queue();
+    assert_eq!(queue.records, 1);
+    assert!(queue.oldest_us >= 3_000, "{queue:?}");
+    drop(slots);
+    wait_durable(&journal, first);
+    wait_for("a free slot", || journal.reserve(Class::Authorisation).is_ok());
+    journal.close().expect("a clean close");
+    assert!(matches!(journal.reserve(Class::Essential), Err(ReserveError::Stopped)));
+}
+
+#[test]
+fn a_full_disk_keeps_essential_records_going_and_heals() {
+    #[derive(Default)]
+    struct Changes(AtomicU64);
+    impl Observer for Changes {
+        fn disk_low(&self, _reason: Option<&str>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let disk = SimulatedDisk::new();
+    // Room for the mark, the first segment and half of the second.
+    disk.set_capacity(8_192 + SEGMENT_BYTES + SEGMENT_BYTES / 2);
+    let changes = Arc::new(Changes::default());
+    let observer = Arc::clone(&changes);
+    let (journal, _) =
+        open(Arc::new(disk.clone()), Options { observer, ..options() }, &mut |_| Ok(())).expect("a journal");
+    wait_for("the low disk", || journal.low_disk());
+    assert!(matches!(journal.reserve(Class::Authorisation), Err(ReserveError::DiskLow)));
+    let mut last = 0;
+    while let Ok(mut slot) = journal.reserve(Class::Essential) {
+        last = slot.take_sequence();
+        slot.buffer().extend_from_slice(&payload(last));
+        slot.publish();
+        // Until the one that does not fit any more.
+        let begun = Instant::now();
+        while journal.durable() < last && begun.elapsed() < Duration::from_millis(100) {
+            std::thread::yield_now();
+        }
+    }
+    assert!(last > 5, "what is left of the segment is used");
+    assert_eq!(journal.durable(), last - 1);
+    assert!(matches!(journal.reserve(Class::Essential), Err(ReserveError::DiskLow)));
+    disk.set_capacity(u64::MAX);
+    wait_durable(&journal, last);
+    wait_for("healing", || journal.reserve(Class::Authorisation).is_ok());
+    assert!(!journal.low_disk());
+    assert_eq!(changes.0.load(Ordering::SeqCst), 2, "told once of the trouble and once of its end");
+    journal.close().expect("a clean close");
+    assert_eq!(recovered_records(&disk).ok(), Some(last));
+}
+
+#[test]
+fn waiting_tasks_of_two_runtimes_are_all_woken_by_few_wakes() {
+    struct Groups(AtomicU64);
+    impl Observer for Groups {
+        fn group_synced(&self, group: &GroupSynced) {
+            assert!(group.records > 0 && group.bytes > 0);
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let groups = Arc::new(Groups(AtomicU64::new(0)));
+    let options = Options {
+        segment_bytes: 1 << 20,
+        ring_slots: 1_024,
+        observer: Arc::clone(&groups) as Arc<dyn Observer>,
+        ..options()
+    };
+    let storage = Arc::new(FileStorage::new(dir.path()).expect("a directory"));
+    let (journal, _) = open(storage, options, &mut |_| Ok(())).expect("a journal");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+                let lane = journal.lane();
+                runtime.block_on(async {
+                    tokio::spawn(Arc::clone(&lane).run());
+                    let mut tasks = Vec::new();
+                    for _ in 0..64 {
+                        let (journal, lane) = (journal.clone(), Arc::clone(&lane));
+                        tasks.push(tokio::spawn(async move {
+                            for _ in 0..20 {
+                                let position = publish(&journal).expect("a running journal");
+                                assert_eq!(lane.durable(position).await, Ok(()));
+                                assert!(journal.durable() >= position);
+                            }
+                        }));
+                    }
+                    for task in tasks {
+                        task.await.expect("a task that ends");
+                    }
+                });
+            });
+        }
+    });
+    assert_eq!(journal.durable(), 2 * 64 * 20);
+    let groups = groups.0.load(Ordering::SeqCst);
+    assert!(groups * 4 < 2 * 64 * 20, "{groups} groups: records gather while a sync runs");
+}
+
+#[test]
+fn a_wait_that_is_polled_without_a_runner_sees_the_stop() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open_on(&disk).expect("a journal");
+    let lane = journal.lane();
+    let mut wait = lane.durable(1);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(wait.poll_durable(&mut cx).is_pending());
+    journal.close().expect("a clean close");
+    assert_eq!(wait.poll_durable(&mut cx), std::task::Poll::Ready(Err(Stopped)));
+}
+
+#[test]
+fn an_option_out_of_bounds_is_named() {
+    for (options, named) in [
+        (Options { ring_slots: 100, ..options() }, "ring_slots"),
+        (Options { ring_reserve: 64, ..options() }, "ring_reserve"),
+        (Options { segment_bytes: 4_096, ..options() }, "segment_bytes"),
+        (Options { group_bytes_max: 10, ..options() }, "group_bytes_max"),
+    ] {
+        match open(Arc::new(SimulatedDisk::new()), options, &mut |_| Ok(())) {
+            Err(OpenError::Option(text)) => assert!(text.starts_with(named), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

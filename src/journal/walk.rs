@@ -43,6 +43,8 @@ pub(super) struct Walk {
     pub(super) cursor: Cursor,
     /// The last segment with a header; 0 where there is none.
     pub(super) segment: u64,
+    /// Offset in that segment behind the last group that the mark covers.
+    pub(super) marked_offset: usize,
     pub(super) tail: WalkTail,
     pub(super) index: Index,
 }
@@ -73,6 +75,7 @@ pub(super) fn walk(
         summary: LogSummary::default(),
         cursor: Cursor { next_sequence: 1, next_group: 1, chain: mark.id.genesis(), offset: 0 },
         segment: 0,
+        marked_offset: 0,
         tail: WalkTail::Nothing,
         index: Index::default(),
     };
@@ -89,6 +92,7 @@ pub(super) fn walk(
         walk.segment = *number;
         walk.summary.segments += 1;
         walk.cursor.offset = SEGMENT_HEADER_BYTES;
+        walk.marked_offset = SEGMENT_HEADER_BYTES;
         let mut rereads_left = if last { rereads } else { 0 };
         let end = loop {
             let mut cursor = walk.cursor.clone();
@@ -150,6 +154,9 @@ fn take_group(
     walk.summary.first_position.get_or_insert(first_sequence);
     walk.summary.last_position = Some(group.last_sequence);
     walk.cursor = group.after();
+    if group.last_sequence <= mark.sequence {
+        walk.marked_offset = group.end;
+    }
     Ok(())
 }
 

@@ -90,7 +90,7 @@ impl Writer {
     }
 
     /// Writes until the journal is closed or fails.
-    pub(super) fn run(mut self) -> Result<(), Failure> {
+    pub(super) fn run(&mut self) -> Result<(), Failure> {
         self.shared.bell.attend();
         let mut closing_since = None;
         loop {
