@@ -58,9 +58,8 @@ impl Compact {
         let channel = event.channel.map_or(0, Channel::number);
         let fraud_decline = event.decision == Decision::Declined && !event.declined_for_credit;
         let time = event.time.0.clamp(-(1 << 47), (1 << 47) - 1);
-        let low = u16::from(channel)
-            | u16::from(fraud_decline) * u16::from(FRAUD_DECLINE)
-            | u16::from(event.card) << 8;
+        let flags = channel | if fraud_decline { FRAUD_DECLINE } else { 0 };
+        let low = u16::from_le_bytes([flags, event.card]);
         let (latitude, longitude) = event.place.map_or((PLACE_NONE, 0), place_cell);
         let spot = u64::from(mcc_number(event.mcc))
             | u64::from(country_number(event.country)) << MCC_BITS
