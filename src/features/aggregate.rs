@@ -48,7 +48,7 @@ impl Attribute {
     pub(super) fn of(self, event: &Compact) -> u32 {
         match self {
             Attribute::Country => u32::from(event.country()),
-            Attribute::Mcc => event.mcc().map_or(0, |mcc| u32::from(mcc) + 1),
+            Attribute::Mcc => u32::from(event.mcc_number()),
             Attribute::Merchant => event.merchant,
             Attribute::Device => event.device,
             Attribute::Channel => u32::from(event.channel()),

@@ -19,12 +19,13 @@ const LATITUDE_BITS: u32 = 19;
 const LONGITUDE_BITS: u32 = 20;
 const COUNTRY_BITS: u32 = 10;
 const MCC_BITS: u32 = 14;
-const MCC_NONE: u16 = (1 << MCC_BITS) - 1;
 const CHANNEL_MASK: u8 = 0b11;
 const FRAUD_DECLINE: u8 = 0b100;
 
 /// Number of a country, 1 to 676; 0 stands for none.
 pub type CountryNumber = u16;
+/// Number of a category code, the code and 1; 0 stands for none.
+pub type MccNumber = u16;
 
 /// Layout, from the lowest bit: `stamp` channel 2, fraud-like decline 1, unused 5, card 8, time 48 (signed);
 /// `spot` mcc 14, country 10, longitude 20, latitude 19, unused 1.
@@ -41,8 +42,11 @@ pub struct Compact {
 }
 
 const _: () = assert!(size_of::<Compact>() == 40);
-const _: () =
-    assert!(LATITUDE_BITS + LONGITUDE_BITS + COUNTRY_BITS + MCC_BITS <= 64 && 26 * 26 < 1 << COUNTRY_BITS);
+const _: () = assert!(
+    LATITUDE_BITS + LONGITUDE_BITS + COUNTRY_BITS + MCC_BITS <= 64
+        && 26 * 26 < 1 << COUNTRY_BITS
+        && 10_000 < 1 << MCC_BITS
+);
 const _: () = assert!(CARDS_PER_ACCOUNT_MAX <= 256);
 const _: () = assert!(
     AMOUNT_MINOR_MAX.checked_mul(EVENTS_PER_KEY_MAX as i64 + 1).is_some(),
@@ -54,12 +58,10 @@ impl Compact {
         let channel = event.channel.map_or(0, Channel::number);
         let fraud_decline = event.decision == Decision::Declined && !event.declined_for_credit;
         let time = event.time.0.clamp(-(1 << 47), (1 << 47) - 1);
-        let low = u16::from(channel)
-            | u16::from(fraud_decline) * u16::from(FRAUD_DECLINE)
-            | u16::from(event.card) << 8;
+        let flags = channel | if fraud_decline { FRAUD_DECLINE } else { 0 };
+        let low = u16::from_le_bytes([flags, event.card]);
         let (latitude, longitude) = event.place.map_or((PLACE_NONE, 0), place_cell);
-        let mcc = event.mcc.filter(|mcc| *mcc < MCC_NONE).unwrap_or(MCC_NONE);
-        let spot = u64::from(mcc)
+        let spot = u64::from(mcc_number(event.mcc))
             | u64::from(country_number(event.country)) << MCC_BITS
             | u64::from(longitude) << (MCC_BITS + COUNTRY_BITS)
             | u64::from(latitude) << (MCC_BITS + COUNTRY_BITS + LONGITUDE_BITS);
@@ -111,9 +113,8 @@ impl Compact {
     }
 
     #[inline]
-    pub fn mcc(&self) -> Option<u16> {
-        let mcc = (self.spot & ((1 << MCC_BITS) - 1)) as u16;
-        (mcc != MCC_NONE).then_some(mcc)
+    pub fn mcc_number(&self) -> MccNumber {
+        (self.spot & ((1 << MCC_BITS) - 1)) as MccNumber
     }
 
     #[inline]
@@ -155,6 +156,11 @@ pub fn country_number(country: Option<Country>) -> CountryNumber {
     })
 }
 
+/// The number that stands for a category code in a compact event; a code above 9999 counts as none.
+pub fn mcc_number(mcc: Option<u16>) -> MccNumber {
+    mcc.filter(|mcc| *mcc <= 9_999).map_or(0, |mcc| mcc + 1)
+}
+
 /// 32 bits of a hash, never 0; 0 where there is none.
 pub fn fold_hash(hash: Option<u64>) -> u32 {
     hash.map_or(0, |hash| ((hash >> 32) as u32 ^ hash as u32).max(1))
@@ -188,7 +194,7 @@ mod tests {
         let compact = Compact::new(&event(), u64::MAX);
         assert_eq!(compact.time(), event().time);
         assert_eq!((compact.card(), compact.amount_minor()), (31, AMOUNT_MINOR_MAX));
-        assert_eq!((compact.mcc(), compact.country()), (Some(9_999), 676));
+        assert_eq!((compact.mcc_number(), compact.country()), (10_000, 676));
         assert_eq!(compact.channel(), Channel::CardPresent.number());
         assert!(compact.is_fraud_decline() && !compact.is_ecommerce());
         assert_eq!(compact.place(), Place::new(-90.0, 180.0));
@@ -208,7 +214,7 @@ mod tests {
         };
         let compact = Compact::new(&bare, 0);
         assert_eq!((compact.time_ms(), compact.card(), compact.channel()), (-1, 0, 0));
-        assert_eq!((compact.mcc(), compact.country(), compact.place()), (None, 0, None));
+        assert_eq!((compact.mcc_number(), compact.country(), compact.place()), (0, 0, None));
         assert_eq!((compact.merchant, compact.device), (0, 0));
         assert!(!compact.is_fraud_decline());
     }

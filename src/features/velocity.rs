@@ -5,7 +5,7 @@ use super::{
     Moment,
     aggregate::{Attribute, By},
     catalog::slot,
-    compact::{Compact, country_number, fold_hash},
+    compact::{Compact, CountryNumber, MccNumber, country_number, fold_hash, mcc_number},
     distinct::count_distinct,
     event::id_hash,
     fields::{is_ecommerce, is_night},
@@ -106,33 +106,31 @@ impl Velocity {
         let here = Here {
             merchant: fold_hash(merchant.merchant_id.as_ref().map(|id| id_hash(id.as_str()))),
             device: fold_hash(moment.request.device_id.as_ref().map(|id| id_hash(id.as_str()))),
-            mcc: merchant.mcc,
+            mcc: mcc_number(merchant.mcc),
             country: country_number(merchant.country),
         };
-        let mut walked = Walked::default();
-        for event in view.events(self.month).rev() {
-            walked.any = true;
-            walked.merchant_seen |= event.merchant == here.merchant;
-            walked.device_seen |= event.device == here.device;
-            walked.country_seen |= event.country() == here.country;
-            let same_mcc = event.mcc() == here.mcc;
-            walked.mcc_seen |= same_mcc;
-            if event.card() != moment.card {
-                continue;
-            }
-            if same_mcc {
-                walked.mcc_count += 1;
-                walked.mcc_sum_minor += i128::from(event.amount_minor());
-            }
-            walked.first_ms = event.time_ms();
-            walked.last.get_or_insert(*event);
-            if !event.is_ecommerce() {
-                if walked.last_place.is_none() {
-                    walked.last_place = event.place().map(|place| (place, event.time_ms()));
-                }
-                if walked.last_country == 0 {
-                    walked.last_country = event.country();
-                }
+        let mut events = view.events(self.month);
+        let own = events.clone().filter(|event| event.card() == moment.card);
+        let mut present = own.clone().filter(|event| !event.is_ecommerce()).rev();
+        let mut walked = Walked {
+            any: events.next().is_some(),
+            first_ms: own.clone().next().map(Compact::time_ms),
+            last: own.clone().next_back().copied(),
+            last_place: present.clone().find_map(|event| Some((event.place()?, event.time_ms()))),
+            last_country: present.find_map(|event| Some(event.country()).filter(|country| *country != 0)),
+            ..Walked::default()
+        };
+        // The one loop over all events: without branches, since nothing in it can be foretold.
+        for stretch in view.stretches(self.month) {
+            for event in stretch {
+                let mcc_same = event.mcc_number() == here.mcc;
+                let is_own_mcc = mcc_same & (event.card() == moment.card);
+                walked.merchant_seen |= event.merchant == here.merchant;
+                walked.device_seen |= event.device == here.device;
+                walked.country_seen |= event.country() == here.country;
+                walked.mcc_seen |= mcc_same;
+                walked.mcc_count += i64::from(is_own_mcc);
+                walked.mcc_sum_minor += event.amount_minor() * i64::from(is_own_mcc);
             }
         }
         walked
@@ -164,11 +162,11 @@ const WALKED: [Slot; 17] = [
 struct Here {
     merchant: u32,
     device: u32,
-    mcc: Option<u16>,
-    country: u16,
+    mcc: MccNumber,
+    country: CountryNumber,
 }
 
-/// What one walk through 30 days brings home: `any` and what is `seen` are the account's, the rest the card's.
+/// What one walk through 30 days brings home: `any` and what was seen are the account's, the rest the card's.
 #[derive(Default)]
 struct Walked {
     any: bool,
@@ -176,13 +174,12 @@ struct Walked {
     device_seen: bool,
     country_seen: bool,
     mcc_seen: bool,
-    mcc_count: u32,
-    mcc_sum_minor: i128,
-    first_ms: i64,
+    mcc_count: i64,
+    mcc_sum_minor: i64,
+    first_ms: Option<i64>,
     last: Option<Compact>,
     last_place: Option<(Place, i64)>,
-    /// Number of the country; 0 where there is none.
-    last_country: u16,
+    last_country: Option<CountryNumber>,
 }
 
 fn fill_travel(walked: &Walked, moment: &Moment, minor_per_major: i64, values: &mut Values) {
@@ -200,8 +197,8 @@ fn fill_travel(walked: &Walked, moment: &Moment, minor_per_major: i64, values: &
         values.set_float(slot::DISTANCE_FROM_LAST_KM, distance_km);
         values.set_float(slot::SPEED_KMH, speed_kmh);
     }
-    if merchant.country.is_some() && walked.last_country != 0 {
-        values.set_bool(slot::COUNTRY_CHANGED, country_number(merchant.country) != walked.last_country);
+    if let (Some(_), Some(last_country)) = (merchant.country, walked.last_country) {
+        values.set_bool(slot::COUNTRY_CHANGED, country_number(merchant.country) != last_country);
     }
 }
 
@@ -213,9 +210,9 @@ fn fill_habits(walked: &Walked, readings: [Option<Reading>; 3], moment: &Moment,
         |reading: Reading| (reading.count > 0).then(|| reading.sum_minor as f64 / reading.count as f64);
     let month_mean = month.and_then(mean);
     let mcc_mean = (walked.mcc_count > 0 && moment.request.merchant.mcc.is_some())
-        .then(|| walked.mcc_sum_minor as f64 / f64::from(walked.mcc_count));
-    let daily_mean = month.filter(|_| walked.last.is_some()).map(|month| {
-        let days = (moment.time.0 - walked.first_ms) as f64 / DAY_MS as f64;
+        .then(|| walked.mcc_sum_minor as f64 / walked.mcc_count as f64);
+    let daily_mean = month.zip(walked.first_ms).map(|(month, first_ms)| {
+        let days = (moment.time.0 - first_ms) as f64 / DAY_MS as f64;
         month.count as f64 / days.clamp(1.0, 30.0)
     });
     for (slot, of, to) in [

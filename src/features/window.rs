@@ -305,8 +305,16 @@ impl<'w> View<'w> {
 
     /// The events inside, oldest first, of all cards.
     pub fn events(&self, length: Length) -> impl DoubleEndedIterator<Item = &'w Compact> + Clone + use<'w> {
-        let tail = self.windows.tails.get(length.0).map_or(0, |tail| usize::from(*tail));
-        self.windows.events.range(tail.min(self.end)..self.end)
+        let [older, newer] = self.stretches(length);
+        older.iter().chain(newer)
+    }
+
+    /// The same as the two stretches in which they lie in memory, for a loop over all of them.
+    pub fn stretches(&self, length: Length) -> [&'w [Compact]; 2] {
+        let tail = self.windows.tails.get(length.0).map_or(0, |tail| usize::from(*tail)).min(self.end);
+        let (older, newer) = self.windows.events.as_slices();
+        let behind = |index: usize| index.saturating_sub(older.len());
+        [&older[tail.min(older.len())..self.end.min(older.len())], &newer[behind(tail)..behind(self.end)]]
     }
 
     /// Whether events inside have left the ring, so that [`View::events`] lacks some.
