@@ -36,6 +36,13 @@ pub struct TestCase {
     rules: Option<Vec<usize>>,
 }
 
+#[cfg(test)]
+impl TestCase {
+    pub fn expects(&self, rule: usize) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.contains(&rule))
+    }
+}
+
 #[derive(Clone, PartialEq, Debug)]
 enum Given {
     Bool(bool),

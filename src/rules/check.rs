@@ -502,12 +502,18 @@ impl Checker<'_> {
                         Typed::Money(Money::If(condition, Box::new(a), Box::new(b)))
                     }
                     _ => {
+                        let help = match (&then.kind, &otherwise.kind) {
+                            (ExprKind::Int(value), _) | (_, ExprKind::Int(value)) if !has_money => {
+                                Some(format!("write `{value}.0`"))
+                            }
+                            _ => None,
+                        };
                         let (a, b) = (self.text_of(then), self.text_of(otherwise));
                         let message = format!(
                             "both results of `?:` need one type; `{a}` is {}, `{b}` is {}",
                             types.0, types.1
                         );
-                        return self.wrong(otherwise, message, None);
+                        return self.wrong(otherwise, message, help);
                     }
                 }
             }

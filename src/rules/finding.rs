@@ -117,14 +117,15 @@ impl<'a> Report<'a> {
 pub fn did_you_mean<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
     let lower = written.to_ascii_lowercase();
     let allowed = (written.chars().count() / 3).max(1);
+    let rank = |candidate: &str| {
+        let distance = strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase());
+        let is_last_part = || candidate.strip_suffix(&lower).is_some_and(|rest| rest.ends_with(['.', '_']));
+        // A longer name that ends so comes after every name that is only misspelt.
+        if distance <= allowed { Some(distance) } else { is_last_part().then_some(usize::MAX) }
+    };
     candidates
         .into_iter()
-        .filter_map(|candidate| {
-            let distance = strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase());
-            let is_part = candidate.rsplit(['.', '_']).next().is_some_and(|last| last == lower);
-            let rank = if distance <= allowed { distance } else { usize::MAX - usize::from(is_part) };
-            (rank < usize::MAX).then_some((rank, candidate))
-        })
+        .filter_map(|candidate| Some((rank(candidate)?, candidate)))
         .min()
         .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
 }

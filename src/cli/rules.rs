@@ -1,0 +1,96 @@
+//! `saker rules check FILE` and `saker rules test FILE`: what is wrong with a rules file, and whether its own tests
+//! pass. Findings go to stdout, since they are the result; only a file that cannot be read is an error of the call.
+
+use std::{path::Path, process::ExitCode};
+
+use serde_json::json;
+
+use crate::rules::{self, Finding, RuleSet};
+
+/// Checks a rules file. Exit code 0 where it can be used (warnings are shown), 1 where it is wrong, 2 where it
+/// cannot be read.
+pub fn check(path: &Path, format_json: bool) -> ExitCode {
+    let (name, source) = match read(path) {
+        Ok(file) => file,
+        Err(code) => return code,
+    };
+    match rules::compile(&name, &source) {
+        Ok(rules) => {
+            if format_json {
+                print_json(&name, Some(&rules), &rules.warnings);
+            } else {
+                print_findings(&rules.warnings);
+                let (count, aggregates) = (rules.rules.len(), rules.aggregates.len());
+                println!("{name}: version {}, {count} rules, {aggregates} aggregates: can be used", rules.version);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(findings) => refuse(&name, &findings, format_json),
+    }
+}
+
+/// Runs the tests written in a rules file. Exit code 0 where all pass, 1 where one fails or the file is wrong, 2
+/// where it cannot be read.
+pub fn test(path: &Path, format_json: bool) -> ExitCode {
+    let (name, source) = match read(path) {
+        Ok(file) => file,
+        Err(code) => return code,
+    };
+    let rules = match rules::compile(&name, &source) {
+        Ok(rules) => rules,
+        Err(findings) => return refuse(&name, &findings, format_json),
+    };
+    let results = rules::run_tests(&rules);
+    let failed = results.iter().filter(|result| !result.passed).count();
+    if format_json {
+        println!("{}", json!({ "file": name, "version": &*rules.version, "failed": failed, "tests": results }));
+    } else {
+        for result in results.iter().filter(|result| !result.passed) {
+            println!("{name}:{}: test failed: {}", result.line, result.name);
+            for failure in &result.failures {
+                println!("  {failure}");
+            }
+        }
+        println!("{name}: {} tests, {failed} failed", results.len());
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn read(path: &Path) -> Result<(String, String), ExitCode> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(source) => Ok((name, source)),
+        Err(error) => {
+            eprintln!("error: cannot read the rules file {name}: {error}");
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+fn refuse(name: &str, findings: &[Finding], format_json: bool) -> ExitCode {
+    if format_json {
+        print_json(name, None, findings);
+    } else {
+        print_findings(findings);
+        println!("{name}: cannot be used");
+    }
+    ExitCode::from(1)
+}
+
+fn print_findings(findings: &[Finding]) {
+    for finding in findings {
+        println!("{finding}\n");
+    }
+}
+
+fn print_json(name: &str, rules: Option<&RuleSet>, findings: &[Finding]) {
+    let result = json!({
+        "file": name,
+        "usable": rules.is_some(),
+        "version": rules.map(|rules| &*rules.version),
+        "rules": rules.map(|rules| rules.rules.len()),
+        "aggregates": rules.map(|rules| rules.aggregates.len()),
+        "findings": findings,
+    });
+    println!("{result}");
+}
