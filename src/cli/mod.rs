@@ -1,18 +1,31 @@
-//! The command line: one file per verb, each parsing nothing but its own arguments and returning a [`Failure`] where
-//! it did not succeed. What a failure says and which exit code it ends with is decided here, for all verbs alike.
+//! The command line: one file per verb, each with its own arguments and one `run` that returns an exit code, or an
+//! error for whatever kept it from its work. What an error looks like and which code it ends with is decided here.
 //!
-//! No verb calls `std::process::exit` nor prints its own errors: what was opened is closed on the way out.
+//! No verb calls `std::process::exit` nor prints its own errors, so that what was opened is closed on the way out.
 
 use std::{fmt, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 pub mod accounts;
 pub mod demo;
 pub mod journal;
+pub mod load;
+pub mod rules;
 pub mod serve;
+pub mod simulate;
+pub mod train;
 
-/// How a verb ends. The numbers are part of the contract.
+/// How results are printed on stdout.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// The exit codes of the contract other than success.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Exit {
@@ -24,7 +37,13 @@ pub enum Exit {
     Protected = 3,
 }
 
-/// Why a verb did not succeed: what went wrong, where, and what to do about it, in words for the operator.
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// An error that ends with another code than [`Exit::Refused`], which is what all others end with.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
@@ -33,18 +52,13 @@ pub struct Failure {
 
 impl Failure {
     /// The thing checked was found wrong: exit code 1.
-    pub fn wrong(message: impl Into<String>) -> Failure {
-        Failure { exit: Exit::Wrong, message: message.into() }
-    }
-
-    /// The call, the input or the configuration is wrong: exit code 2.
-    pub fn refused(message: impl Into<String>) -> Failure {
-        Failure { exit: Exit::Refused, message: message.into() }
+    pub fn wrong(message: impl Into<String>) -> anyhow::Error {
+        Failure { exit: Exit::Wrong, message: message.into() }.into()
     }
 
     /// The engine stopped itself to protect data: exit code 3.
-    pub fn protected(message: impl Into<String>) -> Failure {
-        Failure { exit: Exit::Protected, message: message.into() }
+    pub fn protected(message: impl Into<String>) -> anyhow::Error {
+        Failure { exit: Exit::Protected, message: message.into() }.into()
     }
 }
 
@@ -54,21 +68,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Whatever is not said to be something else is about the input: exit code 2.
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Failure {
-        Failure::refused(format!("{error:#}"))
-    }
-}
-
-/// How results are printed on stdout.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON document.
-    Json,
-}
+impl std::error::Error for Failure {}
 
 #[derive(Parser, Debug)]
 #[command(
@@ -76,13 +76,9 @@ pub enum Format {
     version,
     about = "A card issuer's real-time authorisation and fraud-scoring engine",
     after_help = "Exit codes: 0 done · 1 the thing checked was found wrong · 2 the call, the input or the \
-                  configuration is wrong · 3 stopped itself to protect data",
-    propagate_version = true
+                  configuration is wrong · 3 stopped itself to protect data"
 )]
 struct Cli {
-    /// How results are printed.
-    #[arg(long, value_enum, default_value = "text", global = true)]
-    format: Format,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -90,19 +86,24 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// Run the engine: gRPC for the switch, HTTP for metrics and health.
-    Serve(serve::ServeArgs),
+    Serve(serve::Args),
     /// Start an engine on embedded defaults, send it simulated card traffic and show what it decides.
-    Demo(demo::DemoArgs),
+    Demo(demo::Args),
+    /// Write a labelled, seeded world of card traffic as CSV.
+    Simulate(simulate::Args),
     /// Accounts and cards of a running engine.
-    Accounts(AccountsArgs),
-    /// The decision log of a data directory.
-    Journal(JournalArgs),
-}
-
-#[derive(Args, Debug)]
-struct AccountsArgs {
     #[command(subcommand)]
-    verb: AccountsVerb,
+    Accounts(AccountsVerb),
+    /// Rules files.
+    #[command(subcommand)]
+    Rules(RulesVerb),
+    /// Train the scoring model on labelled history.
+    Train(train::Args),
+    /// Send card traffic to a running engine and measure the answers.
+    Load(load::Args),
+    /// The decision log of a data directory.
+    #[command(subcommand)]
+    Journal(JournalVerb),
 }
 
 #[derive(Subcommand, Debug)]
@@ -111,42 +112,62 @@ enum AccountsVerb {
     Import(accounts::ImportArgs),
 }
 
-#[derive(Args, Debug)]
-struct JournalArgs {
-    #[command(subcommand)]
-    verb: JournalVerb,
+#[derive(Subcommand, Debug)]
+enum RulesVerb {
+    /// Check a rules file: names, types, cost.
+    Check(RulesArgs),
+    /// Run the test cases written in a rules file.
+    Test(RulesArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct RulesArgs {
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 #[derive(Subcommand, Debug)]
 enum JournalVerb {
     /// Check the chain from first to last record, and that deciding again gives the same answers.
-    Verify {
-        /// A data directory, in use or not; one in use is checked up to its durable position.
-        #[arg(value_name = "DIR")]
-        directory: PathBuf,
-    },
+    Verify(journal::VerifyArgs),
 }
 
 /// Runs what the command line asks for. Usage errors are clap's: its text, exit code 2.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    match dispatch(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(failure.exit as u8)
-        }
-    }
+    let result = match Cli::parse().verb {
+        Verb::Serve(args) => serve::run(args),
+        Verb::Demo(args) => demo::run(args),
+        Verb::Simulate(args) => simulate::run(args),
+        Verb::Accounts(AccountsVerb::Import(args)) => accounts::import(args),
+        Verb::Rules(RulesVerb::Check(args)) => Ok(rules::check(&args.file, args.format == Format::Json)),
+        Verb::Rules(RulesVerb::Test(args)) => Ok(rules::test(&args.file, args.format == Format::Json)),
+        Verb::Train(args) => train::run(args),
+        Verb::Load(args) => load::run(args),
+        Verb::Journal(JournalVerb::Verify(args)) => journal::verify(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        let exit = error.downcast_ref::<Failure>().map_or(Exit::Refused, |failure| failure.exit);
+        exit.into()
+    })
 }
 
-fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let format = cli.format;
-    match cli.verb {
-        Verb::Serve(args) => serve::run(args),
-        Verb::Demo(args) => demo::run(args, format),
-        Verb::Accounts(AccountsArgs { verb: AccountsVerb::Import(args) }) => accounts::import(args, format),
-        Verb::Journal(JournalArgs { verb: JournalVerb::Verify { directory } }) => {
-            journal::verify(&directory, format)
-        }
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn no_argument_contradicts_another() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_keeps_its_exit_code_through_added_context() {
+        let error = Failure::protected("the disk").context("while closing");
+        assert_eq!(error.downcast_ref::<Failure>().unwrap().exit, Exit::Protected);
     }
 }

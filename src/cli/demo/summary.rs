@@ -1,0 +1,455 @@
+//! What the demo counts from the answers alone, and how it is shown: decisions as they are made, then totals, one
+//! explained decision per kind of decline, fraud caught, false positives and latency.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use super::{
+    check::Figures,
+    traffic::{Answer, IN_FLIGHT},
+};
+use crate::{
+    observe::ReasonGroup,
+    proto::{AuthoriseResponse, GetDecisionResponse},
+    sim::{FraudKind, LabelledTransaction, World},
+    types::{
+        auth::Subject,
+        codes::{Decision, ReasonSource},
+        money::{Currency, Money},
+    },
+};
+
+/// Lines shown over the whole traffic, apart from the first ones of each kind.
+const LINES: usize = 20;
+/// Decisions of each kind that are shown whatever comes up.
+const LINES_PER_GROUP: usize = 2;
+/// Features shown with an explanation.
+const FEATURES_SHOWN: usize = 6;
+
+/// What decided, as the answer says: nothing for an approval, else the group of the first reason.
+fn group_of(answer: &AuthoriseResponse) -> ReasonGroup {
+    match (decision_of(answer), answer.reasons.first()) {
+        (Some(Decision::Declined | Decision::StepUp), Some(reason)) => {
+            let source = u8::try_from(reason.source).ok().and_then(ReasonSource::from_number);
+            source.map_or(ReasonGroup::None, |source| ReasonGroup::of(source, &reason.code))
+        }
+        _ => ReasonGroup::None,
+    }
+}
+
+fn decision_of(answer: &AuthoriseResponse) -> Option<Decision> {
+    u8::try_from(answer.decision).ok().and_then(Decision::from_number)
+}
+
+/// Decides which decisions are shown as they are made.
+pub(super) struct Shown {
+    every: usize,
+    seen: usize,
+    by_group: BTreeMap<ReasonGroup, usize>,
+    talk: bool,
+}
+
+impl Shown {
+    pub(super) fn new(transactions: usize, talk: bool) -> Shown {
+        Shown { every: (transactions / LINES).max(1), seen: 0, by_group: BTreeMap::new(), talk }
+    }
+
+    pub(super) fn show(&mut self, transaction: &LabelledTransaction, answer: &Answer) {
+        self.seen += 1;
+        let Ok(answer) = answer else { return };
+        let of_group = self.by_group.entry(group_of(answer)).or_default();
+        *of_group += 1;
+        if self.talk && (*of_group <= LINES_PER_GROUP || self.seen % self.every == 0) {
+            println!("{}", line(transaction, answer));
+        }
+    }
+}
+
+/// Time, card, amount, country, decision, code, score, reasons: one decision in one line.
+fn line(transaction: &LabelledTransaction, answer: &AuthoriseResponse) -> String {
+    let request = &transaction.request;
+    let time = request.transaction_time.map(|time| time.to_string()).unwrap_or_default();
+    let card = match request.subject {
+        Subject::Card(card) => card.to_string(),
+        Subject::Account(account) => account.to_string(),
+    };
+    let amount = request.amount.map(|amount| amount.to_string()).unwrap_or_default();
+    let country = request.merchant.country.map_or("--".to_owned(), |country| country.as_str().to_owned());
+    let decision = decision_of(answer).map_or("?", Decision::name);
+    let reasons: Vec<_> = answer.reasons.iter().map(|reason| reason.code.as_str()).collect();
+    format!(
+        "{time:<20}  {card:<14} {amount:>16}  {country}  {decision:<9} {:<2}  {:>3}  {}",
+        answer.response_code,
+        answer.score,
+        reasons.join(" ")
+    )
+    .trim_end()
+    .to_owned()
+}
+
+/// Counts of the answers.
+pub(super) struct Tally {
+    decisions: BTreeMap<(Decision, ReasonGroup), u64>,
+    /// The first transaction of each kind of decline.
+    examples: BTreeMap<ReasonGroup, String>,
+    undecided: u64,
+    /// Why the first of them was not decided.
+    undecided_why: Option<String>,
+    fraud: BTreeMap<FraudKind, Fraud>,
+    fraud_amounts: BTreeMap<Currency, FraudAmount>,
+    genuine: u64,
+    /// Genuine ones declined or stepped up by rules or model.
+    false_positives: u64,
+    latency_us: Histogram<u64>,
+    began: Instant,
+    took: Duration,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Fraud {
+    all: u64,
+    /// Declined or stepped up by rules or model.
+    caught: u64,
+    /// Declined for another reason, such as credit.
+    stopped: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct FraudAmount {
+    all_minor: i128,
+    caught_minor: i128,
+}
+
+/// Latencies are kept to three digits, up to a minute.
+const LATENCY_US_MAX: u64 = 60_000_000;
+
+impl Tally {
+    pub(super) fn new() -> Tally {
+        Tally {
+            decisions: BTreeMap::new(),
+            examples: BTreeMap::new(),
+            undecided: 0,
+            undecided_why: None,
+            fraud: BTreeMap::new(),
+            fraud_amounts: BTreeMap::new(),
+            genuine: 0,
+            false_positives: 0,
+            latency_us: Histogram::new_with_max(LATENCY_US_MAX, 3).expect("three digits of a minute fit"),
+            began: Instant::now(),
+            took: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn count(&mut self, transaction: &LabelledTransaction, answer: &Answer, latency: Duration) {
+        self.took = self.began.elapsed();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                self.undecided += 1;
+                self.undecided_why.get_or_insert_with(|| why.clone());
+                return;
+            }
+        };
+        let Some(decision) = decision_of(answer) else {
+            self.undecided += 1;
+            return;
+        };
+        let group = group_of(answer);
+        *self.decisions.entry((decision, group)).or_default() += 1;
+        self.latency_us.saturating_record(latency.as_micros().try_into().unwrap_or(LATENCY_US_MAX));
+        let passed = matches!(decision, Decision::Approved | Decision::PartiallyApproved);
+        if !passed {
+            self.examples.entry(group).or_insert_with(|| answer.transaction_id.clone());
+        }
+        let suspected = !passed && group.suspects_fraud();
+        let Some(kind) = transaction.fraud_kind else {
+            self.genuine += 1;
+            self.false_positives += u64::from(suspected);
+            return;
+        };
+        let fraud = self.fraud.entry(kind).or_default();
+        fraud.all += 1;
+        fraud.caught += u64::from(suspected);
+        fraud.stopped += u64::from(!passed && !suspected);
+        if let Some(billed) = transaction.request.billed() {
+            let amount = self.fraud_amounts.entry(billed.currency).or_default();
+            amount.all_minor += i128::from(billed.minor);
+            amount.caught_minor += if suspected { i128::from(billed.minor) } else { 0 };
+        }
+    }
+
+    /// The groups that declined, each with the first transaction.
+    pub(super) fn examples(&self) -> impl Iterator<Item = (ReasonGroup, &str)> {
+        self.examples.iter().map(|(group, transaction_id)| (*group, transaction_id.as_str()))
+    }
+
+    pub(super) fn decisions(&self, decision: Decision, group: ReasonGroup) -> u64 {
+        self.decisions.get(&(decision, group)).copied().unwrap_or(0)
+    }
+
+    pub(super) fn decided(&self) -> u64 {
+        self.decisions.values().sum()
+    }
+
+    fn of_decision(&self, decision: Decision) -> u64 {
+        self.decisions.iter().filter(|((made, _), _)| *made == decision).map(|(_, count)| count).sum()
+    }
+
+    fn all_fraud(&self) -> Fraud {
+        self.fraud.values().fold(Fraud::default(), |sum, fraud| Fraud {
+            all: sum.all + fraud.all,
+            caught: sum.caught + fraud.caught,
+            stopped: sum.stopped + fraud.stopped,
+        })
+    }
+}
+
+/// Everything the demo has to say at its end.
+pub(super) struct Summary {
+    seed: u64,
+    accounts: usize,
+    tally: Tally,
+    explanations: Vec<(ReasonGroup, GetDecisionResponse)>,
+    figures: Figures,
+    grpc: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Summary {
+    pub(super) fn new(
+        seed: u64,
+        world: &World,
+        tally: Tally,
+        explanations: Vec<(ReasonGroup, GetDecisionResponse)>,
+        figures: Figures,
+        grpc: SocketAddr,
+        admin: SocketAddr,
+    ) -> Summary {
+        Summary { seed, accounts: world.accounts.len(), tally, explanations, figures, grpc, admin }
+    }
+
+    /// Whether every request was decided and the engine's own figures are those of the answers.
+    pub(super) fn is_right(&self) -> bool {
+        self.tally.undecided == 0 && self.figures.differences.is_empty()
+    }
+
+    pub(super) fn as_json(&self) -> Value {
+        let Summary { seed, accounts, tally, explanations, figures, grpc, admin } = self;
+        let decisions: Vec<_> = tally
+            .decisions
+            .iter()
+            .map(|((decision, group), count)| {
+                json!({ "decision": decision.name(), "reason_group": group.name(), "count": count })
+            })
+            .collect();
+        let fraud: BTreeMap<_, _> = tally
+            .fraud
+            .iter()
+            .map(|(kind, fraud)| {
+                let Fraud { all, caught, stopped } = fraud;
+                (kind.name(), json!({ "all": all, "caught": caught, "stopped_otherwise": stopped }))
+            })
+            .collect();
+        let amounts: BTreeMap<_, _> = tally
+            .fraud_amounts
+            .iter()
+            .map(|(currency, amount)| {
+                let minor = json!({
+                    "all_minor": amount.all_minor as f64,
+                    "caught_minor": amount.caught_minor as f64,
+                });
+                (currency.alpha(), minor)
+            })
+            .collect();
+        let all = tally.all_fraud();
+        json!({
+            "seed": seed,
+            "accounts": accounts,
+            "decided": tally.decided(),
+            "undecided": tally.undecided,
+            "seconds": tally.took.as_secs_f64(),
+            "approved": tally.of_decision(Decision::Approved),
+            "partially_approved": tally.of_decision(Decision::PartiallyApproved),
+            "declined": tally.of_decision(Decision::Declined),
+            "stepped_up": tally.of_decision(Decision::StepUp),
+            "decisions": decisions,
+            "explained": explanations.iter().map(explanation_json).collect::<Vec<_>>(),
+            "fraud": {
+                "all": all.all,
+                "caught": all.caught,
+                "caught_share": share(all.caught, all.all),
+                "stopped_otherwise": all.stopped,
+                "by_kind": fraud,
+                "amounts": amounts,
+            },
+            "genuine": tally.genuine,
+            "false_positives": tally.false_positives,
+            "false_positive_share": share(tally.false_positives, tally.genuine),
+            "latency_us": PERCENTILES
+                .iter()
+                .map(|(name, quantile)| ((*name).to_owned(), tally.latency_us.value_at_quantile(*quantile)))
+                .collect::<BTreeMap<_, _>>(),
+            "in_flight": IN_FLIGHT,
+            "metrics_agree": figures.differences.is_empty(),
+            "metrics_decisions": figures.counted,
+            "metrics_differences": figures.differences,
+            "grpc": grpc.to_string(),
+            "admin": admin.to_string(),
+        })
+    }
+}
+
+const PERCENTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+fn explanation_json((group, explained): &(ReasonGroup, GetDecisionResponse)) -> Value {
+    let response = explained.response.clone().unwrap_or_default();
+    json!({
+        "reason_group": group.name(),
+        "transaction_id": response.transaction_id,
+        "decision": decision_of(&response).map_or("?", Decision::name),
+        "response_code": response.response_code,
+        "score": response.score,
+        "reasons": response.reasons.iter().map(|reason| json!({
+            "code": reason.code, "text": reason.text, "contribution": reason.contribution,
+        })).collect::<Vec<_>>(),
+        "rules_fired": explained.rules_fired,
+        "features": explained.features.iter().map(|feature| (feature.name.clone(), feature.value))
+            .collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// Part of the whole, 0 where there is no whole.
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { seed, accounts, tally, explanations, figures, grpc, admin } = self;
+        let decided = tally.decided();
+        writeln!(
+            f,
+            "{decided} authorisations on {accounts} accounts (seed {seed}), decided in {:.1} s",
+            tally.took.as_secs_f64()
+        )?;
+        let mut row = |name: &str, count: u64, example: &str| {
+            let percent = 100.0 * share(count, decided);
+            let text = format!("  {name:<24} {count:>8}  {percent:>6.2} %  {example}");
+            writeln!(f, "{}", text.trim_end())
+        };
+        row("approved", tally.of_decision(Decision::Approved), "")?;
+        for (decision, name) in
+            [(Decision::PartiallyApproved, "approved in part"), (Decision::StepUp, "asked to step up")]
+        {
+            match tally.of_decision(decision) {
+                0 => {}
+                count => row(name, count, "")?,
+            }
+        }
+        row("declined", tally.of_decision(Decision::Declined), "")?;
+        for group in ReasonGroup::ALL {
+            let count = tally.decisions(Decision::Declined, group) + tally.decisions(Decision::StepUp, group);
+            if count > 0 {
+                let example = tally.examples.get(&group).map_or("", String::as_str);
+                row(&format!("  {}", group.name().replace('_', " ")), count, example)?;
+            }
+        }
+        if tally.undecided > 0 {
+            row("NOT DECIDED", tally.undecided, tally.undecided_why.as_deref().unwrap_or_default())?;
+        }
+
+        writeln!(f, "\none of each, as GetDecision explains it")?;
+        for (group, explained) in explanations {
+            write_explanation(f, *group, explained)?;
+        }
+
+        let fraud = tally.all_fraud();
+        writeln!(
+            f,
+            "\nfraud: {} of {} caught by rules or model ({:.1} %), {} more stopped otherwise",
+            fraud.caught,
+            fraud.all,
+            100.0 * share(fraud.caught, fraud.all),
+            fraud.stopped
+        )?;
+        for (kind, fraud) in &tally.fraud {
+            writeln!(f, "  {:<24} {:>5} of {:<5}", kind.name().replace('_', " "), fraud.caught, fraud.all)?;
+        }
+        for (currency, amount) in &tally.fraud_amounts {
+            let money = |minor: i128| Money::new(i64::try_from(minor).unwrap_or(i64::MAX), *currency);
+            let text = format!("{} of {}", money(amount.caught_minor), money(amount.all_minor));
+            writeln!(f, "  {:<24} {text}", "amount caught")?;
+        }
+        writeln!(
+            f,
+            "false positives: {} of {} genuine transactions ({:.2} %)",
+            tally.false_positives,
+            tally.genuine,
+            100.0 * share(tally.false_positives, tally.genuine)
+        )?;
+
+        write!(f, "\nlatency at the client, one stream with {IN_FLIGHT} in flight, every answer on disk:")?;
+        for (name, quantile) in PERCENTILES {
+            write!(f, "  {name} {:.2} ms", tally.latency_us.value_at_quantile(quantile) as f64 / 1e3)?;
+        }
+        writeln!(f, "\ngRPC {grpc}   metrics http://{admin}/metrics")?;
+        match figures.differences.as_slice() {
+            [] => writeln!(f, "/metrics agrees: {} decisions, equal by decision and reason group", figures.counted),
+            differences => {
+                writeln!(f, "/metrics DISAGREES: {} decisions, {} answers", figures.counted, figures.answered)?;
+                differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))
+            }
+        }
+    }
+}
+
+fn write_explanation(
+    f: &mut fmt::Formatter<'_>,
+    group: ReasonGroup,
+    explained: &GetDecisionResponse,
+) -> fmt::Result {
+    let response = explained.response.clone().unwrap_or_default();
+    writeln!(
+        f,
+        "  {}: {}  {} {}  score {}",
+        group.name().replace('_', " "),
+        response.transaction_id,
+        decision_of(&response).map_or("?", Decision::name),
+        response.response_code,
+        response.score
+    )?;
+    let mut texts = BTreeSet::new();
+    for reason in response.reasons.iter().filter(|reason| texts.insert(reason.text.as_str())) {
+        let weight = match reason.contribution {
+            0.0 => String::new(),
+            contribution => format!(" ({contribution:+.2})"),
+        };
+        writeln!(f, "      {}{weight}: {}", reason.code, reason.text)?;
+    }
+    if !explained.rules_fired.is_empty() {
+        writeln!(f, "      rules fired: {}", explained.rules_fired.join(", "))?;
+    }
+    let known: Vec<_> = explained
+        .features
+        .iter()
+        .filter_map(|feature| Some(format!("{} = {}", feature.name, rounded(feature.value?))))
+        .take(FEATURES_SHOWN)
+        .collect();
+    if !known.is_empty() {
+        writeln!(f, "      {}", known.join(", "))?;
+    }
+    Ok(())
+}
+
+fn rounded(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

@@ -1,0 +1,335 @@
+//! `saker serve`: settings, data directory, engine, doors, one line when it is SERVING, and the way down.
+//!
+//! A stop (SIGTERM or Ctrl-C) says NOT_SERVING first, answers what was read, closes the journal and ends with 0, or
+//! with 1 where not every call ended inside the grace. A journal that stopped ends the process with 3, at once and
+//! without another write: after a failed sync nobody knows what the disk holds.
+
+use std::{
+    io::{self, Write as _},
+    net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+use tracing::{error, info, warn};
+
+use super::{Exit, Failure};
+use crate::{
+    admin::http::{Admin, AdminListener},
+    config::{Config, LogFormat, LogLevel},
+    engine::{
+        Engine, Health,
+        recover::{OpenError, Settings, Source},
+        time::{SystemClock, TimeSource},
+    },
+    journal, model,
+    observe::Metrics,
+    rules,
+    wire::{self, Server},
+};
+
+/// A flag stands above its environment variable, that above the file, and the file above the default.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Settings as TOML; `src/config.toml` shows every one with its default.
+    #[arg(long, value_name = "FILE", env = "SAKER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The one directory the engine writes to [default: ./saker-data].
+    #[arg(long, value_name = "DIR", env = "SAKER_DATA")]
+    pub data: Option<PathBuf>,
+    /// Replaces the shipped rules.
+    #[arg(long, value_name = "FILE", env = "SAKER_RULES")]
+    pub rules: Option<PathBuf>,
+    /// Replaces the shipped model; `none` serves without one.
+    #[arg(long, value_name = "FILE", env = "SAKER_MODEL")]
+    pub model: Option<PathBuf>,
+    /// host:port of gRPC; port 0 takes a free one [default: 127.0.0.1:50051].
+    #[arg(long, value_name = "ADDR", env = "SAKER_LISTEN")]
+    pub listen: Option<String>,
+    /// host:port of HTTP for /metrics, /live and /ready [default: 127.0.0.1:9464].
+    #[arg(long, value_name = "ADDR", env = "SAKER_ADMIN")]
+    pub admin: Option<String>,
+}
+
+/// How long calls that were waiting for a journal that stopped have to hear of it.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Runs the engine until it is told to stop or stops itself.
+///
+/// # Errors
+/// Exit code 2 where a setting, a file, a port or the data directory cannot be used; 3 where the data directory must
+/// not be trusted, or the journal stopped; 1 where calls were cut off at the end.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = settings(args)?;
+    start_log(&config)?;
+    let grpc = TcpListener::bind(address(&config.listen.grpc)?).map_err(taken("gRPC", &config.listen.grpc))?;
+    let admin = bind_admin(&config.listen.admin)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Signals are listened to from here on, so that one that comes while the journal is read is not lost.
+    let mut stop = runtime.block_on(async { StopSignals::new() })?;
+
+    let time = TimeSource::Clock(Box::new(SystemClock));
+    let service = Service::start(&config, time, grpc, admin)?;
+    service.engine.start_sweeper().context("the sweeper cannot be started")?;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "SERVING grpc={} admin={}", service.grpc, service.admin)?;
+    stdout.flush()?;
+    drop(stdout);
+
+    let mut failed = service.engine.failed();
+    let failure = runtime.block_on(async {
+        tokio::select! {
+            name = stop.next() => {
+                info!(signal = name, "stopping: what was read is answered first");
+                None
+            }
+            why = journal_stopped(&mut failed) => Some(why),
+        }
+    });
+    if let Some(why) = failure {
+        error!(%why, "the journal stopped: nothing more is decided");
+        std::thread::sleep(FAREWELL);
+        return Err(Failure::protected(format!(
+            "the journal stopped: {why}\nEvery answer given is on disk. Find out what is wrong with the disk, then \
+             start again: the log is read back whole, or refused with its place."
+        )));
+    }
+    // A second signal means now: the operator has seen that the first one takes its time.
+    let (sender, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || sender.send(service.stop()));
+    runtime.block_on(async {
+        tokio::select! {
+            stopped = ended => stopped.unwrap_or_else(|_| bail!("stopping failed")),
+            name = stop.next() => Err(Failure::wrong(format!("cut off by a second {name}"))),
+        }
+    })
+}
+
+/// An engine behind its doors.
+pub(super) struct Service {
+    pub(super) engine: Arc<Engine>,
+    /// Where gRPC is served.
+    pub(super) grpc: SocketAddr,
+    /// Where metrics and health are.
+    pub(super) admin: SocketAddr,
+    server: Server,
+    _admin: Admin,
+    health: watch::Sender<Health>,
+}
+
+impl Service {
+    /// Opens the engine and its doors. Metrics and liveness answer from the start, readiness once it is SERVING.
+    ///
+    /// # Errors
+    /// Exit code 2 or 3 by the cause, see [`refused`].
+    pub(super) fn start(
+        config: &Config,
+        time: TimeSource,
+        grpc: TcpListener,
+        admin: AdminListener,
+    ) -> anyhow::Result<Service> {
+        let metrics = Metrics::new(config.runtime.lanes());
+        let (health, shown) = watch::channel(Health { authorisation: false, others: false });
+        let admin_address = admin.address()?;
+        let admin = admin.start(metrics.clone(), shown).context("the admin thread cannot be started")?;
+
+        let settings = Settings {
+            data_dir: config.data.clone(),
+            rules: rules_source(config)?,
+            model: model_source(config)?,
+            config: config.clone(),
+            time,
+            metrics,
+            secret: secret(),
+        };
+        let (engine, recovered) =
+            Engine::open(settings).map_err(|error| refused(&config.data, error))?;
+        let summary = &recovered.journal.summary;
+        info!(records = summary.records, segments = summary.segments, "the journal is read back");
+        if let Some(torn) = &recovered.journal.torn {
+            warn!(file = torn.file, byte = torn.offset, bytes = torn.bytes, "an unfinished group was cut off");
+        }
+
+        let options = wire::Options {
+            runtimes: config.runtime.lanes(),
+            drain_grace: Duration::from_secs(config.runtime.drain_grace_s),
+            reflection: config.listen.reflection,
+            pans_allowed: config.listen.card_numbers,
+            ..wire::Options::default()
+        };
+        let server = wire::serve(engine.clone(), grpc, options).context("gRPC cannot be served")?;
+        follow_health(&engine, health.clone())?;
+        Ok(Service { grpc: server.local_addr(), admin: admin_address, server, _admin: admin, health, engine })
+    }
+
+    /// Stops for good: NOT_SERVING, answers, journal. Exit code 1 where not every call ended inside the grace.
+    ///
+    /// # Errors
+    /// Exit code 3 where the journal could not be closed.
+    pub(super) fn stop(self) -> anyhow::Result<ExitCode> {
+        self.health.send_replace(Health { authorisation: false, others: false });
+        let all_ended = self.server.drain();
+        self.engine
+            .close()
+            .map_err(|why| Failure::protected(format!("the journal could not be closed: {why}")))?;
+        if !all_ended {
+            warn!("not every call ended inside the grace");
+        }
+        Ok(if all_ended { ExitCode::SUCCESS } else { Exit::Wrong.into() })
+    }
+}
+
+/// Shows the engine's health at the admin door too.
+fn follow_health(engine: &Engine, shown: watch::Sender<Health>) -> anyhow::Result<()> {
+    let mut health = engine.health();
+    shown.send_replace(*health.borrow_and_update());
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    std::thread::Builder::new().name("saker-health".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            while health.changed().await.is_ok() {
+                shown.send_replace(*health.borrow_and_update());
+            }
+        });
+    })?;
+    Ok(())
+}
+
+/// Resolves once the journal has stopped, with why.
+async fn journal_stopped(failed: &mut watch::Receiver<Option<String>>) -> String {
+    match failed.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => "the engine has ended".to_owned(),
+    }
+}
+
+/// SIGTERM and SIGINT.
+pub(super) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// Where the operating system does not let signals be listened to.
+    pub(super) fn new() -> io::Result<StopSignals> {
+        Ok(StopSignals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The name of the next one.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The settings of the file with what flags and environment say laid over them.
+fn settings(args: Args) -> anyhow::Result<Config> {
+    let mut config = match &args.config {
+        None => Config::default(),
+        Some(path) => Config::parse(&path.display().to_string(), &read(path)?)?,
+    };
+    config.data = args.data.unwrap_or(config.data);
+    config.decide.rules = args.rules.or(config.decide.rules);
+    config.decide.model = args.model.or(config.decide.model);
+    config.listen.grpc = args.listen.unwrap_or(config.listen.grpc);
+    config.listen.admin = args.admin.unwrap_or(config.listen.admin);
+    Ok(config)
+}
+
+fn rules_source(config: &Config) -> anyhow::Result<Source> {
+    match &config.decide.rules {
+        None => Ok(Source { name: "the shipped rules".to_owned(), text: rules::SHIPPED.to_owned() }),
+        Some(path) => Ok(Source { name: path.display().to_string(), text: read(path)? }),
+    }
+}
+
+fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
+    match &config.decide.model {
+        None => Ok(Some(Source { name: "the shipped model".to_owned(), text: model::SHIPPED.to_owned() })),
+        Some(path) if path == Path::new("none") => Ok(None),
+        Some(path) => Ok(Some(Source { name: path.display().to_string(), text: read(path)? })),
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// What the hashes of remembered keys are keyed with: random per process, so that no client can aim at one place.
+fn secret() -> (u64, u64) {
+    use std::hash::{BuildHasher as _, RandomState};
+    (RandomState::new().hash_one(0), RandomState::new().hash_one(1))
+}
+
+/// An engine that will not open: damage protects itself with exit code 3, everything else is the operator's to mend.
+fn refused(data: &Path, error: OpenError) -> anyhow::Error {
+    let place = data.display();
+    match error {
+        OpenError::Journal(journal::OpenError::InUse { .. }) => anyhow!(
+            "the data directory {place} is in use by another process; stop that one, or name another with --data"
+        ),
+        OpenError::Journal(journal::OpenError::Log(damage)) => Failure::protected(format!(
+            "{place} is not opened, and nothing in it was changed: {damage}\nKeep it as it is; `saker journal verify \
+             {place}` says the same without starting, and a copy that verifies can take its place."
+        )),
+        error => anyhow!("{place}: {error}"),
+    }
+}
+
+/// The first address of host:port.
+pub(super) fn address(text: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = text
+        .to_socket_addrs()
+        .with_context(|| format!("`{text}` is no address to listen on, such as 127.0.0.1:50051"))?;
+    found.next().with_context(|| format!("the host of `{text}` has no address"))
+}
+
+fn bind_admin(text: &str) -> anyhow::Result<AdminListener> {
+    AdminListener::bind(address(text)?).map_err(taken("the admin door", text))
+}
+
+/// Says of an address that could not be had what to do about it.
+fn taken(what: &str, text: &str) -> impl FnOnce(io::Error) -> anyhow::Error {
+    let (what, text) = (what.to_owned(), text.to_owned());
+    move |error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let flag = if what == "gRPC" { "--listen" } else { "--admin" };
+            anyhow!("{what} cannot listen on {text}: the port is taken; name another with {flag}, or 0 for a free one")
+        }
+        _ => anyhow!("{what} cannot listen on {text}: {error}"),
+    }
+}
+
+/// Logs to stderr; `SAKER_LOG` stands above the file.
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    let level = match config.log.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    let directives = std::env::var("SAKER_LOG").unwrap_or_else(|_| level.to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(&directives)
+        .with_context(|| format!("SAKER_LOG: `{directives}` is no level such as info"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = match config.log.format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| anyhow!("the log cannot be started: {error}"))
+}
