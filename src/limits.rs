@@ -31,7 +31,7 @@ pub const TIME_AHEAD_MAX_MS: i64 = 24 * HOUR_MS;
 pub const TIME_SKEW_FLAG_MS: i64 = 5 * MINUTE_MS;
 
 /// Reasons in one answer; further ones are dropped from the end, the deciding one never.
-pub const REASONS_MAX: usize = 24;
+pub const REASONS_MAX: usize = 12;
 /// Contributions of the model shown with a decision.
 pub const CONTRIBUTIONS_MAX: usize = 3;
 /// Rules in one file.
@@ -42,6 +42,14 @@ pub const AGGREGATES_MAX: usize = 64;
 pub const SLOTS_MAX: usize = 256;
 /// Longest rule expression, in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 4_096;
+/// Operators and brackets inside one another in a rule expression: bounds the stack that evaluating takes.
+pub const EXPRESSION_NESTING_MAX: usize = 48;
+/// Largest rules file, in bytes.
+pub const RULES_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Values of one list in a rules file.
+pub const LIST_VALUES_MAX: usize = 100_000;
+/// Largest estimated cost of one rule, in nanoseconds.
+pub const RULE_COST_MAX_NS: u32 = 2_000;
 
 /// Events kept exactly for one account and its cards; beyond it the oldest are summarised.
 pub const EVENTS_PER_KEY_MAX: usize = 4_096;
@@ -86,5 +94,14 @@ const _: () =
 const _: () = assert!(BATCH_ITEMS_MAX + RING_RESERVE < RING_SLOTS, "one batch alone fits");
 const _: () = assert!(AGGREGATES_MAX + 128 <= SLOTS_MAX, "the catalogue keeps at least 128 slots");
 const _: () = assert!(WINDOW_MAX_MS >= HOLD_LIFE_MAX_MS && LATENESS_MAX_MS < WINDOW_MAX_MS);
-// A record holds at most: eleven ids, six texts, the reasons (64 + 256 bytes each) are cut to fit by the codec.
-const _: () = assert!(RECORD_BYTES_MAX >= 11 * ID_BYTES_MAX + 6 * TEXT_BYTES_MAX + SLOTS_MAX * 8 + 2 * 1_024);
+// The largest record: ids, the merchant's name, reasons with code and text, every slot, every rule that fired.
+const _: () = assert!(
+    RECORD_BYTES_MAX
+        >= 16 * (ID_BYTES_MAX + 2)
+            + TEXT_BYTES_MAX
+            + REASONS_MAX * (ID_BYTES_MAX + TEXT_BYTES_MAX + 12)
+            + AGGREGATES_MAX * 11
+            + 128 * 4
+            + RULES_MAX * 2
+            + 256
+);

@@ -1,8 +1,174 @@
 //! What a decision is made from: the fields of the request, exact sliding windows over what the account and its
 //! cards did before, and the features computed from both.
+//!
+//! Everything depends on the request, the account, the plan and the events recorded, and on nothing else: serving,
+//! recovery, replay and training get the same values. Deliberately absent: clocks, and windows over keys that cross
+//! accounts.
 
 pub mod aggregate;
 pub mod catalog;
+mod compact;
+mod distinct;
 pub mod event;
 mod fields;
+pub mod geo;
 pub mod values;
+mod velocity;
+mod window;
+
+use std::fmt;
+
+use aggregate::{Aggregate, Filter};
+use catalog::CATALOG;
+use compact::Compact;
+use event::{Event, id_hash};
+use values::{Slot, Values};
+use velocity::Velocity;
+use window::{Pick, WindowPlan, Windows};
+
+use crate::{
+    limits::{AGGREGATES_MAX, WINDOW_MAX_MS},
+    types::{
+        account::Day,
+        auth::{AuthRequest, Country, Place},
+        codes::Decision,
+        money::Currency,
+        time::Timestamp,
+    },
+};
+
+/// Which windows every account keeps: the built-in ones and the declared aggregates. Built once for each version of
+/// the rules.
+pub struct Plan {
+    windows: WindowPlan,
+    velocity: Velocity,
+    aggregates: Vec<aggregate::Planned>,
+    filters: Vec<Filter>,
+}
+
+impl Plan {
+    /// # Panics
+    /// Where there are more than [`AGGREGATES_MAX`] aggregates or a window is not between 1 ms and
+    /// [`WINDOW_MAX_MS`]: the rules file's checker refuses both.
+    pub fn new(aggregates: &[Aggregate]) -> Plan {
+        assert!(aggregates.len() <= AGGREGATES_MAX);
+        let mut windows = WindowPlan::default();
+        let velocity = Velocity::new(&mut windows);
+        let mut filters = Vec::new();
+        let planned = aggregates.iter().map(|aggregate| {
+            assert!((1..=WINDOW_MAX_MS).contains(&aggregate.window_ms), "{}", aggregate.name);
+            let pick = match &aggregate.filter {
+                None => Pick::All,
+                Some(filter) => {
+                    filters.push(filter.clone());
+                    Pick::Filter((filters.len() - 1) as u8)
+                }
+            };
+            aggregate::Planned::new(aggregate, pick, &mut windows)
+        });
+        let aggregates = planned.collect();
+        Plan { windows, velocity, aggregates, filters }
+    }
+
+    /// The slot of the aggregate at `index` of those the plan was made from.
+    pub fn aggregate_slot(index: usize) -> Slot {
+        (CATALOG.len() + index) as Slot
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("aggregates", &self.aggregates.len()).finish_non_exhaustive()
+    }
+}
+
+/// What features need to know of the account.
+#[derive(Clone, Debug)]
+pub struct AccountFacts<'a> {
+    pub account_id: &'a str,
+    pub product: Option<&'a str>,
+    pub home_country: Option<Country>,
+    pub home: Option<Place>,
+    pub opened_on: Option<Day>,
+    pub currency: Currency,
+    pub credit_limit_minor: i64,
+    /// Before this decision; negative where exposure is above the limit.
+    pub available_minor: i64,
+}
+
+/// The decision being made.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    pub request: &'a AuthRequest,
+    pub account: &'a AccountFacts<'a>,
+    /// Place of the card in its account.
+    pub card: u8,
+    pub card_token: Option<&'a str>,
+    /// Engine time of the decision.
+    pub time: Timestamp,
+}
+
+/// What the account's and its cards' past authorisations left behind.
+#[derive(Default)]
+pub struct History {
+    windows: Windows,
+}
+
+impl History {
+    /// Takes no memory until the first event.
+    pub fn new() -> History {
+        History::default()
+    }
+
+    /// Replaces all values by those of this moment; allocates nothing. Every recorded event must have a lower
+    /// sequence than the decision has.
+    pub fn read<'a>(&mut self, plan: &Plan, moment: &Moment<'a>, values: &mut Values<'a>) {
+        values.clear();
+        fields::fill(moment, values);
+        let view = self.windows.at(&plan.windows, moment.time.0);
+        plan.velocity.fill(&view, moment, values);
+        for (index, planned) in plan.aggregates.iter().enumerate() {
+            planned.fill(&view, moment.card, Plan::aggregate_slot(index), values);
+        }
+    }
+
+    /// Takes in an attempt once it is decided. Its sequence must be above that of every event before; its time may
+    /// lie up to [`crate::limits::LATENESS_MAX_MS`] back. May grow the ring. Every call for one history, here and
+    /// at [`History::read`], must be given the same plan.
+    pub fn record(&mut self, plan: &Plan, event: Event) {
+        let passes = |(number, filter): (usize, &Filter)| u64::from(filter(&event)) << number;
+        let filters = plan.filters.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit);
+        self.windows.record(&plan.windows, Compact::new(&event, filters));
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.windows.heap_bytes()
+    }
+}
+
+/// What the windows are to remember of a decision. An amount in another currency than the account's, which is
+/// declined, counts as an attempt of nothing.
+pub fn event_of(moment: &Moment, sequence: u64, decision: Decision, declined_for_credit: bool) -> Event {
+    let request = moment.request;
+    let merchant = &request.merchant;
+    let billed = request.billed().filter(|billed| billed.currency == moment.account.currency);
+    Event {
+        time: moment.time,
+        sequence,
+        card: moment.card,
+        kind: request.decided_as(),
+        decision,
+        declined_for_credit,
+        amount_minor: billed.map_or(0, |billed| billed.minor),
+        channel: request.channel,
+        mcc: merchant.mcc,
+        country: merchant.country,
+        merchant: merchant.merchant_id.as_ref().map(|id| id_hash(id.as_str())),
+        device: request.device_id.as_ref().map(|id| id_hash(id.as_str())),
+        place: merchant.place,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,23 +15,35 @@ pub type Slot = u16;
 #[derive(Clone)]
 pub struct Values<'a> {
     present: [u64; WORDS],
+    saturated: [u64; WORDS],
     bits: [u64; SLOTS_MAX],
     texts: [&'a str; TEXT_SLOTS],
 }
 
 impl<'a> Values<'a> {
     pub fn new() -> Values<'a> {
-        Values { present: [0; WORDS], bits: [0; SLOTS_MAX], texts: [""; TEXT_SLOTS] }
+        Values { present: [0; WORDS], saturated: [0; WORDS], bits: [0; SLOTS_MAX], texts: [""; TEXT_SLOTS] }
     }
 
     pub fn clear(&mut self) {
         self.present = [0; WORDS];
+        self.saturated = [0; WORDS];
     }
 
     /// Whether the slot has a value.
     #[inline]
     pub fn has(&self, slot: Slot) -> bool {
         self.present[usize::from(slot) / 64] >> (slot % 64) & 1 == 1
+    }
+
+    /// Marks a value that more events went into than are kept one by one: a count or sum of them is never too low.
+    pub fn mark_saturated(&mut self, slot: Slot) {
+        self.saturated[usize::from(slot) / 64] |= 1 << (slot % 64);
+    }
+
+    /// Whether the value was marked saturated.
+    pub fn is_saturated(&self, slot: Slot) -> bool {
+        self.saturated[usize::from(slot) / 64] >> (slot % 64) & 1 == 1
     }
 
     #[inline]

@@ -1,0 +1,103 @@
+//! Where accounts live, and the only way to touch one: [`Store::with_account`], whose closure runs under that
+//! account's lock and can neither await nor take another.
+//!
+//! Two maps lead from an account id and from a card token to a place in an append-only slab of entries. The maps
+//! hold eight bytes a key beside the key itself, so that a map that grows moves little and never an account, and
+//! the lock is the account's own rather than a shard's.
+
+use dashmap::{DashMap, Entry as MapEntry};
+use parking_lot::Mutex;
+
+use crate::{
+    features::History,
+    ledger::Account,
+    types::{
+        auth::Subject,
+        ids::{AccountId, CardToken},
+    },
+};
+
+/// What one account holds: all that a decision on it needs.
+#[derive(Default)]
+pub struct Entry {
+    /// `None` until the record that opens the account is published.
+    pub account: Option<Account>,
+    /// Windows of the account and of its cards.
+    pub history: History,
+}
+
+type Index<K> = DashMap<K, u32, foldhash::fast::RandomState>;
+
+/// All accounts.
+pub struct Store {
+    entries: boxcar::Vec<Mutex<Entry>>,
+    by_account: Index<AccountId>,
+    by_card: Index<CardToken>,
+}
+
+impl Store {
+    /// An empty store. `shards` is the number of locks of each map, a power of two.
+    pub fn new(shards: usize) -> Store {
+        Store { entries: boxcar::Vec::new(), by_account: index(shards), by_card: index(shards) }
+    }
+
+    /// Number of places taken, accounts never opened included.
+    pub fn len(&self) -> usize {
+        self.entries.count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of cards known.
+    pub fn cards(&self) -> usize {
+        self.by_card.len()
+    }
+
+    /// The place of the account a request names.
+    pub fn find(&self, subject: &Subject) -> Option<u32> {
+        match subject {
+            Subject::Account(account) => self.by_account.get(account.as_str()).map(|at| *at),
+            Subject::Card(card) => self.by_card.get(card.as_str()).map(|at| *at),
+        }
+    }
+
+    /// The place of an account, taken for it now where it has none.
+    pub fn place(&self, account: AccountId) -> u32 {
+        match self.by_account.entry(account) {
+            MapEntry::Occupied(entry) => *entry.get(),
+            MapEntry::Vacant(entry) => *entry.insert(self.entries.push(Mutex::default()) as u32),
+        }
+    }
+
+    /// Claims a card token for the account at `at`. A token belongs to one account for ever.
+    ///
+    /// # Errors
+    /// The place of the account that has it. `Ok(true)` where it was free before.
+    pub fn claim_card(&self, card: CardToken, at: u32) -> Result<bool, u32> {
+        match self.by_card.entry(card) {
+            MapEntry::Occupied(entry) if *entry.get() == at => Ok(false),
+            MapEntry::Occupied(entry) => Err(*entry.get()),
+            MapEntry::Vacant(entry) => {
+                entry.insert(at);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Gives a token back that [`Store::claim_card`] took and whose card was then not opened.
+    pub fn unclaim_card(&self, card: &CardToken) {
+        self.by_card.remove(card.as_str());
+    }
+
+    /// Runs `f` under the lock of the account at `at`. `f` must not block, await or lock.
+    #[inline]
+    pub fn with_account<R>(&self, at: u32, f: impl FnOnce(&mut Entry) -> R) -> R {
+        f(&mut self.entries[at as usize].lock())
+    }
+}
+
+fn index<K: Eq + std::hash::Hash>(shards: usize) -> Index<K> {
+    DashMap::with_capacity_and_hasher_and_shard_amount(0, Default::default(), shards)
+}

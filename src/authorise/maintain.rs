@@ -1,0 +1,208 @@
+//! Changes to accounts and cards ordered by their owner's systems, under the same lock and in the same journal as
+//! the decisions they change.
+
+use super::{
+    Asked, Sink, State,
+    answers::{Claim, Remembered, What},
+    entry::Entry,
+};
+use crate::{
+    journal::record::Maintained,
+    ledger::Account,
+    limits::CARDS_PER_ACCOUNT_MAX,
+    types::{
+        account::AccountChange,
+        auth::Subject,
+        codes::ResponseCode,
+        fault::{Fault, Violation},
+        outcome::{Maintenance, Outcome, Upserted},
+        reasons::Reasons,
+        time::Timestamp,
+    },
+};
+
+/// Makes a change and publishes its record. `own` is the claim on its key, which stays free where the change is
+/// refused.
+///
+/// # Errors
+/// [`Fault::NotFound`] for an unknown account or card, [`Fault::Invalid`] for an upsert that contradicts what
+/// stands or lacks what an opening needs. Nothing changed then.
+pub fn maintain(
+    state: &State,
+    change: Maintenance,
+    asked: Asked,
+    own: Claim<'_>,
+    sink: impl Sink,
+) -> Result<Outcome, Fault> {
+    let (at, claimed) = match &change {
+        Maintenance::SetAccountStatus { account, .. } | Maintenance::SetCreditLimit { account, .. } => {
+            let at = state.store.find(&Subject::Account(*account));
+            (at.ok_or(Fault::NotFound { what: "account" })?, Vec::new())
+        }
+        Maintenance::SetCardStatus { card, .. } => {
+            let at = state.store.find(&Subject::Card(*card));
+            (at.ok_or(Fault::NotFound { what: "card" })?, Vec::new())
+        }
+        Maintenance::Upsert { change, .. } => claim_places(state, change)?,
+    };
+    let result = state.store.with_account(at, |entry| {
+        check(&change, entry)?;
+        let mut sink = sink;
+        let position = sink.take_sequence();
+        let upserted = apply(&change, entry, asked.now, position);
+        let account = entry.account.as_ref().expect("a checked change leaves an open account");
+        let outcome = Outcome {
+            response_code: ResponseCode::APPROVED,
+            moved: Some(account.money(0)),
+            available: Some(account.money(account.available_minor(asked.now))),
+            reasons: Reasons::new(),
+            position,
+            upserted,
+        };
+        let record =
+            Maintained { client: asked.client, time: asked.now, change: change.clone(), account: account.id, outcome };
+        record.encode(sink.buffer());
+        sink.publish();
+        Ok(record.outcome)
+    });
+    match result {
+        Ok(outcome) => {
+            own.settle(Remembered { what: What::Other, position: outcome.position, account: at });
+            Ok(outcome)
+        }
+        Err(fault) => {
+            for card in claimed {
+                state.store.unclaim_card(&card);
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// Puts a change of the journal back in force.
+pub fn restore(state: &State, maintained: &Maintained) {
+    let at = match &maintained.change {
+        Maintenance::Upsert { change, .. } => {
+            let at = state.store.place(change.account);
+            for card in &change.cards {
+                // The record was written because the claim succeeded then; in journal order it succeeds again.
+                let _ = state.store.claim_card(card.token, at);
+            }
+            at
+        }
+        _ => state.store.place(maintained.account),
+    };
+    let position = maintained.outcome.position;
+    state.store.with_account(at, |entry| {
+        apply(&maintained.change, entry, maintained.time, position);
+    });
+    let key = state.answers.hash(maintained.client, &maintained.change.key());
+    state.answers.remember(key, Remembered { what: What::Other, position, account: at });
+}
+
+/// Takes a place for the account and its cards, before its lock is taken. Returns the tokens claimed only now.
+fn claim_places(
+    state: &State,
+    change: &AccountChange,
+) -> Result<(u32, Vec<crate::types::ids::CardToken>), Fault> {
+    let known = state.store.find(&Subject::Account(change.account));
+    if known.is_none() {
+        needed_for_opening(change)?;
+    }
+    let at = known.unwrap_or_else(|| state.store.place(change.account));
+    let mut claimed = Vec::new();
+    for card in &change.cards {
+        match state.store.claim_card(card.token, at) {
+            Ok(true) => claimed.push(card.token),
+            Ok(false) => {}
+            Err(_) => {
+                for token in &claimed {
+                    state.store.unclaim_card(token);
+                }
+                return Err(invalid("account.cards", "a card token belongs to another account", 9));
+            }
+        }
+    }
+    Ok((at, claimed))
+}
+
+fn invalid(field: &'static str, description: &str, number: u32) -> Fault {
+    let response_code = match field {
+        "account.currency_code" | "account.credit_limit_minor" => ResponseCode::INVALID_AMOUNT,
+        "account.cards" => ResponseCode::INVALID_CARD,
+        _ => ResponseCode::FORMAT_ERROR,
+    };
+    Fault::Invalid(vec![Violation { field, description: description.into(), response_code, number }])
+}
+
+fn needed_for_opening(change: &AccountChange) -> Result<(), Fault> {
+    if change.currency.is_none() {
+        return Err(invalid("account.currency_code", "is needed to open an account", 2));
+    }
+    if change.credit_limit_minor.is_none() {
+        return Err(invalid("account.credit_limit_minor", "is needed to open an account", 3));
+    }
+    Ok(())
+}
+
+/// Whether a change can be applied to what stands, so that applying it cannot fail.
+fn check(change: &Maintenance, entry: &Entry) -> Result<(), Fault> {
+    match (change, &entry.account) {
+        (Maintenance::Upsert { change, .. }, None) => needed_for_opening(change)?,
+        (Maintenance::Upsert { change, .. }, Some(account)) => {
+            if change.currency.is_some_and(|currency| currency != account.currency) {
+                return Err(invalid("account.currency_code", "an account keeps the currency it was opened in", 2));
+            }
+        }
+        (Maintenance::SetCardStatus { card, .. }, Some(account)) => {
+            account.card(card).ok_or(Fault::NotFound { what: "card" })?;
+        }
+        (_, Some(_)) => {}
+        (_, None) => return Err(Fault::NotFound { what: "account" }),
+    }
+    if let Maintenance::Upsert { change, .. } = change {
+        let cards = entry.account.as_ref().map_or(&[][..], |account| &account.cards);
+        let new = change.cards.iter().filter(|new| !cards.iter().any(|card| card.token == new.token)).count();
+        if cards.len() + new > CARDS_PER_ACCOUNT_MAX {
+            return Err(invalid("account.cards", "an account has at most 32 cards", 9));
+        }
+    }
+    Ok(())
+}
+
+/// Applies a change that was checked.
+fn apply(change: &Maintenance, entry: &mut Entry, now: Timestamp, position: u64) -> Option<Upserted> {
+    let upserted = match change {
+        Maintenance::Upsert { change, .. } => match &mut entry.account {
+            Some(account) => match account.change(change) {
+                true => Some(Upserted::Changed),
+                false => Some(Upserted::Unchanged),
+            },
+            vacant => {
+                let (currency, limit) = change.currency.zip(change.credit_limit_minor)?;
+                let account = vacant.insert(Account::new(change.account, currency, limit));
+                account.posted_minor = change.posted_minor.unwrap_or(0);
+                account.change(change);
+                Some(Upserted::Opened)
+            }
+        },
+        Maintenance::SetAccountStatus { status, .. } => {
+            entry.account.as_mut()?.status = *status;
+            None
+        }
+        Maintenance::SetCreditLimit { limit_minor, .. } => {
+            entry.account.as_mut()?.credit_limit_minor = *limit_minor;
+            None
+        }
+        Maintenance::SetCardStatus { card, status, .. } => {
+            let card = entry.account.as_mut()?.cards.iter_mut().find(|known| known.token == *card)?;
+            card.status = *status;
+            None
+        }
+    };
+    if let Some(account) = &mut entry.account {
+        account.expire(now);
+        account.last_position = position;
+    }
+    upserted
+}

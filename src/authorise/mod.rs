@@ -1,0 +1,458 @@
+//! The decision. [`authorise`] shows its eight stages in order; everything they read is an argument, and nothing
+//! here knows a clock, a file or a socket, so that serving, replay, backtest and tests run this very code.
+//!
+//! Deliberately absent: waiting for the disk (that is the engine's), turning trouble into declines, and any lock
+//! but the account's own, which is held from stage 2 to stage 8.
+
+pub mod answers;
+pub mod decide;
+pub mod entry;
+pub mod maintain;
+pub mod reverse;
+pub mod setup;
+
+#[cfg(test)]
+mod tests;
+
+use arrayvec::ArrayVec;
+
+use crate::{
+    canary,
+    features::{self, AccountFacts, Moment, Plan, catalog::MODEL_FEATURES, values::Values},
+    journal::record::{DecidedView, NO_CARD},
+    ledger::{Account, Hold},
+    limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS},
+    rules::{Hits, Mode},
+    types::{
+        auth::{AuthAnswer, AuthRequest, Degraded, Subject},
+        codes::{Decision, Kind, ReasonSource, ResponseCode},
+        reasons::{Reason, Reasons, engine},
+        time::Timestamp,
+    },
+};
+use answers::{Answers, Claimed, NO_ACCOUNT, Remembered, What};
+use decide::{Found, Verdict};
+use entry::{Entry, Store};
+use setup::Setup;
+
+/// What outlives a request: the accounts, and the answers given.
+pub struct State {
+    pub store: Store,
+    pub answers: Answers,
+}
+
+/// Where a record goes: a slot of the journal's ring, or the scratch of a replay. From [`Sink::take_sequence`] on
+/// nothing may fail until [`Sink::publish`].
+pub trait Sink {
+    /// The position of this record, once and for all.
+    fn take_sequence(&mut self) -> u64;
+    /// Empty, with room for the largest record.
+    fn buffer(&mut self) -> &mut Vec<u8>;
+    /// Hands the record over. Never blocks.
+    fn publish(self);
+}
+
+/// The stages, for whoever measures them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Stage {
+    /// Seen before?
+    Lookup = 0,
+    /// Finding the account and waiting for its lock.
+    LockWait,
+    Features,
+    Rules,
+    Score,
+    Decide,
+    /// Placing the hold, encoding the record and publishing it.
+    Record,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 7] = [
+        Stage::Lookup,
+        Stage::LockWait,
+        Stage::Features,
+        Stage::Rules,
+        Stage::Score,
+        Stage::Decide,
+        Stage::Record,
+    ];
+
+    /// In lower case, as metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Lookup => "lookup",
+            Stage::LockWait => "lock_wait",
+            Stage::Features => "features",
+            Stage::Rules => "rules",
+            Stage::Score => "score",
+            Stage::Decide => "decide",
+            Stage::Record => "record",
+        }
+    }
+}
+
+/// Told when a stage ends and what was found; has the clock that this room has not.
+pub trait Watch {
+    fn ended(&mut self, _stage: Stage) {}
+    /// What was decided, for the figures.
+    fn decided(&mut self, _seen: &Seen<'_>) {}
+}
+
+/// For replay and tests: nobody watches.
+impl Watch for () {}
+
+/// What a watcher sees of one decision.
+pub struct Seen<'a> {
+    pub answer: &'a AuthAnswer,
+    pub decided_by: Option<ReasonSource>,
+    pub hits: &'a Hits,
+    pub score: Option<u16>,
+    /// Place of the account, or [`NO_ACCOUNT`].
+    pub account: u32,
+}
+
+/// Who asks, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asked {
+    pub client: u32,
+    /// The engine's time, fixed at the door.
+    pub now: Timestamp,
+    /// What stands under the key of an increment's original. Looked up at the door, because two locks are never
+    /// held at once, and stored in the record, so that deciding again sees the same.
+    pub original: Option<Remembered>,
+}
+
+/// What came of a request.
+pub enum Taken {
+    /// Decided now; the answer counts once its position is durable.
+    Decided(AuthAnswer, Remembered),
+    /// Its key was seen before: the record there says with what body and answer.
+    Known(Remembered),
+    /// Its key is being decided by another thread at this moment.
+    Busy,
+    /// The account was opened while it was being looked for: ask again with a new slot.
+    Again,
+    /// No room to remember one more answer.
+    Full,
+}
+
+/// Decides one request and publishes its record.
+pub fn authorise(
+    state: &State,
+    setup: &Setup,
+    request: &AuthRequest,
+    asked: Asked,
+    sink: impl Sink,
+    watch: &mut impl Watch,
+) -> Taken {
+    // 1. Seen before?
+    let key = state.answers.hash(asked.client, &request.key);
+    let (claim, reversed_before) = match state.answers.claim(key) {
+        Claimed::Fresh(claim) => (claim, false),
+        Claimed::ReversedBefore(claim, _) => (claim, true),
+        Claimed::Known(found) => return Taken::Known(found),
+        Claimed::Busy => return Taken::Busy,
+        Claimed::Full => return Taken::Full,
+    };
+    watch.ended(Stage::Lookup);
+
+    // 2. Card, account, status.
+    let mut sink = sink;
+    let at = state.store.find(&request.subject).filter(|_| !reversed_before);
+    let answer = match at {
+        None => {
+            let position = sink.take_sequence();
+            let code = match reversed_before {
+                true => (ResponseCode::INVALID_TRANSACTION, engine::REVERSED_BEFORE_ARRIVAL),
+                // An opening takes its place before its sequence: if it came first in the journal, it is seen here.
+                false if state.store.find(&request.subject).is_some() => return Taken::Again,
+                false => UNKNOWN,
+            };
+            refuse(setup, request, asked, code, position, sink, watch)
+        }
+        Some(at) => state.store.with_account(at, |entry| decide_on(entry, at, setup, request, asked, sink, watch)),
+    };
+    let remembered =
+        Remembered { what: What::Authorisation, position: answer.position, account: at.unwrap_or(NO_ACCOUNT) };
+    claim.settle(remembered);
+    Taken::Decided(answer, remembered)
+}
+
+const UNKNOWN: (ResponseCode, Reason) = (ResponseCode::INVALID_CARD, engine::UNKNOWN_CARD);
+
+/// Stages 2 to 8, under the account's lock.
+fn decide_on(
+    entry: &mut Entry,
+    at: u32,
+    setup: &Setup,
+    request: &AuthRequest,
+    asked: Asked,
+    mut sink: impl Sink,
+    watch: &mut impl Watch,
+) -> AuthAnswer {
+    let Entry { account, history } = entry;
+    let card = account.as_ref().and_then(|account| card_of(account, &request.subject));
+    let (Some(account), Some(card)) = (account, card) else {
+        let position = sink.take_sequence();
+        return refuse(setup, request, asked, UNKNOWN, position, sink, watch);
+    };
+    watch.ended(Stage::LockWait);
+
+    // 3. Features.
+    let mut values = Values::new();
+    let mut hits = Hits::default();
+    let mut vector = [f32::NAN; MODEL_FEATURES];
+    let mut score = None;
+    let facts = facts(account, asked.now);
+    let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token);
+    let card_token = card_token.as_ref().map(|token| token.as_str());
+    let moment = Moment { request, account: &facts, card, card_token, time: asked.now };
+    if request.kind != Kind::BalanceInquiry {
+        history.read(&setup.plan, &moment, &mut values);
+        features::catalog::model_vector(&values, &mut vector);
+        watch.ended(Stage::Features);
+
+        // 4. Lists and rules.
+        let currency = request.billed().map_or(account.currency, |money| money.currency);
+        setup.rules.evaluate(&values, currency, &mut hits);
+        watch.ended(Stage::Rules);
+
+        // 5. Score.
+        score = setup.model.as_ref().map(|model| model.score(&vector).score);
+        watch.ended(Stage::Score);
+    }
+
+    // 6. Decide.
+    let original = asked.original.filter(|found| found.account == at).map(|found| found.position);
+    let chain = original
+        .and_then(|position| account.hold(position))
+        .filter(|hold| hold.expires_at > asked.now && !hold.posted)
+        .map(|hold| hold.first);
+    let found = Found { request, now: asked.now, account, card, hits: &hits, vector: &vector, score, chain };
+    let verdict = decide::decide(&found, setup);
+    watch.ended(Stage::Decide);
+
+    let aggregates: ArrayVec<Option<i64>, AGGREGATES_MAX> = (0..setup.rules.aggregates.len())
+        .take(AGGREGATES_MAX)
+        .map(|place| values.int(Plan::aggregate_slot(place)))
+        .collect();
+
+    // 7. Hold. From here to the publication nothing can fail.
+    let position = sink.take_sequence();
+    if request.kind != Kind::BalanceInquiry {
+        let credit = matches!(verdict.decided_by, Some(ReasonSource::Credit | ReasonSource::ProductLimit));
+        history.record(&setup.plan, features::event_of(&moment, position, verdict.decision, credit));
+    }
+    let (answer, first) = enact(account, setup, request, asked.now, &verdict, score, chain, position);
+
+    // 8. Journal record.
+    let in_mode = |mode: Mode| {
+        hits.fired().filter(move |place| setup.rules.rules[*place].mode == mode).map(|place| place as u16)
+    };
+    let faulty = canary::active("answer_not_in_record")
+        .then(|| AuthAnswer { available: None, reasons: Reasons::new(), ..answer.clone() });
+    let record = DecidedView {
+        client: asked.client,
+        time: asked.now,
+        request,
+        account: Some(&account.id),
+        card,
+        versions: setup.numbers,
+        answer: faulty.as_ref().unwrap_or(&answer),
+        original,
+        first,
+        vector: &vector,
+        aggregates: aggregates.iter().copied(),
+        fired: in_mode(Mode::Live),
+        shadow_fired: in_mode(Mode::Shadow),
+    };
+    record.encode(sink.buffer());
+    sink.publish();
+    watch.ended(Stage::Record);
+    watch.decided(&Seen { answer: &answer, decided_by: verdict.decided_by, hits: &hits, score, account: at });
+    answer
+}
+
+/// Applies what was decided to the account and makes the answer of it.
+#[allow(clippy::too_many_arguments, reason = "the parts of one step, each named")]
+fn enact(
+    account: &mut Account,
+    setup: &Setup,
+    request: &AuthRequest,
+    now: Timestamp,
+    verdict: &Verdict,
+    score: Option<u16>,
+    chain: Option<u64>,
+    position: u64,
+) -> (AuthAnswer, Option<u64>) {
+    account.expire(now);
+    account.last_position = position;
+    let mut hold_expires_at = None;
+    let mut first = None;
+    if verdict.approved_minor > 0 {
+        assert!(
+            verdict.approved_minor <= account.available_minor(now),
+            "a hold that was decided under this lock fits"
+        );
+        let expires_at = match request.single_message {
+            true => kept_posted_until(now),
+            false => setup.expires_at(request, now),
+        };
+        first = chain;
+        account.place(Hold {
+            position,
+            first: first.unwrap_or(position),
+            amount_minor: verdict.approved_minor,
+            expires_at,
+            posted: request.single_message,
+        });
+        hold_expires_at = (!request.single_message).then_some(expires_at);
+    }
+    let answer = AuthAnswer {
+        decision: verdict.decision,
+        response_code: verdict.response_code,
+        advice_code: None,
+        approved: Some(account.money(verdict.approved_minor)),
+        available: Some(account.money(account.available_minor(now))),
+        reasons: verdict.reasons.clone(),
+        score: score.unwrap_or(0),
+        rules_version: setup.rules_version.clone(),
+        model_version: setup.model_version.clone(),
+        degraded: Degraded::NONE,
+        decided_at: now,
+        hold_expires_at,
+        position,
+    };
+    (answer, first)
+}
+
+/// How long a posted amount can be found by a reversal.
+fn kept_posted_until(now: Timestamp) -> Timestamp {
+    now.plus_ms(HOLD_LIFE_MAX_MS)
+}
+
+/// Declines a request that reaches no account, at the position taken for it.
+fn refuse(
+    setup: &Setup,
+    request: &AuthRequest,
+    asked: Asked,
+    (response_code, reason): (ResponseCode, Reason),
+    position: u64,
+    mut sink: impl Sink,
+    watch: &mut impl Watch,
+) -> AuthAnswer {
+    let answer = AuthAnswer {
+        decision: Decision::Declined,
+        response_code,
+        advice_code: None,
+        approved: None,
+        available: None,
+        reasons: std::iter::once(reason).collect(),
+        score: 0,
+        rules_version: setup.rules_version.clone(),
+        model_version: setup.model_version.clone(),
+        degraded: Degraded::NONE,
+        decided_at: asked.now,
+        hold_expires_at: None,
+        position,
+    };
+    let none = std::iter::empty::<u16>;
+    let record = DecidedView {
+        client: asked.client,
+        time: asked.now,
+        request,
+        account: None,
+        card: NO_CARD,
+        versions: setup.numbers,
+        answer: &answer,
+        original: None,
+        first: None,
+        vector: &[f32::NAN; MODEL_FEATURES],
+        aggregates: std::iter::empty::<Option<i64>>(),
+        fired: none(),
+        shadow_fired: none(),
+    };
+    record.encode(sink.buffer());
+    sink.publish();
+    let decided_by = Some(ReasonSource::Status);
+    watch.decided(&Seen { answer: &answer, decided_by, hits: &Hits::default(), score: None, account: NO_ACCOUNT });
+    answer
+}
+
+/// The place of the card a request is about. An account with exactly one card means that card; one with several
+/// means none of them. `None` where the account does not have the token (yet).
+fn card_of(account: &Account, subject: &Subject) -> Option<u8> {
+    match subject {
+        Subject::Card(token) => account.card(token).map(|(place, _)| place),
+        Subject::Account(_) if account.cards.len() == 1 => Some(0),
+        Subject::Account(_) => Some(NO_CARD),
+    }
+}
+
+fn facts(account: &Account, now: Timestamp) -> AccountFacts<'_> {
+    AccountFacts {
+        account_id: account.id.as_str(),
+        product: account.product.as_deref().map(|id| id.as_str()),
+        home_country: account.home_country,
+        home: account.home,
+        opened_on: account.opened_on,
+        currency: account.currency,
+        credit_limit_minor: account.credit_limit_minor,
+        available_minor: account.available_minor(now),
+    }
+}
+
+/// Whether two requests with one key are the same request. Network trace, time, device, verification and deadline
+/// legally differ in a repeat and are not compared.
+pub fn same_body(a: &AuthRequest, b: &AuthRequest) -> bool {
+    let body = |r: &AuthRequest| {
+        (
+            (r.kind, r.subject, r.amount, r.billing_amount, r.cashback_amount),
+            (r.merchant.merchant_id, r.merchant.terminal_id, r.original),
+            (r.instalments, r.partial_approval_allowed, r.single_message),
+        )
+    };
+    body(a) == body(b)
+}
+
+/// Puts a decision of the journal back in force without deciding again: recovery.
+pub fn restore(state: &State, setup: &Setup, decided: &crate::journal::record::Decided) {
+    let position = decided.answer.position;
+    let key = state.answers.hash(decided.client, &decided.request.key);
+    let at = decided.account.and_then(|account| state.store.find(&Subject::Account(account)));
+    if let Some(at) = at {
+        state.store.with_account(at, |entry| {
+            let Entry { account: Some(account), history } = entry else { return };
+            account.expire(decided.time);
+            account.last_position = position;
+            let facts = facts(account, decided.time);
+            let moment = Moment {
+                request: &decided.request,
+                account: &facts,
+                card: decided.card,
+                card_token: None,
+                time: decided.time,
+            };
+            if decided.request.kind != Kind::BalanceInquiry {
+                let credit = decided.answer.reasons.first().is_some_and(|reason| {
+                    matches!(reason.source, ReasonSource::Credit | ReasonSource::ProductLimit)
+                }) && decided.answer.decision == Decision::Declined;
+                let event = features::event_of(&moment, position, decided.answer.decision, credit);
+                history.record(&setup.plan, event);
+            }
+            if let Some(approved) = decided.answer.approved.filter(|approved| approved.minor > 0) {
+                account.place(Hold {
+                    position,
+                    first: decided.first.unwrap_or(position),
+                    amount_minor: approved.minor,
+                    expires_at: decided.answer.hold_expires_at.unwrap_or(kept_posted_until(decided.time)),
+                    posted: decided.request.single_message,
+                });
+            }
+        });
+    }
+    let account = at.unwrap_or(NO_ACCOUNT);
+    state.answers.remember(key, Remembered { what: What::Authorisation, position, account });
+}

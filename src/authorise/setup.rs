@@ -1,0 +1,36 @@
+//! What decisions are made with: one rules version, one model, one policy. Taken once per request, so that every
+//! decision names exactly one of each.
+
+use std::sync::Arc;
+
+use crate::{
+    config::HoldLifetimes,
+    features::Plan,
+    journal::record::VersionNumbers,
+    model::Model,
+    rules::RuleSet,
+    types::{auth::AuthRequest, reasons::Label, time::Timestamp},
+};
+
+/// Everything a decision is made with that is not in the request or the account.
+pub struct Setup {
+    pub rules: Arc<RuleSet>,
+    /// The windows that features and rules read.
+    pub plan: Plan,
+    /// `None` where no model serves.
+    pub model: Option<Arc<Model>>,
+    /// How long holds live.
+    pub holds: HoldLifetimes,
+    pub numbers: VersionNumbers,
+    pub rules_version: Label,
+    /// Empty without a model.
+    pub model_version: Label,
+}
+
+impl Setup {
+    /// When a hold placed at `now` for `request` expires.
+    pub fn expires_at(&self, request: &AuthRequest, now: Timestamp) -> Timestamp {
+        let AuthRequest { kind, channel, initiation, merchant, .. } = request;
+        now.plus_ms(self.holds.life_ms(*kind, *channel, *initiation, merchant.mcc))
+    }
+}

@@ -1,0 +1,543 @@
+//! What the operator may set: typed, checked whole at start, unknown keys refused with file, line and column. The
+//! defaults stand twice, here and as the commented file `src/config.toml`, and a test keeps the two equal.
+//!
+//! Bounds that belong to the contract or to a file format are in [`crate::limits`] and cannot be set. Flags and
+//! environment variables are the command line's affair: it lays them over what is read here.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::{
+    limits::{HOLD_LIFE_MAX_MS, RECORD_BYTES_MAX},
+    types::{
+        codes::{Channel, Initiation, Kind},
+        money::Currency,
+        time::DAY_MS,
+    },
+};
+
+/// The default configuration as a file, with a comment for every setting.
+pub const DEFAULT_FILE: &str = include_str!("config.toml");
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The one directory the engine writes to.
+    pub data: PathBuf,
+    pub listen: Listen,
+    pub decide: Decide,
+    pub holds: HoldLifetimes,
+    pub answers: Answers,
+    pub accounts: Accounts,
+    pub journal: Journal,
+    pub overload: Overload,
+    pub runtime: Runtime,
+    pub log: Log,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// host:port of gRPC; port 0 takes a free one.
+    pub grpc: String,
+    /// host:port of HTTP for metrics and health.
+    pub admin: String,
+    pub reflection: bool,
+    /// Whether a card number may stand where a token belongs.
+    pub card_numbers: bool,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Decide {
+    /// Replaces the shipped rules.
+    pub rules: Option<PathBuf>,
+    /// Replaces the shipped model; `none` serves without one.
+    pub model: Option<PathBuf>,
+    /// In which amounts of several currencies are compared.
+    #[serde(deserialize_with = "currency")]
+    pub base_currency: Currency,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Answers {
+    /// Keys remembered; at this number new work is refused.
+    #[serde(deserialize_with = "within::<_, 1_024, 1_000_000_000>")]
+    pub capacity: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Accounts {
+    /// Parts of the account map, a power of two.
+    #[serde(deserialize_with = "power_of_two")]
+    pub shards: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Journal {
+    /// Size of one preallocated file.
+    #[serde(deserialize_with = "within::<_, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX>")]
+    pub segment_bytes: u64,
+    /// After so long without a record the durable mark is synced.
+    #[serde(deserialize_with = "within::<_, 1, 10_000>")]
+    pub idle_mark_ms: u64,
+}
+
+/// A segment holds the largest group that may gather at least once over.
+const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+const _: () = assert!(SEGMENT_BYTES_MIN >= 64 * RECORD_BYTES_MAX as u64);
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Overload {
+    /// Records that have waited longer for the disk than this make the engine refuse new work.
+    #[serde(deserialize_with = "within::<_, 1, 60_000>")]
+    pub shed_after_ms: u64,
+    /// The hint that goes with a refusal.
+    #[serde(deserialize_with = "within::<_, 1, 60_000>")]
+    pub retry_after_ms: u64,
+    /// Calls and items in work over all connections.
+    #[serde(deserialize_with = "within::<_, 1, 1_000_000>")]
+    pub in_flight: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Runtime {
+    /// Runtimes that connections are dealt to; 0 takes one per available core.
+    #[serde(deserialize_with = "within::<_, 0, 256>")]
+    pub threads: u64,
+    /// How long a stop waits for answers.
+    #[serde(deserialize_with = "within::<_, 0, 3_600>")]
+    pub drain_grace_s: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            data: PathBuf::from("./saker-data"),
+            listen: Listen::default(),
+            decide: Decide::default(),
+            holds: HoldLifetimes::default(),
+            answers: Answers::default(),
+            accounts: Accounts::default(),
+            journal: Journal::default(),
+            overload: Overload::default(),
+            runtime: Runtime::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen {
+            grpc: "127.0.0.1:50051".to_owned(),
+            admin: "127.0.0.1:9464".to_owned(),
+            reflection: false,
+            card_numbers: false,
+        }
+    }
+}
+
+impl Default for Decide {
+    fn default() -> Decide {
+        let base_currency = Currency::from_alpha("USD").expect("the table of ISO 4217 has the dollar");
+        Decide { rules: None, model: None, base_currency }
+    }
+}
+
+impl Default for Answers {
+    fn default() -> Answers {
+        Answers { capacity: 20_000_000 }
+    }
+}
+
+impl Default for Accounts {
+    fn default() -> Accounts {
+        Accounts { shards: 4_096 }
+    }
+}
+
+impl Default for Journal {
+    fn default() -> Journal {
+        Journal { segment_bytes: 256 * 1024 * 1024, idle_mark_ms: 10 }
+    }
+}
+
+impl Default for Overload {
+    fn default() -> Overload {
+        Overload { shed_after_ms: 50, retry_after_ms: 100, in_flight: 16_384 }
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Runtime {
+        Runtime { threads: 0, drain_grace_s: 10 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { format: LogFormat::Text, level: LogLevel::Info }
+    }
+}
+
+impl Runtime {
+    /// The number of runtimes, resolved against the machine.
+    pub fn lanes(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads as usize,
+        }
+    }
+}
+
+/// How long holds live: rows tried in order, the first that fits decides, the last fits everything.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(try_from = "Vec<HoldRow>")]
+pub struct HoldLifetimes(Vec<HoldRow>);
+
+/// One row: it fits where everything that it names does.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(try_from = "HoldRowText")]
+pub struct HoldRow {
+    pub kind: Option<Kind>,
+    pub channel: Option<Channel>,
+    pub initiation: Option<Initiation>,
+    /// Merchant category codes, as inclusive ranges; empty fits every merchant.
+    pub mcc: Vec<(u16, u16)>,
+    /// 1 to 31.
+    pub days: u8,
+}
+
+/// A row as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldRowText {
+    kind: Option<String>,
+    channel: Option<String>,
+    initiation: Option<String>,
+    #[serde(default)]
+    mcc: Vec<String>,
+    days: i64,
+}
+
+impl TryFrom<HoldRowText> for HoldRow {
+    type Error = String;
+
+    fn try_from(row: HoldRowText) -> Result<HoldRow, String> {
+        fn named<T>(
+            what: &str,
+            text: Option<String>,
+            from_name: fn(&str) -> Option<T>,
+            names: Vec<&str>,
+        ) -> Result<Option<T>, String> {
+            let Some(text) = text else { return Ok(None) };
+            match from_name(&text) {
+                Some(value) => Ok(Some(value)),
+                None => Err(format!("`{text}` is no {what}; it is one of {}", names.join(", "))),
+            }
+        }
+        let days_max = HOLD_LIFE_MAX_MS / DAY_MS;
+        let days = u8::try_from(row.days).ok().filter(|days| (1..=days_max).contains(&i64::from(*days)));
+        Ok(HoldRow {
+            kind: named("kind", row.kind, Kind::from_name, Kind::ALL.iter().map(|v| v.name()).collect())?,
+            channel: named(
+                "channel",
+                row.channel,
+                Channel::from_name,
+                Channel::ALL.iter().map(|v| v.name()).collect(),
+            )?,
+            initiation: named(
+                "initiation",
+                row.initiation,
+                Initiation::from_name,
+                Initiation::ALL.iter().map(|v| v.name()).collect(),
+            )?,
+            mcc: row.mcc.iter().map(|text| mcc_range(text)).collect::<Result<_, _>>()?,
+            days: days.ok_or_else(|| format!("a hold lives 1 to {days_max} days, not {}", row.days))?,
+        })
+    }
+}
+
+/// Reads `4411` or `3501-3999`.
+fn mcc_range(text: &str) -> Result<(u16, u16), String> {
+    let code = |text: &str| {
+        let four = text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit());
+        four.then(|| text.parse::<u16>().ok()).flatten()
+    };
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    match (code(from), code(to)) {
+        (Some(from), Some(to)) if from <= to => Ok((from, to)),
+        _ => Err(format!("`{text}` is neither a merchant category code such as 4411 nor a range of them")),
+    }
+}
+
+impl TryFrom<Vec<HoldRow>> for HoldLifetimes {
+    type Error = String;
+
+    fn try_from(rows: Vec<HoldRow>) -> Result<HoldLifetimes, String> {
+        match rows.last() {
+            Some(last) if last.names_nothing() => Ok(HoldLifetimes(rows)),
+            _ => Err("the last row of [[holds]] must fit everything: give it `days` alone".to_owned()),
+        }
+    }
+}
+
+impl HoldRow {
+    fn names_nothing(&self) -> bool {
+        self.kind.is_none() && self.channel.is_none() && self.initiation.is_none() && self.mcc.is_empty()
+    }
+
+    fn fits(
+        &self,
+        kind: Kind,
+        channel: Option<Channel>,
+        initiation: Option<Initiation>,
+        mcc: Option<u16>,
+    ) -> bool {
+        let of_mcc = |mcc: u16| self.mcc.iter().any(|(from, to)| (*from..=*to).contains(&mcc));
+        self.kind.is_none_or(|wanted| wanted == kind)
+            && self.channel.is_none_or(|wanted| Some(wanted) == channel)
+            && self.initiation.is_none_or(|wanted| Some(wanted) == initiation)
+            && (self.mcc.is_empty() || mcc.is_some_and(of_mcc))
+    }
+}
+
+impl HoldLifetimes {
+    /// How long the hold of such a request lives, in milliseconds. Allocates nothing.
+    pub fn life_ms(
+        &self,
+        kind: Kind,
+        channel: Option<Channel>,
+        initiation: Option<Initiation>,
+        mcc: Option<u16>,
+    ) -> i64 {
+        let row = self.0.iter().find(|row| row.fits(kind, channel, initiation, mcc));
+        i64::from(row.expect("the last row fits everything").days) * DAY_MS
+    }
+}
+
+impl Default for HoldLifetimes {
+    fn default() -> HoldLifetimes {
+        let any = HoldRow { kind: None, channel: None, initiation: None, mcc: Vec::new(), days: 5 };
+        HoldLifetimes(vec![
+            HoldRow { kind: Some(Kind::PreAuthorisation), days: 30, ..any.clone() },
+            HoldRow {
+                mcc: vec![
+                    (3351, 3441),
+                    (3501, 3999),
+                    (4411, 4411),
+                    (7011, 7011),
+                    (7512, 7513),
+                    (7519, 7519),
+                ],
+                days: 30,
+                ..any.clone()
+            },
+            HoldRow { initiation: Some(Initiation::Merchant), ..any.clone() },
+            HoldRow { initiation: Some(Initiation::Recurring), ..any.clone() },
+            HoldRow { channel: Some(Channel::Ecommerce), days: 10, ..any.clone() },
+            any,
+        ])
+    }
+}
+
+fn within<'de, D: Deserializer<'de>, const MIN: u64, const MAX: u64>(from: D) -> Result<u64, D::Error> {
+    let number = i64::deserialize(from)?;
+    match u64::try_from(number) {
+        Ok(number) if (MIN..=MAX).contains(&number) => Ok(number),
+        _ => Err(D::Error::custom(format!("{number} is not between {MIN} and {MAX}"))),
+    }
+}
+
+fn power_of_two<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = within::<D, 2, 1_048_576>(from)?;
+    match number.is_power_of_two() {
+        true => Ok(number),
+        false => Err(D::Error::custom(format!("{number} is no power of two"))),
+    }
+}
+
+fn currency<'de, D: Deserializer<'de>>(from: D) -> Result<Currency, D::Error> {
+    let code = String::deserialize(from)?;
+    Currency::from_alpha(&code)
+        .ok_or_else(|| D::Error::custom(format!("`{code}` is no currency of ISO 4217, such as USD")))
+}
+
+/// A configuration that was refused, with the place in the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError {
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    pub message: String,
+    /// The line of the file.
+    pub source: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConfigError { file, line, column, message, source } = self;
+        write!(f, "{file}:{line}:{column}: {message}")?;
+        let margin = " ".repeat(line.to_string().len());
+        let indent = " ".repeat(column - 1);
+        write!(f, "\n {margin} |\n {line} | {source}\n {margin} | {indent}^")
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the text of a file; `file` is its name for errors. What it does not set keeps its default.
+    ///
+    /// # Errors
+    /// At the first key or value that cannot be taken.
+    pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start).min(text.len());
+            let before = &text[..text.floor_char_boundary(offset)];
+            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+            ConfigError {
+                file: file.to_owned(),
+                line: before.matches('\n').count() + 1,
+                column: before[line_start..].chars().count() + 1,
+                message: error.message().to_owned(),
+                source: text[line_start..].lines().next().unwrap_or_default().to_owned(),
+            }
+        })
+    }
+
+    /// The hash of the settings that change decisions, and of nothing else: it stands in every record, so that a
+    /// decision can be made again under the settings it was made with.
+    pub fn decision_hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"saker decision settings 1\n");
+        hasher.update(format!("base_currency {}\n", self.decide.base_currency.numeric()).as_bytes());
+        for row in &self.holds.0 {
+            let HoldRow { kind, channel, initiation, mcc, days } = row;
+            let number = |number: Option<u8>| number.map_or("any".to_owned(), |number| number.to_string());
+            let line = format!(
+                "hold kind {} channel {} initiation {} mcc {mcc:?} days {days}\n",
+                number(kind.map(Kind::number)),
+                number(channel.map(Channel::number)),
+                number(initiation.map(Initiation::number)),
+            );
+            hasher.update(line.as_bytes());
+        }
+        hasher.finalize()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commented_file_is_the_default() {
+        assert_eq!(Config::parse("config.toml", DEFAULT_FILE), Ok(Config::default()));
+        assert_eq!(Config::parse("empty.toml", ""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn what_a_file_does_not_set_keeps_its_default() {
+        let config = Config::parse("f", "[overload]\nshed_after_ms = 5\n").unwrap();
+        assert_eq!(config.overload, Overload { shed_after_ms: 5, ..Overload::default() });
+        assert_eq!(Config { overload: Overload::default(), ..config }, Config::default());
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_place() {
+        for (text, line, column, words) in [
+            ("[listen]\ngrcp = \"127.0.0.1:1\"\n", 2, 1, "unknown field `grcp`"),
+            ("[lissten]\n", 1, 2, "unknown field `lissten`"),
+            ("[overload]\nshed_after_ms = 0\n", 2, 17, "0 is not between 1 and 60000"),
+            ("[overload]\nshed_after_ms = \"soon\"\n", 2, 17, "invalid type: string"),
+            ("[accounts]\nshards = 1000\n", 2, 10, "1000 is no power of two"),
+            ("[decide]\nbase_currency = \"XXX\"\n", 2, 17, "no currency of ISO 4217"),
+            ("[log]\nlevel = \"loud\"\n", 2, 9, "unknown variant `loud`"),
+            ("[log]\nlevel = \n", 2, 9, ""),
+        ] {
+            let error = Config::parse("f.toml", text).unwrap_err();
+            assert!(error.message.contains(words), "{text}: {error}");
+            assert_eq!((error.line, error.column), (line, column), "{text}: {error}");
+        }
+        for (text, words) in [
+            ("[[holds]]\nchannel = \"ECOMMERCE\"\ndays = 5\n", "must fit everything"),
+            ("[[holds]]\ndays = 32\n", "1 to 31 days, not 32"),
+            ("[[holds]]\ndays = 0\n", "1 to 31 days, not 0"),
+            ("[[holds]]\nkind = \"LOAN\"\ndays = 1\n", "it is one of PURCHASE"),
+            ("[[holds]]\nmcc = [\"41\"]\ndays = 1\n", "`41` is neither"),
+            ("[[holds]]\nmcc = [\"4411-4410\"]\ndays = 1\n", "`4411-4410` is neither"),
+            ("holds = []\n", "must fit everything"),
+        ] {
+            let error = Config::parse("f.toml", text).unwrap_err();
+            assert!(error.message.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_the_line_and_points_at_it() {
+        let error = Config::parse("saker.toml", "data = \"d\"\n[overload]\nin_flight = -1\n").unwrap_err();
+        let expected = "saker.toml:3:13: -1 is not between 1 and 1000000\n   |\n 3 | in_flight = -1\n   |             ^";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn the_life_of_a_hold_follows_kind_merchant_initiation_and_channel_in_that_order() {
+        let holds = HoldLifetimes::default();
+        let days = |kind, channel, initiation, mcc| holds.life_ms(kind, channel, initiation, mcc) / DAY_MS;
+        let (shop, hotel) = (Some(5411), Some(3502));
+        let online = Some(Channel::Ecommerce);
+        assert_eq!(days(Kind::Purchase, online, None, shop), 10);
+        assert_eq!(days(Kind::Purchase, Some(Channel::CardPresent), None, shop), 5);
+        assert_eq!(days(Kind::Purchase, None, None, None), 5);
+        assert_eq!(days(Kind::Purchase, online, Some(Initiation::Merchant), shop), 5);
+        assert_eq!(days(Kind::Purchase, online, Some(Initiation::Cardholder), shop), 10);
+        assert_eq!(days(Kind::Purchase, online, Some(Initiation::Merchant), hotel), 30);
+        assert_eq!(days(Kind::PreAuthorisation, Some(Channel::CardPresent), None, shop), 30);
+        assert_eq!(days(Kind::Purchase, online, None, Some(4000)), 10);
+    }
+
+    #[test]
+    fn the_hash_changes_with_what_changes_decisions_and_with_nothing_else() {
+        let default = Config::default().decision_hash();
+        let hash = |text| Config::parse("f", text).unwrap().decision_hash();
+        assert_eq!(hash("data = \"elsewhere\"\n[overload]\nshed_after_ms = 9\n[log]\nlevel = \"debug\"\n"), default);
+        assert_ne!(hash("[decide]\nbase_currency = \"EUR\"\n"), default);
+        assert_ne!(hash("[[holds]]\ndays = 7\n"), default);
+        assert_ne!(hash("[[holds]]\nmcc = [\"4411\"]\ndays = 7\n[[holds]]\ndays = 7\n"), hash("[[holds]]\ndays = 7\n"));
+    }
+}

@@ -1,0 +1,44 @@
+//! One runtime's place in the engine: its wake list, and the number under which it counts.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use crate::journal::{self, Durable};
+
+/// What a runtime brings to every call.
+pub struct Lane {
+    wakes: Arc<journal::Lane>,
+    number: usize,
+    decisions: AtomicU32,
+}
+
+/// One decision in so many has its stages timed.
+const TIMED_ONE_IN: u32 = 32;
+
+impl Lane {
+    pub(super) fn new(wakes: Arc<journal::Lane>, number: usize) -> Lane {
+        Lane { wakes, number, decisions: AtomicU32::new(0) }
+    }
+
+    /// Ends when the record at `position` is on disk, or can no longer be.
+    pub fn durable(&self, position: u64) -> Durable {
+        self.wakes.durable(position)
+    }
+
+    /// Wakes those who wait here, for as long as the runtime lives; spawned once on it.
+    pub async fn run(self: Arc<Lane>) {
+        self.wakes.clone().run().await;
+    }
+
+    /// Counts from 0 in the order of creation.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Whether the next decision has its stages timed.
+    pub(super) fn is_timed(&self) -> bool {
+        self.decisions.fetch_add(1, Ordering::Relaxed) % TIMED_ONE_IN == 0
+    }
+}

@@ -1,0 +1,535 @@
+//! The wiring: who owns the accounts, the journal and the versions, what runs on which thread, and how a decision
+//! made under an account's lock becomes an answer once the disk has it.
+//!
+//! Calls decide at once on the thread that brings them and wait on that runtime's [`Lane`]; repeats and reads go to
+//! the journal on blocking threads; one sweeper thread expires the holds of idle accounts.
+
+pub mod lane;
+pub mod pending;
+pub mod recover;
+pub mod replay;
+pub mod stored;
+mod sweep;
+pub mod time;
+mod timer;
+pub mod versions;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::{
+    authorise::{
+        self, Asked, Sink, State, Taken,
+        answers::{Claim, Claimed, Remembered, What},
+        maintain,
+        reverse::{self, Target},
+        setup::Setup,
+    },
+    config::Config,
+    journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
+    limits::TIME_AHEAD_MAX_MS,
+    observe::{Metrics, RuleCounts},
+    types::{
+        account::AccountView,
+        auth::{AuthAnswer, AuthRequest, Subject},
+        codes::Kind,
+        fault::Fault,
+        ids::{AccountId, RequestKey},
+        outcome::{Maintenance, Outcome, Reversal},
+        time::Timestamp,
+    },
+};
+pub use lane::Lane;
+pub use pending::Pending;
+use pending::{PendingAuth, Voider};
+use time::EngineTime;
+
+const JOURNAL_STOPPED: &str = "the journal has stopped after a write or sync failed";
+const DRAINING: &str = "the engine is draining";
+const DISK_LOW: &str = "the disk is nearly full";
+
+/// How long to wait before a full ring is tried again by those who may not be shed.
+const RETRY: Duration = Duration::from_millis(1);
+/// What a shed client is told to wait.
+const RETRY_AFTER_MS: u32 = 100;
+
+/// Who calls. Without authentication all callers are one client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Client(pub u32);
+
+impl Client {
+    pub const ANONYMOUS: Client = Client(0);
+}
+
+/// How a request came in.
+#[derive(Clone)]
+pub struct Arrival {
+    pub client: Client,
+    /// When the answer is no longer wanted: the earlier of the call's deadline and the item's own.
+    pub deadline: Option<Instant>,
+    /// The wake list of the runtime that brings the request.
+    pub lane: Arc<Lane>,
+}
+
+/// An answer, and whether it was given before.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answered<T> {
+    pub answer: T,
+    pub replayed: bool,
+}
+
+/// What health says. `authorisation` alone is false while the disk is low.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Health {
+    pub authorisation: bool,
+    pub others: bool,
+}
+
+/// What decisions are made with at this moment, and where its rules' hits are counted.
+struct InForce {
+    setup: Setup,
+    rule_counts: RuleCounts,
+}
+
+/// The engine.
+pub struct Engine {
+    state: State,
+    in_force: ArcSwap<InForce>,
+    lanes: AtomicUsize,
+    journal: Journal,
+    names: Arc<versions::Names>,
+    data_dir: PathBuf,
+    time: EngineTime,
+    config: Config,
+    metrics: Metrics,
+    health: watch::Sender<Health>,
+    failed: watch::Receiver<Option<String>>,
+    draining: AtomicBool,
+    sweeper: sweep::Sweeper,
+}
+
+/// A slot of the journal's ring is where a live decision is recorded.
+impl Sink for Slot {
+    fn take_sequence(&mut self) -> u64 {
+        Slot::take_sequence(self)
+    }
+
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        Slot::buffer(self)
+    }
+
+    fn publish(self) {
+        Slot::publish(self);
+    }
+}
+
+impl Engine {
+    /// One wake list per runtime; its `run` must be spawned there.
+    pub fn lane(&self) -> Arc<Lane> {
+        Arc::new(Lane::new(self.journal.lane(), self.lanes.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The engine's time.
+    pub fn now(&self) -> Timestamp {
+        self.time.now()
+    }
+
+    /// The latest transaction time that is not refused as too far ahead.
+    pub fn latest_acceptable_time(&self) -> Timestamp {
+        self.time.latest_acceptable(TIME_AHEAD_MAX_MS)
+    }
+
+    /// What health says, and its changes.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Why the journal stopped, once it has.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.clone()
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The last position that is on disk.
+    pub fn durable_position(&self) -> u64 {
+        self.journal.durable()
+    }
+
+    /// Decides at once, in the order of calls; the answer comes when it is durable.
+    pub fn authorise(self: &Arc<Self>, request: AuthRequest, arrival: &Arrival) -> PendingAuth {
+        match self.try_authorise(&request, arrival) {
+            Ok(Tried::Pending(pending)) => pending,
+            Err(fault) => Pending::ready(Err(fault)),
+            Ok(Tried::Later(found)) => {
+                let (engine, arrival) = (self.clone(), arrival.clone());
+                Pending::slow(async move { engine.authorise_later(request, arrival, found).await })
+            }
+        }
+    }
+
+    fn try_authorise(self: &Arc<Self>, request: &AuthRequest, arrival: &Arrival) -> Result<Tried, Fault> {
+        if arrival.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Fault::DeadlineNotStarted);
+        }
+        self.check_running()?;
+        self.check_queue()?;
+        let original = match request.original.filter(|_| request.kind == Kind::Incremental) {
+            None => None,
+            Some(key) => {
+                let hash = self.state.answers.hash(arrival.client.0, &key);
+                match self.state.answers.lookup(hash) {
+                    Some(None) => return Ok(Tried::Later(None)),
+                    found => found.flatten().filter(|found| found.what == What::Authorisation),
+                }
+            }
+        };
+        loop {
+            let slot = self.journal.reserve(Class::Authorisation).map_err(refused)?;
+            let now = self.time.at_door(request);
+            let asked = Asked { client: arrival.client.0, now, original };
+            let in_force = self.in_force.load();
+            let mut watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, arrival.lane.number(), arrival.lane.is_timed());
+            match authorise::authorise(&self.state, &in_force.setup, request, asked, slot, &mut watch) {
+                Taken::Decided(answer, found) => {
+                    let wait = arrival.lane.durable(answer.position);
+                    let voider = arrival.deadline.map(|deadline| Voider {
+                        engine: self.clone(),
+                        lane: arrival.lane.clone(),
+                        deadline,
+                        client: arrival.client.0,
+                        key: request.key,
+                        found,
+                    });
+                    return Ok(Tried::Pending(Pending::queued(answer, wait, voider)));
+                }
+                Taken::Known(found) => return Ok(Tried::Later(Some(found))),
+                Taken::Busy => return Ok(Tried::Later(None)),
+                Taken::Again => {}
+                Taken::Full => {
+                    return Err(Fault::Overloaded { retry_after_ms: 60_000, what: "answers are at capacity" });
+                }
+            }
+        }
+    }
+
+    /// A repeat, or a key that is being decided at this moment.
+    async fn authorise_later(
+        self: Arc<Self>,
+        request: AuthRequest,
+        arrival: Arrival,
+        mut found: Option<Remembered>,
+    ) -> Result<Answered<AuthAnswer>, Fault> {
+        loop {
+            match found {
+                Some(found) => return self.repeat(request, arrival, found).await,
+                None => tokio::task::yield_now().await,
+            }
+            match self.try_authorise(&request, &arrival)? {
+                Tried::Pending(pending) => return pending.await,
+                Tried::Later(next) => found = next,
+            }
+        }
+    }
+
+    async fn repeat(
+        self: Arc<Self>,
+        request: AuthRequest,
+        arrival: Arrival,
+        found: Remembered,
+    ) -> Result<Answered<AuthAnswer>, Fault> {
+        let stored = self.stored(found.position, &arrival.lane).await?;
+        match self.stored_decision(stored, &arrival.lane).await? {
+            Some((decided, voided)) if authorise::same_body(&decided.request, &request) => {
+                self.metrics.replayed(arrival.lane.number());
+                match voided {
+                    true => Err(Fault::DeadlineVoided),
+                    false => Ok(Answered { answer: decided.answer, replayed: true }),
+                }
+            }
+            _ => self.duplicate(request, arrival, found).await,
+        }
+    }
+
+    /// The same key with another body: declined 94, recorded, and not remembered under the key.
+    async fn duplicate(
+        self: Arc<Self>,
+        request: AuthRequest,
+        arrival: Arrival,
+        found: Remembered,
+    ) -> Result<Answered<AuthAnswer>, Fault> {
+        let mut slot = self.journal.reserve(Class::Authorisation).map_err(refused)?;
+        let now = self.time.at_door(&request);
+        let position = slot.take_sequence();
+        encode_duplicated(slot.buffer(), arrival.client.0, now, &request, found.position);
+        slot.publish();
+        let answer = stored::duplicate_answer(&*self.names, now, position, &self.in_force.load().setup.numbers);
+        self.metrics.duplicate_key(arrival.lane.number());
+        self.on_disk(position, &arrival.lane).await?;
+        Ok(Answered { answer, replayed: false })
+    }
+
+    /// Voids an authorisation whose deadline has passed, and says how that went.
+    async fn void(self: &Arc<Self>, client: u32, key: RequestKey, found: Remembered, lane: &Arc<Lane>) -> Fault {
+        let slot = match self.slot_for_essential().await {
+            Ok(slot) => slot,
+            Err(fault) => return fault,
+        };
+        let hash = self.state.answers.hash(client, &key);
+        let position = {
+            // Someone else voided it first: that record stands.
+            let Some(claim) = self.state.answers.reclaim(hash, found) else { return Fault::DeadlineVoided };
+            let asked = Asked { client, now: self.time.now(), original: None };
+            reverse::void(&self.state, key, found, asked, claim, slot)
+        };
+        self.metrics.voided();
+        match self.on_disk(position, lane).await {
+            Ok(()) => Fault::DeadlineVoided,
+            Err(fault) => fault,
+        }
+    }
+
+    /// Frees what an authorisation still holds.
+    ///
+    /// # Errors
+    /// [`Fault::Invalid`] for a replacement amount in another currency than the account's, [`Fault::Unavailable`]
+    /// where nothing can be made durable.
+    pub async fn reverse(
+        self: &Arc<Self>,
+        reversal: Reversal,
+        arrival: &Arrival,
+    ) -> Result<Answered<Outcome>, Fault> {
+        let client = arrival.client.0;
+        let own_key = self.state.answers.hash(client, &reversal.key);
+        let original_key = self.state.answers.hash(client, &reversal.original);
+        let (outcome, lane) = loop {
+            self.check_deadline(arrival)?;
+            self.check_running()?;
+            let slot = self.slot_for_essential().await?;
+            let own = match self.claim(own_key)? {
+                Held::Claim(claim) => claim,
+                Held::Known(found) => {
+                    let repeat = reversal.clone();
+                    let same = move |stored: &stored::StoredOutcome| stored.is_reversal(&repeat);
+                    return self.repeat_outcome(found, same, arrival).await;
+                }
+                Held::Busy => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+            };
+            let target = match self.state.answers.claim(original_key) {
+                Claimed::Fresh(claim) => Target::NotArrived(claim),
+                Claimed::ReversedBefore(claim, found) => {
+                    drop(claim);
+                    Target::Found(found)
+                }
+                Claimed::Known(found) => Target::Found(found),
+                Claimed::Busy => {
+                    drop(own);
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Claimed::Full => return Err(full()),
+            };
+            let asked = Asked { client, now: self.time.now(), original: None };
+            let outcome = reverse::reverse(&self.state, reversal.clone(), asked, own, target, slot)?;
+            break (outcome, &arrival.lane);
+        };
+        self.metrics.changed("reverse");
+        self.on_disk(outcome.position, lane).await?;
+        Ok(Answered { answer: outcome, replayed: false })
+    }
+
+    /// Sets a status or a limit, or upserts one account.
+    pub fn maintain(self: &Arc<Self>, change: Maintenance, arrival: &Arrival) -> Pending<Outcome> {
+        match self.try_maintain(&change, arrival) {
+            Ok(Some(outcome)) => {
+                let wait = arrival.lane.durable(outcome.position);
+                Pending::queued(outcome, wait, None)
+            }
+            Err(fault) => Pending::ready(Err(fault)),
+            Ok(None) => {
+                let (engine, arrival) = (self.clone(), arrival.clone());
+                Pending::slow(async move { engine.maintain_later(change, arrival).await })
+            }
+        }
+    }
+
+    /// `None` where it cannot be done at once.
+    fn try_maintain(&self, change: &Maintenance, arrival: &Arrival) -> Result<Option<Outcome>, Fault> {
+        self.check_deadline(arrival)?;
+        self.check_running()?;
+        let slot = match self.journal.reserve(Class::Essential) {
+            Ok(slot) => slot,
+            Err(ReserveError::Full) => return Ok(None),
+            Err(error) => return Err(refused(error)),
+        };
+        let key = self.state.answers.hash(arrival.client.0, &change.key());
+        let Held::Claim(own) = self.claim(key)? else { return Ok(None) };
+        let asked = Asked { client: arrival.client.0, now: self.time.now(), original: None };
+        maintain::maintain(&self.state, change.clone(), asked, own, slot).map(Some)
+    }
+
+    async fn maintain_later(
+        self: Arc<Self>,
+        change: Maintenance,
+        arrival: Arrival,
+    ) -> Result<Answered<Outcome>, Fault> {
+        loop {
+            let key = self.state.answers.hash(arrival.client.0, &change.key());
+            if let Some(Some(found)) = self.state.answers.lookup(key)
+                && found.what != What::ReversedBefore
+            {
+                let same = move |stored: &stored::StoredOutcome| stored.is_change(&change);
+                return self.repeat_outcome(found, same, &arrival).await;
+            }
+            if let Some(outcome) = self.try_maintain(&change, &arrival)? {
+                self.on_disk(outcome.position, &arrival.lane).await?;
+                return Ok(Answered { answer: outcome, replayed: false });
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn repeat_outcome(
+        self: &Arc<Self>,
+        found: Remembered,
+        same: impl FnOnce(&stored::StoredOutcome) -> bool,
+        arrival: &Arrival,
+    ) -> Result<Answered<Outcome>, Fault> {
+        let stored = self.stored(found.position, &arrival.lane).await?;
+        match stored::StoredOutcome::new(stored) {
+            Some(stored) if same(&stored) => {
+                self.metrics.replayed(arrival.lane.number());
+                Ok(Answered { answer: stored.outcome(), replayed: true })
+            }
+            _ => {
+                self.metrics.duplicate_key(arrival.lane.number());
+                Ok(Answered { answer: stored::duplicate_outcome(found.position), replayed: false })
+            }
+        }
+    }
+
+    /// An account as it stands, once that is durable.
+    ///
+    /// # Errors
+    /// [`Fault::NotFound`], or [`Fault::Unavailable`] where the journal stopped before it was durable.
+    pub async fn account(&self, account: AccountId, lane: &Arc<Lane>) -> Result<AccountView, Fault> {
+        let at = self.state.store.find(&Subject::Account(account));
+        let now = self.time.now();
+        let view = at.and_then(|at| {
+            self.state.store.with_account(at, |entry| entry.account.as_ref().map(|account| account.view(now)))
+        });
+        let view = view.ok_or(Fault::NotFound { what: "account" })?;
+        self.on_disk(view.last_position, lane).await?;
+        Ok(view)
+    }
+
+    /// A hold was decided and nobody got the answer.
+    fn unanswered(&self) {
+        self.metrics.unanswered_hold();
+    }
+
+    /// From now on nothing new is taken; health says NOT_SERVING at once.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.health.send_replace(Health { authorisation: false, others: false });
+    }
+
+    /// Stops for good: syncs what is queued and writes the durable mark.
+    ///
+    /// # Errors
+    /// In words, where the journal could not be closed cleanly.
+    pub fn close(&self) -> Result<(), String> {
+        self.drain();
+        self.sweeper.stop();
+        self.journal.close().map_err(|failure| failure.to_string())
+    }
+
+    fn check_deadline(&self, arrival: &Arrival) -> Result<(), Fault> {
+        match arrival.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            true => Err(Fault::DeadlineNotStarted),
+            false => Ok(()),
+        }
+    }
+
+    fn check_running(&self) -> Result<(), Fault> {
+        match self.draining.load(Ordering::Acquire) {
+            true => Err(Fault::Unavailable(DRAINING)),
+            false => Ok(()),
+        }
+    }
+
+    /// Sheds authorisations where the oldest record has waited too long for the disk.
+    fn check_queue(&self) -> Result<(), Fault> {
+        let waited_us = self.journal.queue().oldest_us;
+        match waited_us > u64::from(self.config.overload.shed_after_ms) * 1_000 {
+            true => Err(Fault::Overloaded { retry_after_ms: RETRY_AFTER_MS, what: "the disk lags behind" }),
+            false => Ok(()),
+        }
+    }
+
+    /// A slot for what may not be shed: waits where the ring is full.
+    async fn slot_for_essential(&self) -> Result<Slot, Fault> {
+        loop {
+            match self.journal.reserve(Class::Essential) {
+                Ok(slot) => return Ok(slot),
+                Err(ReserveError::Full) => tokio::time::sleep(RETRY).await,
+                Err(error) => return Err(refused(error)),
+            }
+        }
+    }
+
+    fn claim(&self, key: authorise::answers::KeyHash) -> Result<Held<'_>, Fault> {
+        match self.state.answers.claim(key) {
+            Claimed::Fresh(claim) => Ok(Held::Claim(claim)),
+            Claimed::ReversedBefore(claim, found) => {
+                drop(claim);
+                Ok(Held::Known(found))
+            }
+            Claimed::Known(found) => Ok(Held::Known(found)),
+            Claimed::Busy => Ok(Held::Busy),
+            Claimed::Full => Err(full()),
+        }
+    }
+
+    async fn on_disk(&self, position: u64, lane: &Arc<Lane>) -> Result<(), Fault> {
+        lane.durable(position).await.map_err(|_| Fault::Unavailable(JOURNAL_STOPPED))
+    }
+}
+
+enum Tried {
+    Pending(PendingAuth),
+    /// Known under a record, or being decided at this moment.
+    Later(Option<Remembered>),
+}
+
+enum Held<'a> {
+    Claim(Claim<'a>),
+    Known(Remembered),
+    Busy,
+}
+
+fn full() -> Fault {
+    Fault::Overloaded { retry_after_ms: 60_000, what: "answers are at capacity" }
+}
+
+fn refused(error: ReserveError) -> Fault {
+    match error {
+        ReserveError::Full => Fault::Overloaded { retry_after_ms: RETRY_AFTER_MS, what: "the journal's ring is full" },
+        ReserveError::DiskLow => Fault::Unavailable(DISK_LOW),
+        ReserveError::Stopped => Fault::Unavailable(JOURNAL_STOPPED),
+    }
+}

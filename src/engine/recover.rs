@@ -1,0 +1,265 @@
+//! Start: versions loaded, journal opened, every record put back in force, and only then an engine.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::{
+    Engine, Health, InForce,
+    sweep,
+    time::{EngineTime, TimeSource},
+    versions::{self, Names},
+};
+use crate::{
+    authorise::{
+        self, State,
+        answers::Answers,
+        entry::Store,
+        maintain, reverse,
+        setup::Setup,
+    },
+    config::Config,
+    features::Plan,
+    journal::{
+        self, Class, FileStorage, GroupSynced, Journal, Observer, Options, RecoveryReport,
+        record::{Introduced, Record, VersionNumbers, Versioned},
+    },
+    limits::{RING_RESERVE, RING_SLOTS},
+    model::{Model, ModelError},
+    observe::Metrics,
+    rules::{self, Finding},
+    types::{reasons::Label, time::Timestamp},
+};
+
+/// A text and where it came from, for messages.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub name: String,
+    pub text: String,
+}
+
+/// What an engine is opened with.
+pub struct Settings {
+    pub data_dir: PathBuf,
+    pub rules: Source,
+    /// `None` serves without a model.
+    pub model: Option<Source>,
+    pub config: Config,
+    pub time: TimeSource,
+    pub metrics: Metrics,
+    /// Secret of this process for the hashes of keys.
+    pub secret: (u64, u64),
+}
+
+/// Why an engine could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the rules are wrong:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Rules(Vec<Finding>),
+    #[error("{name}: {error}")]
+    Model { name: String, error: ModelError },
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
+    #[error("{path}: {error}")]
+    Files { path: PathBuf, error: io::Error },
+}
+
+/// What was put back in force.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    pub journal: RecoveryReport,
+    pub records: u64,
+    pub last_time: Timestamp,
+}
+
+/// Makes what a record says stand, without deciding again.
+pub(super) fn restore(state: &State, setup: &Setup, names: &Names, position: u64, record: &Record) {
+    match record {
+        Record::Introduced(introduced) => names.introduce(introduced),
+        Record::Decided(decided) => authorise::restore(state, setup, decided),
+        Record::Duplicated(_) => {}
+        Record::Voided(voided) => reverse::restore_void(state, voided, position),
+        Record::Reversed(reversed) => reverse::restore(state, reversed),
+        Record::Maintained(maintained) => maintain::restore(state, maintained),
+        Record::Expiry(expiry) => sweep::restore(state, expiry, position),
+    }
+}
+
+/// The engine's time when a record was made.
+pub(super) fn time_of(record: &Record) -> Timestamp {
+    match record {
+        Record::Introduced(record) => record.time,
+        Record::Decided(record) => record.time,
+        Record::Duplicated(record) => record.time,
+        Record::Voided(record) => record.time,
+        Record::Reversed(record) => record.time,
+        Record::Maintained(record) => record.time,
+        Record::Expiry(record) => record.time,
+    }
+}
+
+/// Loads rules and model into what decisions are made with. Numbers are given once the journal is known.
+pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) -> Result<Setup, OpenError> {
+    let rules = rules::compile(&rules.name, &rules.text).map_err(OpenError::Rules)?;
+    let model = match model {
+        None => None,
+        Some(source) => Some(
+            Model::load(&source.text).map_err(|error| OpenError::Model { name: source.name.clone(), error })?,
+        ),
+    };
+    Ok(Setup {
+        plan: Plan::new(&rules.aggregates),
+        rules_version: Label::Shared(rules.version.clone()),
+        model_version: model.as_ref().map_or(Label::Static(""), |model| model.version().clone()),
+        rules: Arc::new(rules),
+        model: model.map(Arc::new),
+        holds: config.holds.clone(),
+        numbers: VersionNumbers::default(),
+    })
+}
+
+pub(super) fn empty_state(config: &Config, secret: (u64, u64)) -> State {
+    State {
+        store: Store::new(config.accounts.shards as usize),
+        answers: Answers::new(config.answers.capacity as usize, secret),
+    }
+}
+
+/// Feeds the journal's figures and its end to whoever watches.
+struct Watcher {
+    metrics: Metrics,
+    health: watch::Sender<Health>,
+    failed: watch::Sender<Option<String>>,
+}
+
+impl Observer for Watcher {
+    fn group_synced(&self, group: &GroupSynced) {
+        self.metrics.group_synced(group.records, group.bytes, group.write_ns, group.sync_ns);
+    }
+
+    fn failed(&self, failure: &journal::Failure) {
+        self.health.send_replace(Health { authorisation: false, others: false });
+        self.failed.send_replace(Some(failure.to_string()));
+    }
+
+    fn disk_low(&self, low: bool) {
+        self.health.send_if_modified(|health| {
+            let before = *health;
+            health.authorisation = !low && health.others;
+            before != *health
+        });
+    }
+}
+
+impl Engine {
+    /// Opens a data directory, or makes one, and puts everything it holds back in force.
+    ///
+    /// # Errors
+    /// Where rules or model are wrong, the directory is in use, or the journal must not be trusted.
+    pub fn open(settings: Settings) -> Result<(Arc<Engine>, Recovered), OpenError> {
+        let Settings { data_dir, rules, model, config, time, metrics, secret } = settings;
+        let mut setup = setup_of(&rules, model.as_ref(), &config)?;
+        let state = empty_state(&config, secret);
+        let names = Arc::new(Names::default());
+        let (health, _) = watch::channel(Health { authorisation: false, others: false });
+        let (failed_sender, failed) = watch::channel(None);
+        let watcher =
+            Watcher { metrics: metrics.clone(), health: health.clone(), failed: failed_sender };
+
+        let files = |error| OpenError::Files { path: data_dir.clone(), error };
+        let storage = FileStorage::new(&data_dir).map_err(files)?;
+        let options = Options {
+            segment_bytes: config.journal.segment_bytes,
+            ring_slots: RING_SLOTS,
+            ring_reserve: RING_RESERVE,
+            idle_mark_ms: config.journal.idle_mark_ms,
+            observer: Arc::new(watcher),
+            ..Options::default()
+        };
+        let (mut records, mut last_time) = (0_u64, Timestamp::default());
+        let (journal, report) = journal::open(Arc::new(storage), options, &mut |record| {
+            let position = record.position;
+            let record = Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
+            last_time = last_time.max(time_of(&record));
+            records += 1;
+            restore(&state, &setup, &names, position, &record);
+            Ok(())
+        })?;
+
+        let time = EngineTime::new(time, last_time);
+        let now = time.now();
+        let config_text = config.decision_text();
+        let model_text = model.as_ref().map_or("", |model| &model.text);
+        setup.numbers = VersionNumbers {
+            rules: introduce(&journal, &names, &data_dir, now, Versioned::Rules, &rules.text).map_err(files)?,
+            model: introduce(&journal, &names, &data_dir, now, Versioned::Model, model_text).map_err(files)?,
+            config: introduce(&journal, &names, &data_dir, now, Versioned::Config, &config_text).map_err(files)?,
+        };
+        metrics.configured(&versions::version_of(&config_text));
+        metrics.model_loaded(&setup.model_version);
+        let counted = setup.rules.rules.iter().map(|rule| (&*rule.id, rule.mode.name())).collect::<Vec<_>>();
+        let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted);
+        let engine = Arc::new(Engine {
+            state,
+            in_force: ArcSwap::from_pointee(InForce { setup, rule_counts }),
+            lanes: AtomicUsize::new(0),
+            journal,
+            names,
+            data_dir,
+            time,
+            config,
+            metrics,
+            health,
+            failed,
+            draining: false.into(),
+            sweeper: sweep::Sweeper::default(),
+        });
+        if engine.failed.borrow().is_none() {
+            engine.health.send_replace(Health { authorisation: true, others: true });
+        }
+        Ok((engine, Recovered { journal: report, records, last_time }))
+    }
+
+    /// Starts expiring the holds of idle accounts once a second. Not for engines whose time the transactions make.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn start_sweeper(self: &Arc<Self>) -> io::Result<()> {
+        sweep::start(self)
+    }
+}
+
+/// Gives a version its number: that of its first introduction, or the next, with its text kept first.
+fn introduce(
+    journal: &Journal,
+    names: &Names,
+    data_dir: &std::path::Path,
+    now: Timestamp,
+    what: Versioned,
+    text: &str,
+) -> io::Result<u32> {
+    let version = if text.is_empty() { String::new() } else { versions::version_of(text) };
+    versions::keep(data_dir, what, &version, text)?;
+    if let Some((number, newest)) = names.newest(what)
+        && *newest == *version
+    {
+        return Ok(number);
+    }
+    // A version that comes back is introduced again under its own number, so that the newest is always the one in
+    // force.
+    let number = names.number(what, &version).unwrap_or_else(|| names.newest_number(what) + 1);
+    let introduced = Introduced { time: now, what, number, version };
+    let mut slot = journal
+        .reserve(Class::Essential)
+        .map_err(|error| io::Error::other(format!("the journal takes no record: {error}")))?;
+    slot.take_sequence();
+    introduced.encode(slot.buffer());
+    slot.publish();
+    names.introduce(&introduced);
+    Ok(number)
+}

@@ -1,0 +1,269 @@
+//! Deciding again: every record of a journal is made anew from what it says was asked, with the versions it names,
+//! and must come out the same, byte for byte.
+//!
+//! Windows are a function of the rules' aggregates, so that a log in which rules, model or configuration change is
+//! walked once per epoch: up to its start records are put in force as they stand, inside it they are decided again.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{
+    recover::{Source, empty_state, restore, setup_of},
+    versions::{self, Names},
+};
+use crate::{
+    authorise::{
+        self, Asked, Sink, State, Taken,
+        answers::{Claimed, NO_ACCOUNT, Remembered, What},
+        maintain,
+        reverse::{self, Target},
+        setup::Setup,
+    },
+    config::Config,
+    journal::{
+        self,
+        record::{Decided, Expiry, Maintained, Original, Record, Reversed, VersionNumbers, Versioned, Voided},
+    },
+    types::{auth::Subject, codes::Decision},
+};
+
+/// How many differences are listed in full.
+const DIFFERENCES_LISTED: usize = 20;
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Verified {
+    pub chain: journal::VerifyReport,
+    /// Records by kind.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Decisions by decision and response code, such as `DECLINED 51`.
+    pub decisions: BTreeMap<String, u64>,
+    /// Decisions by the code of their deciding reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// Records that came out otherwise.
+    pub different: u64,
+    /// The first of them, in words.
+    pub differences: Vec<String>,
+}
+
+/// Why it could not be finished.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error(transparent)]
+    Journal(#[from] journal::VerifyError),
+    #[error("position {position}: {what}")]
+    Versions { position: u64, what: String },
+}
+
+/// A stretch of the log with one version of everything.
+struct Epoch {
+    from: u64,
+    numbers: VersionNumbers,
+}
+
+/// Reads a data directory, in use or not, and decides everything in it again. `progress` is told each position.
+///
+/// # Errors
+/// Where the chain is broken, a record cannot be read, or a version that decided was not kept.
+pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified, VerifyError> {
+    let names = Names::default();
+    let mut verified = Verified::default();
+    let epochs = epochs(data_dir, &names, &mut verified)?;
+    for (place, epoch) in epochs.iter().enumerate() {
+        let setup = load(data_dir, epoch.numbers, &names)
+            .map_err(|what| VerifyError::Versions { position: epoch.from, what })?;
+        let end = epochs.get(place + 1).map_or(u64::MAX, |next| next.from);
+        let state = empty_state(&Config::default(), (0, 0));
+        journal::verify(data_dir, &mut |frame| {
+            let position = frame.position;
+            let record = Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
+            if position < epoch.from {
+                restore(&state, &setup, &names, position, &record);
+            } else if position < end && !matches!(record, Record::Introduced(_)) {
+                let again = again(&state, &setup, position, &record);
+                count(&mut verified, &record);
+                if again.as_deref() != Ok(frame.payload) {
+                    differ(&mut verified, &names, position, &record, again);
+                }
+                progress(position);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(verified)
+}
+
+/// Walks the log once for its versions.
+fn epochs(data_dir: &Path, names: &Names, verified: &mut Verified) -> Result<Vec<Epoch>, VerifyError> {
+    let mut numbers = VersionNumbers::default();
+    let mut epochs: Vec<Epoch> = Vec::new();
+    verified.chain = journal::verify(data_dir, &mut |frame| {
+        let record = Record::decode(frame.payload, frame.position, names).map_err(|error| error.to_string())?;
+        let Record::Introduced(introduced) = record else { return Ok(()) };
+        match introduced.what {
+            Versioned::Rules => numbers.rules = introduced.number,
+            Versioned::Model => numbers.model = introduced.number,
+            Versioned::Config => numbers.config = introduced.number,
+        }
+        names.introduce(&introduced);
+        *verified.counts.entry("introduced").or_default() += 1;
+        // The introductions of one start follow each other: the epoch begins behind the last of them.
+        let next = Epoch { from: frame.position + 1, numbers };
+        match epochs.last_mut().filter(|epoch| epoch.from == frame.position) {
+            Some(epoch) => *epoch = next,
+            None => epochs.push(next),
+        }
+        Ok(())
+    })?;
+    Ok(epochs)
+}
+
+fn load(data_dir: &Path, numbers: VersionNumbers, names: &Names) -> Result<Setup, String> {
+    let source = |what: Versioned, number: u32| -> Result<Source, String> {
+        let version = names.version(what, number).ok_or("a version is named but was never introduced")?;
+        let text = if version.is_empty() { String::new() } else { versions::read(data_dir, what, &version)? };
+        Ok(Source { name: version.to_string(), text })
+    };
+    let rules = source(Versioned::Rules, numbers.rules)?;
+    let model = Some(source(Versioned::Model, numbers.model)?).filter(|model| !model.text.is_empty());
+    let config = source(Versioned::Config, numbers.config)?;
+    let config = Config::parse(&config.name, &config.text).map_err(|error| error.to_string())?;
+    let mut setup = setup_of(&rules, model.as_ref(), &config).map_err(|error| error.to_string())?;
+    setup.numbers = numbers;
+    Ok(setup)
+}
+
+/// Where a record made again goes: nowhere but into memory.
+struct Scratch<'a> {
+    position: u64,
+    bytes: &'a mut Vec<u8>,
+}
+
+impl Sink for Scratch<'_> {
+    fn take_sequence(&mut self) -> u64 {
+        self.position
+    }
+
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        self.bytes
+    }
+
+    fn publish(self) {}
+}
+
+/// Makes a record again.
+fn again(state: &State, setup: &Setup, position: u64, record: &Record) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let sink = Scratch { position, bytes: &mut bytes };
+    match record {
+        Record::Introduced(_) | Record::Duplicated(_) => record.encode(&mut bytes),
+        Record::Decided(decided) => decide(state, setup, decided, sink)?,
+        Record::Reversed(reversed) => reverse_again(state, reversed, sink)?,
+        Record::Maintained(maintained) => maintain_again(state, maintained, sink)?,
+        Record::Voided(voided) => void_again(state, voided, sink)?,
+        Record::Expiry(expiry) => expire_again(state, expiry, sink)?,
+    }
+    Ok(bytes)
+}
+
+fn decide(state: &State, setup: &Setup, decided: &Decided, sink: Scratch<'_>) -> Result<(), String> {
+    let account = decided.account.and_then(|account| state.store.find(&Subject::Account(account)));
+    let original = decided.original.zip(account).map(|(position, account)| Remembered {
+        what: What::Authorisation,
+        position,
+        account,
+    });
+    let asked = Asked { client: decided.client, now: decided.time, original };
+    match authorise::authorise(state, setup, &decided.request, asked, sink, &mut ()) {
+        Taken::Decided(..) => Ok(()),
+        Taken::Known(found) => Err(format!("its key stands already for position {}", found.position)),
+        Taken::Busy | Taken::Again | Taken::Full => Err("it could not be decided".into()),
+    }
+}
+
+fn reverse_again(state: &State, reversed: &Reversed, sink: Scratch<'_>) -> Result<(), String> {
+    let asked = Asked { client: reversed.client, now: reversed.time, original: None };
+    let key = state.answers.hash(reversed.client, &reversed.reversal.key);
+    let Claimed::Fresh(own) = state.answers.claim(key) else { return Err("its key was used before".into()) };
+    let original_key = state.answers.hash(reversed.client, &reversed.reversal.original);
+    let target = match (reversed.original, state.answers.claim(original_key)) {
+        (Original::NotArrived, Claimed::Fresh(claim)) => Target::NotArrived(claim),
+        (Original::NotArrived, _) => return Err("its original had arrived".into()),
+        (_, Claimed::Known(found)) => Target::Found(found),
+        (_, Claimed::ReversedBefore(_claim, found)) => Target::Found(found),
+        _ => return Err("its original had not arrived".into()),
+    };
+    reverse::reverse(state, reversed.reversal.clone(), asked, own, target, sink)
+        .map(|_| ())
+        .map_err(|fault| fault.to_string())
+}
+
+fn maintain_again(state: &State, maintained: &Maintained, sink: Scratch<'_>) -> Result<(), String> {
+    let asked = Asked { client: maintained.client, now: maintained.time, original: None };
+    let key = state.answers.hash(maintained.client, &maintained.change.key());
+    let Claimed::Fresh(own) = state.answers.claim(key) else { return Err("its key was used before".into()) };
+    maintain::maintain(state, maintained.change.clone(), asked, own, sink)
+        .map(|_| ())
+        .map_err(|fault| fault.to_string())
+}
+
+fn void_again(state: &State, voided: &Voided, sink: Scratch<'_>) -> Result<(), String> {
+    let key = state.answers.hash(voided.client, &voided.key);
+    let found = state.answers.lookup(key).flatten().filter(|found| found.position == voided.of);
+    let found = found.ok_or("its authorisation is not there")?;
+    let claim = state.answers.reclaim(key, found).ok_or("its authorisation is not there")?;
+    let asked = Asked { client: voided.client, now: voided.time, original: None };
+    reverse::void(state, voided.key, found, asked, claim, sink);
+    Ok(())
+}
+
+fn expire_again(state: &State, expiry: &Expiry, mut sink: Scratch<'_>) -> Result<(), String> {
+    let at = state.store.find(&Subject::Account(expiry.account)).unwrap_or(NO_ACCOUNT);
+    if at == NO_ACCOUNT {
+        return Err("its account is not there".into());
+    }
+    state.store.with_account(at, |entry| {
+        let account = entry.account.as_mut().ok_or("its account is not open")?;
+        let expired = account.expire(expiry.time);
+        account.last_position = sink.take_sequence();
+        let record =
+            Expiry { holds: expired.holds as u64, amount_minor: expired.amount_minor, ..expiry.clone() };
+        record.encode(sink.buffer());
+        Ok(())
+    })
+}
+
+fn count(verified: &mut Verified, record: &Record) {
+    let kind = match record {
+        Record::Introduced(_) => "introduced",
+        Record::Decided(_) => "decided",
+        Record::Duplicated(_) => "duplicated",
+        Record::Voided(_) => "voided",
+        Record::Reversed(_) => "reversed",
+        Record::Maintained(_) => "maintained",
+        Record::Expiry(_) => "expired",
+    };
+    *verified.counts.entry(kind).or_default() += 1;
+    if let Record::Decided(decided) = record {
+        let answer = &decided.answer;
+        let decision = format!("{} {}", answer.decision.name(), answer.response_code);
+        *verified.decisions.entry(decision).or_default() += 1;
+        if let (Some(reason), Decision::Declined | Decision::StepUp) = (answer.reasons.first(), answer.decision) {
+            *verified.reasons.entry(reason.code.to_string()).or_default() += 1;
+        }
+    }
+}
+
+fn differ(verified: &mut Verified, names: &Names, position: u64, record: &Record, again: Result<Vec<u8>, String>) {
+    verified.different += 1;
+    if verified.differences.len() >= DIFFERENCES_LISTED {
+        return;
+    }
+    let now = match again {
+        Err(what) => what,
+        Ok(bytes) => match Record::decode(&bytes, position, names) {
+            Ok(now) => format!("now {now:?}"),
+            Err(error) => error.to_string(),
+        },
+    };
+    verified.differences.push(format!("position {position}: recorded {record:?}; {now}"));
+}

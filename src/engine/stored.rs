@@ -1,0 +1,237 @@
+//! Answers read back from the journal: repeats, and decisions that somebody asks about.
+
+use std::sync::Arc;
+
+use super::{Client, Engine, Lane, versions};
+use crate::{
+    authorise::answers::{Remembered, What},
+    features::catalog,
+    journal::{
+        record::{Decided, Maintained, Record, Reversed, VersionNames, VersionNumbers, Versioned},
+    },
+    rules::{self, RuleSet},
+    types::{
+        auth::{AuthAnswer, AuthRequest, Degraded},
+        codes::{Decision, ResponseCode},
+        fault::Fault,
+        ids::{AccountId, RequestKey},
+        outcome::{Maintenance, Outcome, Reversal},
+        reasons::{Reasons, engine as reason},
+        time::Timestamp,
+    },
+};
+
+/// What names a decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DecisionKey {
+    Key(RequestKey),
+    Position(u64),
+}
+
+/// A decision as the journal has it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DecisionRecord {
+    pub request: AuthRequest,
+    pub answer: AuthAnswer,
+    /// Absent where card or account was unknown.
+    pub account: Option<AccountId>,
+    /// Ids of the rules that fired, live and shadow, in file order.
+    pub rules_fired: Vec<String>,
+    pub shadow_rules_fired: Vec<String>,
+    /// The model's features and the aggregates, with their values where they had one.
+    pub features: Vec<(String, Option<f64>)>,
+    /// Its deadline passed after it was queued, and what it held is free again.
+    pub voided: bool,
+}
+
+/// A reversal or a change with its outcome.
+pub enum StoredOutcome {
+    Reversed(Box<Reversed>),
+    Maintained(Box<Maintained>),
+}
+
+impl StoredOutcome {
+    pub(super) fn new(record: Record) -> Option<StoredOutcome> {
+        match record {
+            Record::Reversed(reversed) => Some(StoredOutcome::Reversed(reversed)),
+            Record::Maintained(maintained) => Some(StoredOutcome::Maintained(maintained)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_reversal(&self, reversal: &Reversal) -> bool {
+        matches!(self, StoredOutcome::Reversed(stored) if stored.reversal == *reversal)
+    }
+
+    pub(super) fn is_change(&self, change: &Maintenance) -> bool {
+        matches!(self, StoredOutcome::Maintained(stored) if stored.change == *change)
+    }
+
+    pub(super) fn outcome(self) -> Outcome {
+        match self {
+            StoredOutcome::Reversed(stored) => stored.outcome,
+            StoredOutcome::Maintained(stored) => stored.outcome,
+        }
+    }
+}
+
+/// The answer to a key that was used before with another body.
+pub(super) fn duplicate_answer(
+    names: &dyn VersionNames,
+    now: Timestamp,
+    position: u64,
+    numbers: &VersionNumbers,
+) -> AuthAnswer {
+    AuthAnswer {
+        decision: Decision::Declined,
+        response_code: ResponseCode::DUPLICATE,
+        advice_code: None,
+        approved: None,
+        available: None,
+        reasons: std::iter::once(reason::DUPLICATE_KEY).collect(),
+        score: 0,
+        rules_version: names.name(Versioned::Rules, numbers.rules),
+        model_version: names.name(Versioned::Model, numbers.model),
+        degraded: Degraded::NONE,
+        decided_at: now,
+        hold_expires_at: None,
+        position,
+    }
+}
+
+/// The same for the calls that are answered by an [`Outcome`].
+pub(super) fn duplicate_outcome(position: u64) -> Outcome {
+    let mut reasons = Reasons::new();
+    reasons.push(reason::DUPLICATE_KEY);
+    Outcome { response_code: ResponseCode::DUPLICATE, moved: None, available: None, reasons, position, upserted: None }
+}
+
+impl Engine {
+    /// The record at a position, once it is durable.
+    pub(super) async fn stored(self: &Arc<Self>, position: u64, lane: &Arc<Lane>) -> Result<Record, Fault> {
+        self.stored_where_any(position, lane).await?.ok_or(Fault::Internal)
+    }
+
+    async fn stored_where_any(
+        self: &Arc<Self>,
+        position: u64,
+        lane: &Arc<Lane>,
+    ) -> Result<Option<Record>, Fault> {
+        self.on_disk(position, lane).await?;
+        let engine = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let payload = engine.journal.read(position).map_err(|error| error.to_string())?;
+            let Some(payload) = payload else { return Ok(None) };
+            Record::decode(&payload, position, &*engine.names).map(Some).map_err(|error| error.to_string())
+        });
+        read.await.map_err(|_| Fault::Internal)?.map_err(|error| {
+            tracing::error!(position, error, "a record of the journal cannot be read back");
+            Fault::Unavailable("a record of the journal cannot be read back")
+        })
+    }
+
+    /// The decision that a record stands for, and whether it was voided.
+    pub(super) async fn stored_decision(
+        self: &Arc<Self>,
+        record: Record,
+        lane: &Arc<Lane>,
+    ) -> Result<Option<(Box<Decided>, bool)>, Fault> {
+        match record {
+            Record::Decided(decided) => Ok(Some((decided, false))),
+            Record::Voided(voided) => match self.stored(voided.of, lane).await? {
+                Record::Decided(decided) => Ok(Some((decided, true))),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// A decision by its key or its position, with what it was made from.
+    ///
+    /// # Errors
+    /// [`Fault::NotFound`] where there is no such decision.
+    pub async fn decision(
+        self: &Arc<Self>,
+        client: Client,
+        key: DecisionKey,
+        lane: &Arc<Lane>,
+    ) -> Result<DecisionRecord, Fault> {
+        const NO_DECISION: Fault = Fault::NotFound { what: "decision" };
+        let position = match key {
+            DecisionKey::Position(position) if position > self.journal.durable() => return Err(NO_DECISION),
+            DecisionKey::Position(position) => position,
+            DecisionKey::Key(key) => self.remembered(client, &key).await.ok_or(NO_DECISION)?.position,
+        };
+        let record = self.stored_where_any(position, lane).await?.ok_or(NO_DECISION)?;
+        if let Record::Duplicated(duplicated) = record {
+            let numbers = VersionNumbers::default();
+            return Ok(DecisionRecord {
+                answer: duplicate_answer(&*self.names, duplicated.time, position, &numbers),
+                request: duplicated.request,
+                account: None,
+                rules_fired: Vec::new(),
+                shadow_rules_fired: Vec::new(),
+                features: Vec::new(),
+                voided: false,
+            });
+        }
+        let (decided, mut voided) = self.stored_decision(record, lane).await?.ok_or(NO_DECISION)?;
+        if !voided {
+            let hash = self.state.answers.hash(Client(decided.client).0, &decided.request.key);
+            let stands = self.state.answers.lookup(hash).flatten();
+            voided = stands.is_some_and(|found| found.what == What::Voided);
+        }
+        let rules = self.rules_of(decided.versions.rules).await?;
+        Ok(explained(*decided, rules.as_deref(), voided))
+    }
+
+    async fn remembered(&self, client: Client, key: &RequestKey) -> Option<Remembered> {
+        let hash = self.state.answers.hash(client.0, key);
+        loop {
+            match self.state.answers.lookup(hash)? {
+                Some(found) => return Some(found),
+                None => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// The rules of a version that decided: those in force, or the kept text compiled again.
+    async fn rules_of(self: &Arc<Self>, number: u32) -> Result<Option<Arc<RuleSet>>, Fault> {
+        let in_force = self.in_force.load_full();
+        if in_force.setup.numbers.rules == number {
+            return Ok(Some(in_force.setup.rules.clone()));
+        }
+        let Some(version) = self.names.version(Versioned::Rules, number) else { return Ok(None) };
+        let engine = self.clone();
+        let compiled = tokio::task::spawn_blocking(move || {
+            let text = versions::read(&engine.data_dir, Versioned::Rules, &version).ok()?;
+            rules::compile(&version, &text).ok().map(Arc::new)
+        });
+        compiled.await.map_err(|_| Fault::Internal)
+    }
+}
+
+fn explained(decided: Decided, rules: Option<&RuleSet>, voided: bool) -> DecisionRecord {
+    let id = |place: &u16| match rules.and_then(|rules| rules.rules.get(usize::from(*place))) {
+        Some(rule) => rule.id.to_string(),
+        None => format!("rule {place}"),
+    };
+    let considered = &decided.considered;
+    let model = considered.vector.iter().enumerate().map(|(place, value)| {
+        let value = Some(f64::from(*value)).filter(|value| value.is_finite());
+        (catalog::model_feature(place).name.to_owned(), value)
+    });
+    let aggregates = considered.aggregates.iter().enumerate().map(|(place, value)| {
+        let name = rules.and_then(|rules| rules.aggregates.get(place)).map(|aggregate| aggregate.name.to_string());
+        (name.unwrap_or_else(|| format!("aggregate {place}")), value.map(|value| value as f64))
+    });
+    DecisionRecord {
+        rules_fired: considered.fired.iter().map(id).collect(),
+        shadow_rules_fired: considered.shadow_fired.iter().map(id).collect(),
+        features: model.chain(aggregates).collect(),
+        request: decided.request,
+        answer: decided.answer,
+        account: decided.account,
+        voided,
+    }
+}

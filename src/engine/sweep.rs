@@ -1,0 +1,120 @@
+//! The sweeper: expires the holds of accounts that nobody touches, through the same function as a touch does, and
+//! counts what is held while it is there.
+
+use std::{
+    sync::{Arc, Weak, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::Engine;
+use crate::{
+    authorise::State,
+    journal::{Class, Journal, record::Expiry},
+    types::{auth::Subject, money::Currency, time::Timestamp},
+};
+
+/// Between two rounds over all accounts.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What a round found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Round {
+    pub accounts: u64,
+    pub cards: u64,
+    pub holds: u64,
+    /// Minor units held, by currency.
+    pub held_minor: Vec<(Currency, i128)>,
+    pub expired: u64,
+}
+
+/// The sweeper's thread and what it found.
+#[derive(Default)]
+pub(super) struct Sweeper {
+    thread: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
+    found: Mutex<Round>,
+}
+
+impl Sweeper {
+    /// What the last round found.
+    pub(super) fn found(&self) -> Round {
+        self.found.lock().clone()
+    }
+
+    pub(super) fn stop(&self) {
+        if let Some((sender, thread)) = self.thread.lock().take() {
+            drop(sender);
+            // A sweeper that panicked has nothing left to do either.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the sweeper of an engine; it ends with the engine or with [`Sweeper::stop`].
+pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
+    let (sender, receiver) = mpsc::channel::<()>();
+    let weak: Weak<Engine> = Arc::downgrade(engine);
+    let thread = std::thread::Builder::new().name("sweeper".into()).spawn(move || {
+        while receiver.recv_timeout(EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let Some(engine) = weak.upgrade() else { return };
+            let round = sweep(&engine.state, &engine.journal, engine.time.now());
+            engine.metrics.expired_by_sweeper(round.expired);
+            *engine.sweeper.found.lock() = round;
+        }
+    })?;
+    *engine.sweeper.thread.lock() = Some((sender, thread));
+    Ok(())
+}
+
+/// One round: every account whose earliest hold is due gets a record of its own.
+fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
+    let mut round = Round::default();
+    for at in 0..state.store.len() as u32 {
+        let due = state.store.with_account(at, |entry| {
+            let account = entry.account.as_ref()?;
+            round.accounts += 1;
+            round.cards += account.cards.len() as u64;
+            round.holds += account.holds().len() as u64;
+            let held = i128::from(account.held_minor());
+            match round.held_minor.iter_mut().find(|(currency, _)| *currency == account.currency) {
+                Some((_, sum)) => *sum += held,
+                None => round.held_minor.push((account.currency, held)),
+            }
+            Some(account.has_expired(now))
+        });
+        if due != Some(true) {
+            continue;
+        }
+        // A full ring or a stopped journal ends the round: the next touch expires as well.
+        let Ok(mut slot) = journal.reserve(Class::Essential) else { return round };
+        state.store.with_account(at, |entry| {
+            let Some(account) = entry.account.as_mut().filter(|account| account.has_expired(now)) else { return };
+            let position = slot.take_sequence();
+            let expired = account.expire(now);
+            account.last_position = position;
+            let record = Expiry {
+                time: now,
+                account: account.id,
+                holds: expired.holds as u64,
+                amount_minor: expired.amount_minor,
+            };
+            record.encode(slot.buffer());
+            slot.publish();
+            round.expired += record.holds;
+        });
+    }
+    round
+}
+
+/// Puts an expiry of the journal back in force.
+pub(super) fn restore(state: &State, expiry: &Expiry, position: u64) {
+    let Some(at) = state.store.find(&Subject::Account(expiry.account)) else { return };
+    state.store.with_account(at, |entry| {
+        if let Some(account) = entry.account.as_mut() {
+            account.expire(expiry.time);
+            account.last_position = position;
+        }
+    });
+}

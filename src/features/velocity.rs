@@ -1,0 +1,251 @@
+//! The built-in windows: how intensely and where the card was used lately, how that compares with its own habits,
+//! and what the account knows. Counts and sums are running totals; the rest is one walk through 30 days of events.
+
+use super::{
+    Moment,
+    aggregate::{Attribute, By},
+    catalog::slot,
+    compact::{Compact, country_number, fold_hash},
+    distinct::count_distinct,
+    event::id_hash,
+    fields::{is_ecommerce, is_night},
+    geo,
+    values::{Slot, Values},
+    window::{Length, Pick, Reading, TotalId, View, WindowPlan},
+};
+use crate::types::{
+    auth::Place,
+    time::{DAY_MS, HOUR_MS},
+};
+
+/// Below this an amount counts as small: what stolen card numbers are tried out with.
+const SMALL_AMOUNT_MAJOR: i64 = 5;
+const MONTH_MS: i64 = 30 * DAY_MS;
+
+/// The built-in totals with the slots of their count and sum.
+pub struct Velocity {
+    attempts: [(TotalId, Slot, Slot); 5],
+    declines: [(TotalId, Slot); 2],
+    hour: Length,
+    day: Length,
+    month: Length,
+}
+
+impl Velocity {
+    pub fn new(plan: &mut WindowPlan) -> Velocity {
+        let mut attempts = |window_ms| plan.total(By::Card, window_ms, Pick::All);
+        let attempts = [
+            (attempts(HOUR_MS), slot::COUNT_1H, slot::SUM_1H_MAJOR),
+            (attempts(6 * HOUR_MS), slot::COUNT_6H, slot::SUM_6H_MAJOR),
+            (attempts(DAY_MS), slot::COUNT_24H, slot::SUM_24H_MAJOR),
+            (attempts(7 * DAY_MS), slot::COUNT_7D, slot::SUM_7D_MAJOR),
+            (attempts(MONTH_MS), slot::COUNT_30D, slot::SUM_30D_MAJOR),
+        ];
+        let mut declines = |window_ms| plan.total(By::Card, window_ms, Pick::FraudDeclines);
+        let declines = [(declines(HOUR_MS), slot::DECLINES_1H), (declines(DAY_MS), slot::DECLINES_24H)];
+        Velocity {
+            attempts,
+            declines,
+            hour: plan.length(HOUR_MS),
+            day: plan.length(DAY_MS),
+            month: plan.length(MONTH_MS),
+        }
+    }
+
+    pub fn fill(&self, view: &View, moment: &Moment, values: &mut Values) {
+        let minor_per_major = moment.account.currency.minor_per_major();
+        let card = moment.card;
+        let mut readings = [None; 5];
+        for (reading, (total, count, sum)) in readings.iter_mut().zip(self.attempts) {
+            *reading = view.total(total, card);
+            if let Some(reading) = reading {
+                values.set_int(count, reading.count as i64);
+                values.set_float(sum, reading.sum_minor as f64 / minor_per_major as f64);
+                if reading.saturated {
+                    values.mark_saturated(count);
+                    values.mark_saturated(sum);
+                }
+            }
+        }
+        for (total, slot) in self.declines {
+            if let Some(reading) = view.total(total, card) {
+                values.set_int(slot, reading.count as i64);
+                if reading.saturated {
+                    values.mark_saturated(slot);
+                }
+            }
+        }
+        let [_, _, day, week, month] = readings;
+        let walked = self.walk(view, moment);
+        self.fill_day(view, moment, minor_per_major, values);
+        fill_travel(&walked, moment, minor_per_major, values);
+        fill_habits(&walked, [day, week, month], moment, values);
+        fill_knowledge(&walked, moment, values);
+        if view.is_truncated(self.month) {
+            WALKED.iter().for_each(|slot| values.mark_saturated(*slot));
+        }
+    }
+
+    /// What the last hour and day hold beside the totals; both are short stretches of the ring.
+    fn fill_day(&self, view: &View, moment: &Moment, minor_per_major: i64, values: &mut Values) {
+        let own = |event: &&Compact| event.card() == moment.card;
+        let small_minor = SMALL_AMOUNT_MAJOR * minor_per_major;
+        let small = view.events(self.hour).filter(own).filter(|event| event.amount_minor() < small_minor);
+        let day = view.events(self.day).filter(own);
+        let nights = day.clone().filter(|event| is_night(event.time()));
+        let merchants = count_distinct(day.clone().map(|event| Attribute::Merchant.of(event)));
+        let countries = count_distinct(day.map(|event| Attribute::Country.of(event)));
+        values.set_int(slot::SMALL_COUNT_1H, small.count() as i64);
+        values.set_int(slot::NIGHT_COUNT_24H, nights.count() as i64);
+        values.set_int(slot::MERCHANTS_24H, merchants as i64);
+        values.set_int(slot::COUNTRIES_24H, countries as i64);
+    }
+
+    fn walk(&self, view: &View, moment: &Moment) -> Walked {
+        let merchant = &moment.request.merchant;
+        let here = Here {
+            merchant: fold_hash(merchant.merchant_id.as_ref().map(|id| id_hash(id.as_str()))),
+            device: fold_hash(moment.request.device_id.as_ref().map(|id| id_hash(id.as_str()))),
+            mcc: merchant.mcc,
+            country: country_number(merchant.country),
+        };
+        let mut walked = Walked::default();
+        for event in view.events(self.month).rev() {
+            walked.any = true;
+            walked.merchant_seen |= event.merchant == here.merchant;
+            walked.device_seen |= event.device == here.device;
+            walked.country_seen |= event.country() == here.country;
+            let same_mcc = event.mcc() == here.mcc;
+            walked.mcc_seen |= same_mcc;
+            if event.card() != moment.card {
+                continue;
+            }
+            if same_mcc {
+                walked.mcc_count += 1;
+                walked.mcc_sum_minor += i128::from(event.amount_minor());
+            }
+            walked.first_ms = event.time_ms();
+            walked.last.get_or_insert(*event);
+            if !event.is_ecommerce() {
+                if walked.last_place.is_none() {
+                    walked.last_place = event.place().map(|place| (place, event.time_ms()));
+                }
+                if walked.last_country == 0 {
+                    walked.last_country = event.country();
+                }
+            }
+        }
+        walked
+    }
+}
+
+/// The slots that come from the ring alone, and so lack what has left it.
+const WALKED: [Slot; 17] = [
+    slot::DISTANCE_FROM_LAST_KM,
+    slot::SPEED_KMH,
+    slot::COUNTRY_CHANGED,
+    slot::SECONDS_SINCE_LAST,
+    slot::LAST_AMOUNT_MAJOR,
+    slot::SMALL_COUNT_1H,
+    slot::NIGHT_COUNT_24H,
+    slot::AMOUNT_OVER_MEAN_MCC_30D,
+    slot::COUNT_24H_OVER_DAILY_MEAN,
+    slot::MERCHANTS_24H,
+    slot::COUNTRIES_24H,
+    slot::FIRST_USE_OF_COUNTRY_30D,
+    slot::MERCHANT_SEEN_30D,
+    slot::MCC_SEEN_30D,
+    slot::DEVICE_SEEN_30D,
+    slot::AMOUNT_OVER_MEAN_30D,
+    slot::MEAN_7D_OVER_30D,
+];
+
+/// The present transaction in the terms of past events.
+struct Here {
+    merchant: u32,
+    device: u32,
+    mcc: Option<u16>,
+    country: u16,
+}
+
+/// What one walk through 30 days brings home: `any` and what is `seen` are the account's, the rest the card's.
+#[derive(Default)]
+struct Walked {
+    any: bool,
+    merchant_seen: bool,
+    device_seen: bool,
+    country_seen: bool,
+    mcc_seen: bool,
+    mcc_count: u32,
+    mcc_sum_minor: i128,
+    first_ms: i64,
+    last: Option<Compact>,
+    last_place: Option<(Place, i64)>,
+    /// Number of the country; 0 where there is none.
+    last_country: u16,
+}
+
+fn fill_travel(walked: &Walked, moment: &Moment, minor_per_major: i64, values: &mut Values) {
+    if let Some(last) = &walked.last {
+        values.set_float(slot::SECONDS_SINCE_LAST, (moment.time.0 - last.time_ms()) as f64 / 1_000.0);
+        values.set_float(slot::LAST_AMOUNT_MAJOR, last.amount_minor() as f64 / minor_per_major as f64);
+    }
+    if is_ecommerce(moment) {
+        return;
+    }
+    let merchant = &moment.request.merchant;
+    if let (Some(place), Some((last_place, last_ms))) = (merchant.place, walked.last_place) {
+        let distance_km = geo::distance_km(last_place, place);
+        let speed_kmh = geo::travel_speed_kmh(distance_km, moment.time.0 - last_ms);
+        values.set_float(slot::DISTANCE_FROM_LAST_KM, distance_km);
+        values.set_float(slot::SPEED_KMH, speed_kmh);
+    }
+    if merchant.country.is_some() && walked.last_country != 0 {
+        values.set_bool(slot::COUNTRY_CHANGED, country_number(merchant.country) != walked.last_country);
+    }
+}
+
+fn fill_habits(walked: &Walked, readings: [Option<Reading>; 3], moment: &Moment, values: &mut Values) {
+    let [day, week, month] = readings;
+    let billed = moment.request.billed().filter(|billed| billed.currency == moment.account.currency);
+    let amount = billed.map(|billed| billed.minor as f64);
+    let mean =
+        |reading: Reading| (reading.count > 0).then(|| reading.sum_minor as f64 / reading.count as f64);
+    let month_mean = month.and_then(mean);
+    let mcc_mean = (walked.mcc_count > 0 && moment.request.merchant.mcc.is_some())
+        .then(|| walked.mcc_sum_minor as f64 / f64::from(walked.mcc_count));
+    let daily_mean = month.filter(|_| walked.last.is_some()).map(|month| {
+        let days = (moment.time.0 - walked.first_ms) as f64 / DAY_MS as f64;
+        month.count as f64 / days.clamp(1.0, 30.0)
+    });
+    for (slot, of, to) in [
+        (slot::AMOUNT_OVER_MEAN_30D, amount, month_mean),
+        (slot::AMOUNT_OVER_MEAN_MCC_30D, amount, mcc_mean),
+        (slot::MEAN_7D_OVER_30D, week.and_then(mean), month_mean),
+        (slot::COUNT_24H_OVER_DAILY_MEAN, day.map(|day| day.count as f64), daily_mean),
+    ] {
+        if let (Some(of), Some(to)) = (of, to) {
+            // Over nothing it is not finite, and so missing.
+            values.set_float(slot, of / to);
+        }
+    }
+}
+
+fn fill_knowledge(walked: &Walked, moment: &Moment, values: &mut Values) {
+    if !walked.any {
+        return;
+    }
+    let request = moment.request;
+    if request.merchant.merchant_id.is_some() {
+        values.set_bool(slot::MERCHANT_SEEN_30D, walked.merchant_seen);
+    }
+    if request.merchant.mcc.is_some() {
+        values.set_bool(slot::MCC_SEEN_30D, walked.mcc_seen);
+    }
+    if request.merchant.country.is_some() {
+        values.set_bool(slot::FIRST_USE_OF_COUNTRY_30D, !walked.country_seen);
+    }
+    if request.device_id.is_some() {
+        values.set_bool(slot::DEVICE_SEEN_30D, walked.device_seen);
+    }
+}

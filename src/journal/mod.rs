@@ -1,0 +1,460 @@
+//! The hash-chained decision log, which is the write-ahead log: what stands in it has happened, what does not has not.
+//!
+//! It orders, groups, chains, writes and reads back opaque records, and decides nothing: it knows no requests, no
+//! accounts and no time but the disk's. No reply may leave before [`Journal::durable`] has reached its record.
+//!
+//! # Layout
+//! - [`frame`], [`segment`], [`mark`]: the bytes on disk, each drawn where it is written
+//! - [`ring`], [`bell`], [`lane`]: the way of a record from a decision to the disk, and of the news back
+//! - [`writer`], [`prepare`]: the two threads
+//! - [`scan`], [`walk`], [`recovery`], [`verify`], [`index`]: reading it again
+//! - [`storage`]: the disk, behind a trait. A journal replicated over several machines would implement
+//!   [`Storage`] (segments elsewhere), or take the place of [`Journal`] (the same records, per partition of accounts, in
+//!   a replicated log); its callers need only slots, sequences and a durable position.
+
+mod bell;
+mod error;
+mod frame;
+mod index;
+mod lane;
+mod mark;
+mod prepare;
+mod recovery;
+mod ring;
+mod scan;
+mod segment;
+mod storage;
+mod verify;
+mod walk;
+mod writer;
+
+#[cfg(test)]
+mod simulated_disk;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    any::Any,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+pub use error::{
+    Failure, Fault, FaultKind, LogError, OpenError, ReadError, ReserveError, Stopped,
+};
+pub use lane::{Durable, Lane};
+pub use recovery::{RecoveryReport, TornTail};
+pub use segment::FORMAT_VERSION;
+pub use storage::{FileStorage, Storage, StorageFile};
+pub use verify::{Tail, VerifyReport, verify};
+pub use walk::LogSummary;
+
+use crate::limits::{RING_RESERVE, RING_SLOTS};
+use bell::Bell;
+use frame::{FRAME_BYTES_MAX, SEAL_BYTES};
+use index::Index;
+use lane::Progress;
+use prepare::Preparer;
+use ring::{Claim, Ring, SLOTS_MAX};
+use segment::{JournalId, SEGMENT_HEADER_BYTES};
+use writer::Writer;
+
+/// How a journal is run.
+#[derive(Clone)]
+pub struct Options {
+    /// Length of a segment file, at most 1 GiB.
+    pub segment_bytes: u64,
+    /// Records between the decisions and the disk: a power of two, at most 65,536.
+    pub ring_slots: usize,
+    /// Of them, kept for [`Class::Essential`].
+    pub ring_reserve: usize,
+    /// Longest group, in bytes.
+    pub group_bytes_max: usize,
+    /// Idleness after which the durable mark is written, in milliseconds.
+    pub idle_mark_ms: u64,
+    /// Time between two attempts to prepare a segment on a full disk, in milliseconds.
+    pub prepare_retry_ms: u64,
+    /// Who is told of groups, of a low disk and of the end.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: 64 * 1024 * 1024,
+            ring_slots: RING_SLOTS,
+            ring_reserve: RING_RESERVE,
+            group_bytes_max: 1024 * 1024,
+            idle_mark_ms: 10,
+            prepare_retry_ms: 500,
+            observer: Arc::new(()),
+        }
+    }
+}
+
+/// What the journal's threads tell of themselves. Called on those threads: an implementation must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// A group is durable and its waiters have been told.
+    fn group_synced(&self, group: &GroupSynced) {
+        let _ = group;
+    }
+    /// The next segment cannot be prepared, for this reason; `None`: it can again.
+    fn disk_low(&self, reason: Option<&str>) {
+        let _ = reason;
+    }
+    /// The journal has stopped for ever.
+    fn failed(&self, failure: &Failure) {
+        let _ = failure;
+    }
+}
+
+/// Nobody.
+impl Observer for () {}
+
+/// One write and sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSynced {
+    /// Records in the group.
+    pub records: u64,
+    /// Its length with all frames and its seal.
+    pub bytes: u64,
+    /// Time of the write, in nanoseconds.
+    pub write_ns: u64,
+    /// Time of the sync, in nanoseconds.
+    pub sync_ns: u64,
+}
+
+/// Who may use the last slots and the last of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A decision that can be refused for now: the network stands in.
+    Authorisation,
+    /// A reversal, clearing, advice, expiry or change of status: keeps money right, so it goes on longest.
+    Essential,
+}
+
+/// One record as it was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its sequence.
+    pub position: u64,
+    /// Its bytes.
+    pub payload: &'a [u8],
+}
+
+/// What waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct QueueState {
+    /// Records whose sequence is taken and that are not durable.
+    pub records: u64,
+    /// Time since the oldest of them reserved its slot, in microseconds.
+    pub oldest_us: u64,
+}
+
+/// The open journal. Clones are the same journal; the last one dropped closes it.
+#[derive(Clone)]
+pub struct Journal {
+    handle: Arc<Handle>,
+}
+
+/// The permit to write one record. Reserved before the account is locked, so that nothing can fail under its lock.
+///
+/// Dropping a slot without a sequence gives it back. Dropping it after [`Slot::take_sequence`], as a panic does,
+/// leaves an abandoned frame, so that the sequence has no gap; recovery and reading pass over it.
+#[must_use = "a slot that is dropped writes no record"]
+pub struct Slot {
+    claim: Claim,
+    shared: Arc<Shared>,
+}
+
+/// What the journal's threads, slots and handles share.
+struct Shared {
+    storage: Arc<dyn Storage>,
+    id: JournalId,
+    observer: Arc<dyn Observer>,
+    ring: Arc<Ring>,
+    ring_reserve: usize,
+    bell: Bell,
+    progress: Arc<Progress>,
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    index: Mutex<Index>,
+    closing: AtomicBool,
+    /// The next segment cannot be prepared.
+    disk_low: AtomicBool,
+    /// And the present one has no room for the next group.
+    disk_full: AtomicBool,
+    failure: OnceLock<Failure>,
+    opened: Instant,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    thread: JoinHandle<()>,
+    /// Dropped after the thread has ended: only then may another process open the directory.
+    lock: Box<dyn Any + Send + Sync>,
+}
+
+/// Opens the journal in `storage`, or creates it: takes the lock, checks the whole log, gives every record to
+/// `on_record` in order, cuts a torn end and starts the journal thread.
+///
+/// # Errors
+/// [`OpenError::InUse`] where another process holds it; [`LogError::Fault`] with its place for damage that no crash
+/// explains; what `on_record` or the operating system refused. Nothing has been changed then, except that files
+/// may have been created in an empty directory.
+pub fn open(
+    storage: Arc<dyn Storage>,
+    options: Options,
+    on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
+) -> Result<(Journal, RecoveryReport), OpenError> {
+    options.check()?;
+    let lock = storage.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::InUse { place: storage.place() },
+        _ => recovery::io_at("lock", "the directory")(error).into(),
+    })?;
+    let mut recovered = recovery::recover(&*storage, options.segment_bytes, on_record)?;
+    let report = recovered.report.clone();
+    let next_sequence = recovered.cursor.next_sequence;
+    let (ring, consumer) = Ring::new(options.ring_slots, next_sequence);
+    let progress = Arc::new(Progress::default());
+    progress.durable.store(next_sequence - 1, Ordering::SeqCst);
+    let shared = Arc::new(Shared {
+        storage: Arc::clone(&storage),
+        id: recovered.id,
+        observer: Arc::clone(&options.observer),
+        ring,
+        ring_reserve: options.ring_reserve,
+        bell: Bell::default(),
+        progress,
+        lanes: Mutex::new(Vec::new()),
+        index: Mutex::new(std::mem::take(&mut recovered.index)),
+        closing: AtomicBool::new(false),
+        disk_low: AtomicBool::new(false),
+        disk_full: AtomicBool::new(false),
+        failure: OnceLock::new(),
+        opened: Instant::now(),
+    });
+    let on_change = {
+        let shared = Arc::clone(&shared);
+        Box::new(move |reason: Option<&str>| {
+            shared.disk_low.store(reason.is_some(), Ordering::SeqCst);
+            shared.observer.disk_low(reason);
+        })
+    };
+    let retry = Duration::from_millis(options.prepare_retry_ms);
+    let preparer = Preparer::start(storage, options.segment_bytes, recovered.segment + 1, retry, on_change)
+        .map_err(recovery::io_at("start the thread that prepares", "segments"))?;
+    let group_bytes_max = options.group_bytes_max.min(options.segment_bytes as usize - SEGMENT_HEADER_BYTES);
+    let idle_mark = Duration::from_millis(options.idle_mark_ms);
+    let writer =
+        Writer::new(Arc::clone(&shared), consumer, preparer, recovered, group_bytes_max, idle_mark);
+    let thread = {
+        let shared = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("saker-journal".to_owned())
+            .spawn(move || shared.run_writer(writer))
+            .map_err(recovery::io_at("start the thread of", "the journal"))?
+    };
+    let handle = Handle { shared, running: Mutex::new(Some(Running { thread, lock })) };
+    Ok((Journal { handle: Arc::new(handle) }, report))
+}
+
+impl Options {
+    fn check(&self) -> Result<(), OpenError> {
+        let smallest = SEGMENT_HEADER_BYTES + FRAME_BYTES_MAX + SEAL_BYTES;
+        let bounds = [
+            (self.segment_bytes >= smallest as u64, "segment_bytes: too small for one record"),
+            (self.segment_bytes <= 1 << 30, "segment_bytes: at most 1 GiB"),
+            (self.ring_slots.is_power_of_two(), "ring_slots: must be a power of two"),
+            (self.ring_slots <= SLOTS_MAX, "ring_slots: at most 65,536"),
+            (self.ring_reserve < self.ring_slots, "ring_reserve: must be below ring_slots"),
+            (self.group_bytes_max >= FRAME_BYTES_MAX + SEAL_BYTES, "group_bytes_max: too small for one record"),
+            (self.group_bytes_max <= 1 << 28, "group_bytes_max: at most 256 MiB"),
+        ];
+        match bounds.iter().find(|(holds, _)| !holds) {
+            Some((_, broken)) => Err(OpenError::Option(broken)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Journal {
+    /// A slot for one record. Lock-free; never waits.
+    ///
+    /// # Errors
+    /// [`ReserveError`]; nothing has changed.
+    pub fn reserve(&self, class: Class) -> Result<Slot, ReserveError> {
+        let shared = &self.handle.shared;
+        let closed = shared.closing.load(Ordering::Relaxed) || shared.progress.stopped.load(Ordering::Relaxed);
+        if closed {
+            return Err(ReserveError::Stopped);
+        }
+        let (kept_back, disk) = match class {
+            Class::Authorisation => (shared.ring_reserve, &shared.disk_low),
+            Class::Essential => (0, &shared.disk_full),
+        };
+        if disk.load(Ordering::Relaxed) {
+            return Err(ReserveError::DiskLow);
+        }
+        let claim = shared.ring.claim(kept_back, shared.now_us()).ok_or(ReserveError::Full)?;
+        Ok(Slot { claim, shared: Arc::clone(shared) })
+    }
+
+    /// The last position that is on disk; 0 for none.
+    pub fn durable(&self) -> u64 {
+        self.handle.shared.progress.durable.load(Ordering::SeqCst)
+    }
+
+    /// A new lane; each runtime needs one and runs [`Lane::run`] on it. Lanes last as long as the journal.
+    pub fn lane(&self) -> Arc<Lane> {
+        let lane = Arc::new(Lane::new(Arc::clone(&self.handle.shared.progress)));
+        self.handle.shared.lanes.lock().push(Arc::clone(&lane));
+        lane
+    }
+
+    /// The payload at `position`; `None` where no record is durable there. Reads the file: not for a runtime's thread.
+    ///
+    /// # Errors
+    /// [`ReadError`] where the file cannot be read or no longer holds what was written.
+    pub fn read(&self, position: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        if position == 0 || position > self.durable() {
+            return Ok(None);
+        }
+        let shared = &self.handle.shared;
+        let place = shared.index.lock().before(position);
+        match place {
+            Some(place) => index::read_from(&*shared.storage, shared.id.salt(), place, position),
+            None => Ok(None),
+        }
+    }
+
+    /// What waits for the disk.
+    pub fn queue(&self) -> QueueState {
+        let shared = &self.handle.shared;
+        let durable = self.durable();
+        let records = shared.ring.taken().saturating_sub(durable);
+        if records == 0 {
+            return QueueState::default();
+        }
+        // A newer record may have the entry by now; then the age reads low for a moment, which harms nobody.
+        let oldest_us = shared.now_us().saturating_sub(shared.ring.reserved_us(durable + 1));
+        QueueState { records, oldest_us }
+    }
+
+    /// Whether the next segment cannot be prepared. Authorisations are refused until it can.
+    pub fn low_disk(&self) -> bool {
+        self.handle.shared.disk_low.load(Ordering::Relaxed)
+    }
+
+    /// Why the journal has stopped, if it has failed.
+    pub fn failure(&self) -> Option<Failure> {
+        self.handle.shared.failure.get().cloned()
+    }
+
+    /// Makes what is queued durable, writes the durable mark, stops the threads and frees the directory. Slots are
+    /// refused from here on; later calls, of any clone, only tell how it went.
+    ///
+    /// # Errors
+    /// The [`Failure`] that stopped the journal before or during this call.
+    pub fn close(&self) -> Result<(), Failure> {
+        self.handle.close();
+        match self.failure() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("place", &self.handle.shared.storage.place()).finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    /// The position of this record, taken at the first call: under the account's lock, so that an account's records
+    /// stand in the order of its decisions. Positions start at 1 and have no gaps.
+    pub fn take_sequence(&mut self) -> u64 {
+        self.claim.take_sequence()
+    }
+
+    /// Where the payload goes: empty at first, with room for [`crate::limits::RECORD_BYTES_MAX`] bytes. A longer
+    /// payload stops the journal.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        self.claim.buffer()
+    }
+
+    /// Hands the record to the journal thread. Cannot fail and does not wait; takes the sequence if it was not taken.
+    pub fn publish(mut self) {
+        self.claim.publish();
+        self.shared.bell.ring();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.claim.abandon() {
+            self.shared.bell.ring();
+        }
+    }
+}
+
+impl Shared {
+    fn now_us(&self) -> u64 {
+        self.opened.elapsed().as_micros() as u64
+    }
+
+    /// The whole life of the journal thread. Whatever ends it, everybody who waits is told.
+    fn run_writer(&self, writer: Writer) {
+        let result = catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(|_| {
+            let durable = self.progress.durable.load(Ordering::SeqCst);
+            let reason = "the journal thread panicked".to_owned();
+            Err(Failure { operation: "run", file: "the journal".to_owned(), durable, reason })
+        });
+        if let Err(failure) = &result {
+            // Set before the flag, so that whoever sees the flag finds the reason.
+            let _ = self.failure.set(failure.clone());
+        }
+        self.progress.stopped.store(true, Ordering::SeqCst);
+        for lane in self.lanes.lock().iter() {
+            lane.announce();
+        }
+        if let Err(failure) = &result {
+            self.observer.failed(failure);
+        }
+    }
+}
+
+impl Handle {
+    fn close(&self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.shared.bell.ring();
+        let mut running = self.running.lock();
+        if let Some(Running { thread, lock }) = running.take() {
+            // An observer may drop the last handle on the journal thread, which cannot wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                // A panic of the thread is caught inside it and told as a failure.
+                let _ = thread.join();
+            }
+            drop(lock);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

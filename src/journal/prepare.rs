@@ -1,0 +1,172 @@
+//! Prepares the next segment ahead of its use, on a thread of its own: writes its zeros and syncs them.
+//!
+//! Preparing starts the moment the last prepared segment is taken, so a disk that fills up is noticed while nearly a
+//! whole segment is left. That rest is the reserve for essential records. Preparing is tried again until it succeeds,
+//! each time with a new file, since a file whose sync failed cannot be trusted.
+
+use std::{
+    io,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{
+    segment::{SegmentHeader, prepared_name, segment_name},
+    storage::{Storage, StorageFile},
+};
+
+/// Zeros are written and synced in steps of this, so that no sync of a group has to wait for a whole segment.
+const STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Called when preparing fails (with the reason) and when it succeeds again (`None`).
+pub(super) type OnChange = Box<dyn Fn(Option<&str>) + Send>;
+
+/// The thread that prepares, as its owner sees it.
+pub(super) struct Preparer {
+    state: Arc<(Mutex<State>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct State {
+    /// The segment to prepare, or prepared.
+    number: u64,
+    ready: Option<Arc<dyn StorageFile>>,
+    stop: bool,
+}
+
+impl Preparer {
+    /// Starts with segment `number`.
+    pub(super) fn start(
+        storage: Arc<dyn Storage>,
+        segment_bytes: u64,
+        number: u64,
+        retry: Duration,
+        on_change: OnChange,
+    ) -> io::Result<Preparer> {
+        let state = Arc::new((Mutex::new(State { number, ready: None, stop: false }), Condvar::new()));
+        let shared = Arc::clone(&state);
+        let thread = std::thread::Builder::new()
+            .name("saker-prepare".to_owned())
+            .spawn(move || run(&*storage, segment_bytes, retry, &on_change, &shared))?;
+        Ok(Preparer { state, thread: Some(thread) })
+    }
+
+    /// The prepared segment, if it is ready within `patience`. The next one is begun at once.
+    pub(super) fn take(&self, patience: Duration) -> Option<(u64, Arc<dyn StorageFile>)> {
+        let (state, changed) = &*self.state;
+        let mut state = state.lock();
+        if state.ready.is_none() {
+            changed.wait_for(&mut state, patience);
+        }
+        let file = state.ready.take()?;
+        let number = state.number;
+        state.number += 1;
+        changed.notify_all();
+        Some((number, file))
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        let (state, changed) = &*self.state;
+        state.lock().stop = true;
+        changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has already been reported by the panic hook, and nothing depends on the thread any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Creates the file of a segment that is not in use yet, all zeros and durable.
+pub(super) fn prepare(
+    storage: &dyn Storage,
+    number: u64,
+    segment_bytes: u64,
+    go_on: &dyn Fn() -> bool,
+) -> io::Result<Arc<dyn StorageFile>> {
+    let file = storage.create(&prepared_name(number))?;
+    zero_fill(&*file, 0, segment_bytes, go_on)?;
+    Ok(file)
+}
+
+/// Writes zeros from `from` up to `to` and syncs them.
+pub(super) fn zero_fill(
+    file: &dyn StorageFile,
+    from: u64,
+    to: u64,
+    go_on: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    let zeros = vec![0; STEP_BYTES.min(to.saturating_sub(from) as usize)];
+    let mut at = from;
+    while at < to {
+        if !go_on() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let step = zeros.len().min((to - at) as usize);
+        file.write_at(at, &zeros[..step])?;
+        file.sync()?;
+        at += step as u64;
+    }
+    Ok(())
+}
+
+/// Takes a prepared file into use: its header, its name, the directory.
+pub(super) fn install(
+    storage: &dyn Storage,
+    file: &dyn StorageFile,
+    header: &SegmentHeader,
+) -> Result<(), (&'static str, io::Error)> {
+    file.write_at(0, &header.encode()).map_err(|error| ("write the header of", error))?;
+    file.sync().map_err(|error| ("sync", error))?;
+    storage
+        .rename(&prepared_name(header.segment), &segment_name(header.segment))
+        .map_err(|error| ("rename", error))?;
+    storage.sync_dir().map_err(|error| ("sync the directory of", error))
+}
+
+fn run(
+    storage: &dyn Storage,
+    segment_bytes: u64,
+    retry: Duration,
+    on_change: &OnChange,
+    shared: &(Mutex<State>, Condvar),
+) {
+    let (state, changed) = shared;
+    let mut failing = false;
+    loop {
+        let number = {
+            let mut state = state.lock();
+            while state.ready.is_some() && !state.stop {
+                changed.wait(&mut state);
+            }
+            if state.stop {
+                return;
+            }
+            state.number
+        };
+        match prepare(storage, number, segment_bytes, &|| !state.lock().stop) {
+            Ok(file) => {
+                state.lock().ready = Some(file);
+                changed.notify_all();
+                if std::mem::take(&mut failing) {
+                    on_change(None);
+                }
+            }
+            Err(error) => {
+                // What was written so far would only keep the disk full.
+                let _ = storage.remove(&prepared_name(number));
+                if !state.lock().stop && !std::mem::replace(&mut failing, true) {
+                    on_change(Some(&error.to_string()));
+                }
+                let mut state = state.lock();
+                if !state.stop {
+                    changed.wait_for(&mut state, retry);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,1007 @@
+//! What a record says: the payload of one journal frame, from the request as it came to the answer as it went.
+//!
+//! ```text
+//! payload   kind u8 | version u8 | fields of the kind, in the order of the structs below
+//! integer   LEB128; signed ones zig-zag first
+//! text      length as LEB128 | bytes of UTF-8
+//! optional  0 | 1 value;  the optional fields of a request share one bit map before them
+//! f32, f64  little-endian, IEEE 754
+//! vector    bit map of what is present, 1 bit a place | the present values as f32
+//! ```
+//!
+//! The position of a record stands in its frame and is not repeated here. Versions of rules, model and
+//! configuration are introduced once, by [`Introduced`], and named by number afterwards.
+
+use arrayvec::ArrayString;
+
+use crate::{
+    features::catalog::MODEL_FEATURES,
+    types::{
+        account::{AccountChange, CardChange, Day},
+        auth::{AuthAnswer, AuthRequest, Country, Degraded, Merchant, Network, Place, Subject, Verification},
+        codes::{
+            AccountStatus, CardStatus, Channel, CheckResult, Decision, EntryMode, Initiation, Kind, ReasonSource,
+            ResponseCode,
+        },
+        ids::{AccountId, CardToken, Id, RequestKey},
+        money::{Currency, Money},
+        outcome::{Maintenance, Outcome, Reversal, Upserted},
+        reasons::{Label, Reason, Reasons},
+        time::Timestamp,
+    },
+};
+
+/// The version of the layout below, in every payload.
+const VERSION: u8 = 1;
+
+/// Marks a decision without a card: an account with several cards was named.
+pub const NO_CARD: u8 = u8::MAX;
+
+/// Numbers of the versions a decision was made with; 0 where there was none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VersionNumbers {
+    pub rules: u32,
+    pub model: u32,
+    pub config: u32,
+}
+
+/// Which kind of thing a version belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Versioned {
+    Rules = 1,
+    Model = 2,
+    Config = 3,
+}
+
+/// A version that decides from here on. Its text is kept in the data directory under its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Introduced {
+    pub time: Timestamp,
+    pub what: Versioned,
+    pub number: u32,
+    /// The first hexadecimal digits of the BLAKE3 hash of the text; empty for «no model».
+    pub version: String,
+}
+
+/// One authorisation, decided.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Decided {
+    pub client: u32,
+    /// The engine's time at the door.
+    pub time: Timestamp,
+    pub request: AuthRequest,
+    /// Absent where card or account is unknown.
+    pub account: Option<AccountId>,
+    /// Place of the card in its account, or [`NO_CARD`].
+    pub card: u8,
+    pub versions: VersionNumbers,
+    pub answer: AuthAnswer,
+    /// The position of an increment's original on this account, as it was found.
+    pub original: Option<u64>,
+    /// The position of the first authorisation of the chain, for an increment that was approved.
+    pub first: Option<u64>,
+    pub considered: Considered,
+}
+
+/// What the decision was made from.
+#[derive(Clone, Debug)]
+pub struct Considered {
+    /// The model's features; NaN where missing. All missing where nothing was considered.
+    pub vector: [f32; MODEL_FEATURES],
+    /// The aggregates of the rules file, in its order.
+    pub aggregates: Vec<Option<i64>>,
+    /// Places in the rules file of the live and of the shadow rules that fired.
+    pub fired: Vec<u16>,
+    pub shadow_fired: Vec<u16>,
+}
+
+impl Default for Considered {
+    fn default() -> Self {
+        Considered {
+            vector: [f32::NAN; MODEL_FEATURES],
+            aggregates: Vec::new(),
+            fired: Vec::new(),
+            shadow_fired: Vec::new(),
+        }
+    }
+}
+
+/// Equal where every value is equal bit for bit, missing ones included.
+impl PartialEq for Considered {
+    fn eq(&self, other: &Self) -> bool {
+        let bits = |v: &[f32; MODEL_FEATURES]| v.map(f32::to_bits);
+        bits(&self.vector) == bits(&other.vector)
+            && self.aggregates == other.aggregates
+            && self.fired == other.fired
+            && self.shadow_fired == other.shadow_fired
+    }
+}
+
+/// An authorisation refused because its key was used before with another body. Counted and listed, not remembered.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Duplicated {
+    pub client: u32,
+    pub time: Timestamp,
+    pub request: AuthRequest,
+    /// The record that has the key.
+    pub of: u64,
+}
+
+/// An authorisation whose deadline passed after it was queued: what it held is free again.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Voided {
+    pub client: u32,
+    pub time: Timestamp,
+    pub key: RequestKey,
+    /// The authorisation's own record.
+    pub of: u64,
+    pub account: Option<AccountId>,
+    pub freed_minor: i64,
+}
+
+/// What a reversal found under the original's key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Original {
+    /// Nothing yet: from now on the key is spoken for, and the authorisation will be declined.
+    NotArrived,
+    /// An earlier reversal that came before the authorisation.
+    ReversedBefore(u64),
+    /// Its record.
+    At(u64),
+}
+
+/// A reversal and its outcome.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Reversed {
+    pub client: u32,
+    pub time: Timestamp,
+    pub reversal: Reversal,
+    pub original: Original,
+    pub account: Option<AccountId>,
+    pub outcome: Outcome,
+}
+
+/// A change to an account or a card and its outcome.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Maintained {
+    pub client: u32,
+    pub time: Timestamp,
+    pub change: Maintenance,
+    pub account: AccountId,
+    pub outcome: Outcome,
+}
+
+/// Holds of an idle account whose deadline had come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Expiry {
+    pub time: Timestamp,
+    pub account: AccountId,
+    pub holds: u64,
+    pub amount_minor: i64,
+}
+
+/// One record of the journal.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Record {
+    Introduced(Introduced),
+    Decided(Box<Decided>),
+    Duplicated(Box<Duplicated>),
+    Voided(Voided),
+    Reversed(Box<Reversed>),
+    Maintained(Box<Maintained>),
+    Expiry(Expiry),
+}
+
+/// Why a payload cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("record of kind {kind}: {what} at byte {byte} of the payload")]
+pub struct DecodeError {
+    pub kind: u8,
+    pub byte: usize,
+    pub what: &'static str,
+}
+
+/// Turns version numbers back into names while reading.
+pub trait VersionNames {
+    fn name(&self, what: Versioned, number: u32) -> Label;
+}
+
+impl Record {
+    /// Reads a payload. `position` is that of its frame.
+    ///
+    /// # Errors
+    /// Where the payload is of another version, of an unknown kind, too short, too long, or a field has no such value.
+    pub fn decode(payload: &[u8], position: u64, names: &dyn VersionNames) -> Result<Record, DecodeError> {
+        let mut reader = Reader { bytes: payload, at: 0 };
+        let kind = reader.u8().unwrap_or(0);
+        let read = |reader: &mut Reader<'_>| -> Read<Record> {
+            if reader.u8()? != VERSION {
+                return Err("unknown version");
+            }
+            let record = match kind {
+                1 => Record::Introduced(reader.introduced()?),
+                2 => Record::Decided(Box::new(reader.decided(position, names)?)),
+                3 => Record::Duplicated(Box::new(reader.duplicated()?)),
+                4 => Record::Voided(reader.voided()?),
+                5 => Record::Reversed(Box::new(reader.reversed(position)?)),
+                6 => Record::Maintained(Box::new(reader.maintained(position)?)),
+                7 => Record::Expiry(reader.expiry()?),
+                _ => return Err("unknown kind"),
+            };
+            match reader.at == reader.bytes.len() {
+                true => Ok(record),
+                false => Err("bytes left over"),
+            }
+        };
+        let result = read(&mut reader);
+        result.map_err(|what| DecodeError { kind, byte: reader.at, what })
+    }
+
+    /// Appends the payload of any record.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Record::Introduced(record) => record.encode(out),
+            Record::Decided(record) => record.view().encode(out),
+            Record::Duplicated(record) => {
+                encode_duplicated(out, record.client, record.time, &record.request, record.of);
+            }
+            Record::Voided(record) => record.encode(out),
+            Record::Reversed(record) => record.encode(out),
+            Record::Maintained(record) => record.encode(out),
+            Record::Expiry(record) => record.encode(out),
+        }
+    }
+}
+
+/// A decision about to be written, borrowed from where it was made: writing it allocates nothing.
+pub struct DecidedView<'a, A, F> {
+    pub client: u32,
+    pub time: Timestamp,
+    pub request: &'a AuthRequest,
+    pub account: Option<&'a AccountId>,
+    pub card: u8,
+    pub versions: VersionNumbers,
+    pub answer: &'a AuthAnswer,
+    pub original: Option<u64>,
+    pub first: Option<u64>,
+    pub vector: &'a [f32; MODEL_FEATURES],
+    /// Aggregates in the order of the rules file.
+    pub aggregates: A,
+    pub fired: F,
+    pub shadow_fired: F,
+}
+
+impl Decided {
+    fn view(
+        &self,
+    ) -> DecidedView<'_, impl ExactSizeIterator<Item = Option<i64>> + '_, impl Iterator<Item = u16> + '_> {
+        DecidedView {
+            client: self.client,
+            time: self.time,
+            request: &self.request,
+            account: self.account.as_ref(),
+            card: self.card,
+            versions: self.versions,
+            answer: &self.answer,
+            original: self.original,
+            first: self.first,
+            vector: &self.considered.vector,
+            aggregates: self.considered.aggregates.iter().copied(),
+            fired: self.considered.fired.iter().copied(),
+            shadow_fired: self.considered.shadow_fired.iter().copied(),
+        }
+    }
+}
+
+impl<A, F> DecidedView<'_, A, F>
+where
+    A: ExactSizeIterator<Item = Option<i64>>,
+    F: Iterator<Item = u16>,
+{
+    /// Appends the payload.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        let mut w = Writer(out);
+        w.start(2);
+        w.u(u64::from(self.client));
+        w.i(self.time.0);
+        w.request(self.request);
+        w.optional(self.account, |w, account| w.text(account.as_str()));
+        w.u8(self.card);
+        w.u(u64::from(self.versions.rules));
+        w.u(u64::from(self.versions.model));
+        w.u(u64::from(self.versions.config));
+        w.answer(self.answer);
+        w.optional(self.original, Writer::u);
+        w.optional(self.first, Writer::u);
+        w.vector(self.vector);
+        w.u(self.aggregates.len() as u64);
+        for value in self.aggregates {
+            w.optional(value, |w, value| w.i(value));
+        }
+        for fired in [self.fired, self.shadow_fired] {
+            // Places are counted from 1, so that 0 can end the list.
+            for rule in fired {
+                w.u(u64::from(rule) + 1);
+            }
+            w.u8(0);
+        }
+    }
+}
+
+/// Appends the payload of a [`Duplicated`].
+pub fn encode_duplicated(out: &mut Vec<u8>, client: u32, time: Timestamp, request: &AuthRequest, of: u64) {
+    let mut w = Writer(out);
+    w.start(3);
+    w.u(u64::from(client));
+    w.i(time.0);
+    w.request(request);
+    w.u(of);
+}
+
+impl Introduced {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut w = Writer(out);
+        w.start(1);
+        w.i(self.time.0);
+        w.u8(self.what as u8);
+        w.u(u64::from(self.number));
+        w.text(&self.version);
+    }
+}
+
+impl Voided {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut w = Writer(out);
+        w.start(4);
+        w.u(u64::from(self.client));
+        w.i(self.time.0);
+        w.text(self.key.as_str());
+        w.u(self.of);
+        w.optional(self.account, |w, account| w.text(account.as_str()));
+        w.i(self.freed_minor);
+    }
+}
+
+impl Reversed {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut w = Writer(out);
+        w.start(5);
+        w.u(u64::from(self.client));
+        w.i(self.time.0);
+        w.text(self.reversal.key.as_str());
+        w.text(self.reversal.original.as_str());
+        w.optional(self.reversal.replacement, Writer::money);
+        match self.original {
+            Original::NotArrived => w.u8(0),
+            Original::ReversedBefore(position) => {
+                w.u8(1);
+                w.u(position);
+            }
+            Original::At(position) => {
+                w.u8(2);
+                w.u(position);
+            }
+        }
+        w.optional(self.account, |w, account| w.text(account.as_str()));
+        w.outcome(&self.outcome);
+    }
+}
+
+impl Maintained {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut w = Writer(out);
+        w.start(6);
+        w.u(u64::from(self.client));
+        w.i(self.time.0);
+        w.text(self.change.key().as_str());
+        match &self.change {
+            Maintenance::SetAccountStatus { account, status, .. } => {
+                w.u8(1);
+                w.text(account.as_str());
+                w.u8(status.number());
+            }
+            Maintenance::SetCardStatus { card, status, .. } => {
+                w.u8(2);
+                w.text(card.as_str());
+                w.u8(status.number());
+            }
+            Maintenance::SetCreditLimit { account, limit_minor, .. } => {
+                w.u8(3);
+                w.text(account.as_str());
+                w.i(*limit_minor);
+            }
+            Maintenance::Upsert { change, .. } => {
+                w.u8(4);
+                w.change(change);
+            }
+        }
+        w.text(self.account.as_str());
+        w.outcome(&self.outcome);
+    }
+}
+
+impl Expiry {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut w = Writer(out);
+        w.start(7);
+        w.i(self.time.0);
+        w.text(self.account.as_str());
+        w.u(self.holds);
+        w.i(self.amount_minor);
+    }
+}
+
+struct Writer<'a>(&'a mut Vec<u8>);
+
+impl Writer<'_> {
+    fn start(&mut self, kind: u8) {
+        self.0.extend_from_slice(&[kind, VERSION]);
+    }
+
+    fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    fn u(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn i(&mut self, value: i64) {
+        self.u(((value << 1) ^ (value >> 63)) as u64);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.u(text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn f32(&mut self, value: f32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn f64(&mut self, value: f64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        match value {
+            None => self.u8(0),
+            Some(value) => {
+                self.u8(1);
+                write(self, value);
+            }
+        }
+    }
+
+    fn money(&mut self, money: Money) {
+        self.u(u64::from(money.currency.numeric()));
+        self.i(money.minor);
+    }
+
+    fn place(&mut self, place: Place) {
+        self.f64(place.latitude);
+        self.f64(place.longitude);
+    }
+
+    fn request(&mut self, r: &AuthRequest) {
+        self.text(r.key.as_str());
+        self.u8(r.kind.number());
+        match &r.subject {
+            Subject::Account(account) => {
+                self.u8(0);
+                self.text(account.as_str());
+            }
+            Subject::Card(card) => {
+                self.u8(1);
+                self.text(card.as_str());
+            }
+        }
+        // The bit map is written first as it stands, then filled in: the fields follow in the order of its bits.
+        let map_at = self.0.len();
+        self.0.extend_from_slice(&[0; 4]);
+        let mut map = 0_u32;
+        let mut bit = 0;
+        let mut next = |present: bool| {
+            map |= u32::from(present) << bit;
+            bit += 1;
+            present
+        };
+        macro_rules! field {
+            ($option:expr, $value:ident => $write:expr) => {
+                if let Some($value) = $option {
+                    next(true);
+                    $write;
+                } else {
+                    next(false);
+                }
+            };
+        }
+        field!(r.amount, money => self.money(money));
+        field!(r.billing_amount, money => self.money(money));
+        field!(r.transaction_time, time => self.i(time.0));
+        field!(&r.merchant.merchant_id, id => self.text(id.as_str()));
+        field!(&r.merchant.terminal_id, id => self.text(id.as_str()));
+        field!(&r.merchant.acquirer_id, id => self.text(id.as_str()));
+        field!(r.merchant.mcc, mcc => self.u(u64::from(mcc)));
+        field!(&r.merchant.name, name => self.text(name));
+        field!(&r.merchant.country, country => self.0.extend_from_slice(country.as_str().as_bytes()));
+        field!(r.merchant.place, place => self.place(place));
+        field!(r.channel, code => self.u8(code.number()));
+        field!(r.entry_mode, code => self.u8(code.number()));
+        field!(r.initiation, code => self.u8(code.number()));
+        field!(r.verification.cvv, code => self.u8(code.number()));
+        field!(r.verification.avs, code => self.u8(code.number()));
+        field!(r.verification.pin, code => self.u8(code.number()));
+        field!(r.verification.three_ds, code => self.u8(code.number()));
+        field!(&r.verification.eci, eci => self.text(eci));
+        field!(r.verification.network_risk_score, score => self.u(u64::from(score)));
+        field!(&r.device_id, id => self.text(id.as_str()));
+        field!(&r.ip_address, id => self.text(id.as_str()));
+        field!(&r.network.scheme, id => self.text(id.as_str()));
+        field!(&r.network.stan, id => self.text(id.as_str()));
+        field!(&r.network.retrieval_reference_number, id => self.text(id.as_str()));
+        field!(&r.network.network_transaction_id, id => self.text(id.as_str()));
+        field!(&r.network.transmission_time, id => self.text(id.as_str()));
+        field!(r.cashback_amount, money => self.money(money));
+        field!(&r.original, key => self.text(key.as_str()));
+        field!((r.instalments > 0).then_some(r.instalments), count => self.u(u64::from(count)));
+        next(r.partial_approval_allowed);
+        next(r.single_message);
+        self.0[map_at..map_at + 4].copy_from_slice(&map.to_le_bytes());
+    }
+
+    fn answer(&mut self, a: &AuthAnswer) {
+        self.u8(a.decision.number());
+        self.0.extend_from_slice(a.response_code.as_str().as_bytes());
+        self.optional(a.advice_code.as_ref(), |w, code| w.text(code));
+        self.optional(a.approved, Writer::money);
+        self.optional(a.available, Writer::money);
+        self.reasons(&a.reasons);
+        self.u(u64::from(a.score));
+        self.u8(a.degraded.0);
+        self.optional(a.hold_expires_at, |w, time| w.i(time.0));
+    }
+
+    fn reasons(&mut self, reasons: &Reasons) {
+        self.u(reasons.len() as u64);
+        for reason in reasons {
+            self.u8(reason.source.number());
+            self.text(&reason.code);
+            self.text(&reason.text);
+            self.f32(reason.contribution);
+        }
+    }
+
+    fn outcome(&mut self, outcome: &Outcome) {
+        self.0.extend_from_slice(outcome.response_code.as_str().as_bytes());
+        self.optional(outcome.moved, Writer::money);
+        self.optional(outcome.available, Writer::money);
+        self.reasons(&outcome.reasons);
+        self.u8(match outcome.upserted {
+            None => 0,
+            Some(Upserted::Opened) => 1,
+            Some(Upserted::Changed) => 2,
+            Some(Upserted::Unchanged) => 3,
+        });
+    }
+
+    fn change(&mut self, c: &AccountChange) {
+        self.text(c.account.as_str());
+        self.optional(c.currency, |w, currency| w.u(u64::from(currency.numeric())));
+        self.optional(c.credit_limit_minor, Writer::i);
+        self.optional(c.posted_minor, Writer::i);
+        self.optional(c.status, |w, status| w.u8(status.number()));
+        self.optional(c.product, |w, product| w.text(product.as_str()));
+        self.optional(c.home_country, |w, country| w.0.extend_from_slice(country.as_str().as_bytes()));
+        self.optional(c.home, Writer::place);
+        self.optional(c.opened_on, |w, day| w.i(i64::from(day.0)));
+        self.u(c.cards.len() as u64);
+        for card in &c.cards {
+            self.text(card.token.as_str());
+            self.optional(card.status, |w, status| w.u8(status.number()));
+            self.optional(card.expires_on, |w, day| w.i(i64::from(day.0)));
+        }
+    }
+
+    fn vector(&mut self, vector: &[f32; MODEL_FEATURES]) {
+        for part in vector.chunks(8) {
+            let map = part.iter().enumerate().map(|(bit, value)| u8::from(!value.is_nan()) << bit);
+            self.u8(map.fold(0, |map, bit| map | bit));
+        }
+        for value in vector.iter().filter(|value| !value.is_nan()) {
+            self.f32(*value);
+        }
+    }
+}
+
+type Read<T> = Result<T, &'static str>;
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Read<&'a [u8]> {
+        let end = self.at.checked_add(count).ok_or("a length does not fit")?;
+        let part = self.bytes.get(self.at..end).ok_or("the payload ends early")?;
+        self.at = end;
+        Ok(part)
+    }
+
+    fn u8(&mut self) -> Read<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn u(&mut self) -> Read<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err("an integer is too long")
+    }
+
+    fn i(&mut self) -> Read<i64> {
+        let value = self.u()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    fn small<T: TryFrom<u64>>(&mut self) -> Read<T> {
+        T::try_from(self.u()?).map_err(|_| "an integer is too large")
+    }
+
+    fn f32(&mut self) -> Read<f32> {
+        Ok(f32::from_le_bytes(self.take(4)?.try_into().expect("four bytes were taken")))
+    }
+
+    fn f64(&mut self) -> Read<f64> {
+        Ok(f64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes were taken")))
+    }
+
+    fn text(&mut self) -> Read<&'a str> {
+        let length = self.small::<usize>()?;
+        std::str::from_utf8(self.take(length)?).map_err(|_| "a text is not UTF-8")
+    }
+
+    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<Option<T>> {
+        match self.u8()? {
+            0 => Ok(None),
+            1 => read(self).map(Some),
+            _ => Err("a presence byte is neither 0 nor 1"),
+        }
+    }
+
+    fn id(&mut self) -> Read<Id> {
+        Id::new(self.text()?).map_err(|_| "an id is malformed")
+    }
+
+    fn key(&mut self) -> Read<RequestKey> {
+        self.id().map(RequestKey)
+    }
+
+    fn account(&mut self) -> Read<AccountId> {
+        self.id().map(AccountId)
+    }
+
+    fn currency(&mut self) -> Read<Currency> {
+        Currency::from_numeric(self.small()?).ok_or("unknown currency")
+    }
+
+    fn money(&mut self) -> Read<Money> {
+        let currency = self.currency()?;
+        Ok(Money::new(self.i()?, currency))
+    }
+
+    fn place(&mut self) -> Read<Place> {
+        let (latitude, longitude) = (self.f64()?, self.f64()?);
+        Place::new(latitude, longitude).ok_or("a place lies outside the earth")
+    }
+
+    fn country(&mut self) -> Read<Country> {
+        let text = std::str::from_utf8(self.take(2)?).map_err(|_| "a country is not ASCII")?;
+        Country::new(text).ok_or("a country is malformed")
+    }
+
+    fn response_code(&mut self) -> Read<ResponseCode> {
+        let text = std::str::from_utf8(self.take(2)?).map_err(|_| "a response code is not ASCII")?;
+        ResponseCode::new(text).ok_or("a response code is malformed")
+    }
+
+    fn code<T>(&mut self, from: impl FnOnce(u8) -> Option<T>) -> Read<T> {
+        from(self.u8()?).ok_or("an enum has no such number")
+    }
+
+    fn day(&mut self) -> Read<Day> {
+        i32::try_from(self.i()?).map(Day).map_err(|_| "a date is out of range")
+    }
+
+    fn time(&mut self) -> Read<Timestamp> {
+        self.i().map(Timestamp)
+    }
+
+    fn short<const N: usize>(&mut self) -> Read<ArrayString<N>> {
+        ArrayString::from(self.text()?).map_err(|_| "a code is too long")
+    }
+
+    fn request(&mut self) -> Read<AuthRequest> {
+        let key = self.key()?;
+        let kind = self.code(Kind::from_number)?;
+        let subject = match self.u8()? {
+            0 => Subject::Account(self.account()?),
+            1 => Subject::Card(CardToken(self.id()?)),
+            _ => return Err("a subject is neither account nor card"),
+        };
+        let map = u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes were taken"));
+        let mut bit = 0;
+        let mut next = || {
+            let present = map >> bit & 1 == 1;
+            bit += 1;
+            present
+        };
+        macro_rules! field {
+            ($read:expr) => {
+                if next() { Some($read) } else { None }
+            };
+        }
+        let amount = field!(self.money()?);
+        let billing_amount = field!(self.money()?);
+        let transaction_time = field!(self.time()?);
+        let merchant = Merchant {
+            merchant_id: field!(self.id()?),
+            terminal_id: field!(self.id()?),
+            acquirer_id: field!(self.id()?),
+            mcc: field!(self.small()?),
+            name: field!(self.text()?.into()),
+            country: field!(self.country()?),
+            place: field!(self.place()?),
+        };
+        let channel = field!(self.code(Channel::from_number)?);
+        let entry_mode = field!(self.code(EntryMode::from_number)?);
+        let initiation = field!(self.code(Initiation::from_number)?);
+        let verification = Verification {
+            cvv: field!(self.code(CheckResult::from_number)?),
+            avs: field!(self.code(CheckResult::from_number)?),
+            pin: field!(self.code(CheckResult::from_number)?),
+            three_ds: field!(self.code(CheckResult::from_number)?),
+            eci: field!(self.short()?),
+            network_risk_score: field!(self.small()?),
+        };
+        let device_id = field!(self.id()?);
+        let ip_address = field!(self.id()?);
+        let network = Network {
+            scheme: field!(self.id()?),
+            stan: field!(self.id()?),
+            retrieval_reference_number: field!(self.id()?),
+            network_transaction_id: field!(self.id()?),
+            transmission_time: field!(self.id()?),
+        };
+        let cashback_amount = field!(self.money()?);
+        let original = field!(self.key()?);
+        let instalments = field!(self.small()?).unwrap_or(0);
+        let partial_approval_allowed = next();
+        let single_message = next();
+        Ok(AuthRequest {
+            key,
+            kind,
+            subject,
+            amount,
+            billing_amount,
+            transaction_time,
+            merchant,
+            channel,
+            entry_mode,
+            initiation,
+            verification,
+            device_id,
+            ip_address,
+            network,
+            partial_approval_allowed,
+            single_message,
+            cashback_amount,
+            original,
+            instalments,
+        })
+    }
+
+    fn reasons(&mut self) -> Read<Reasons> {
+        let mut reasons = Reasons::new();
+        for _ in 0..self.u()? {
+            let source = self.code(ReasonSource::from_number)?;
+            let code = Label::Shared(self.text()?.into());
+            let text = Label::Shared(self.text()?.into());
+            let contribution = self.f32()?;
+            reasons.try_push(Reason { code, source, text, contribution }).map_err(|_| "too many reasons")?;
+        }
+        Ok(reasons)
+    }
+
+    fn outcome(&mut self, position: u64) -> Read<Outcome> {
+        Ok(Outcome {
+            response_code: self.response_code()?,
+            moved: self.optional(Reader::money)?,
+            available: self.optional(Reader::money)?,
+            reasons: self.reasons()?,
+            upserted: match self.u8()? {
+                0 => None,
+                1 => Some(Upserted::Opened),
+                2 => Some(Upserted::Changed),
+                3 => Some(Upserted::Unchanged),
+                _ => return Err("an upsert did nothing known"),
+            },
+            position,
+        })
+    }
+
+    fn introduced(&mut self) -> Read<Introduced> {
+        Ok(Introduced {
+            time: self.time()?,
+            what: self.code(|number| match number {
+                1 => Some(Versioned::Rules),
+                2 => Some(Versioned::Model),
+                3 => Some(Versioned::Config),
+                _ => None,
+            })?,
+            number: self.small()?,
+            version: self.text()?.into(),
+        })
+    }
+
+    fn decided(&mut self, position: u64, names: &dyn VersionNames) -> Read<Decided> {
+        let client = self.small()?;
+        let time = self.time()?;
+        let request = self.request()?;
+        let account = self.optional(Reader::account)?;
+        let card = self.u8()?;
+        let versions =
+            VersionNumbers { rules: self.small()?, model: self.small()?, config: self.small()? };
+        let answer = AuthAnswer {
+            decision: self.code(Decision::from_number)?,
+            response_code: self.response_code()?,
+            advice_code: self.optional(Reader::short)?,
+            approved: self.optional(Reader::money)?,
+            available: self.optional(Reader::money)?,
+            reasons: self.reasons()?,
+            score: self.small()?,
+            rules_version: names.name(Versioned::Rules, versions.rules),
+            model_version: names.name(Versioned::Model, versions.model),
+            degraded: Degraded(self.u8()?),
+            decided_at: time,
+            hold_expires_at: self.optional(Reader::time)?,
+            position,
+        };
+        let original = self.optional(Reader::u)?;
+        let first = self.optional(Reader::u)?;
+        let vector = self.vector()?;
+        let mut aggregates = Vec::new();
+        for _ in 0..self.u()? {
+            aggregates.push(self.optional(Reader::i)?);
+        }
+        let (mut fired, mut shadow_fired) = (Vec::new(), Vec::new());
+        for list in [&mut fired, &mut shadow_fired] {
+            loop {
+                match self.u()? {
+                    0 => break,
+                    place => list.push(u16::try_from(place - 1).map_err(|_| "a rule's place is too large")?),
+                }
+            }
+        }
+        let considered = Considered { vector, aggregates, fired, shadow_fired };
+        Ok(Decided { client, time, request, account, card, versions, answer, original, first, considered })
+    }
+
+    fn vector(&mut self) -> Read<[f32; MODEL_FEATURES]> {
+        let map = self.take(MODEL_FEATURES.div_ceil(8))?;
+        let mut vector = [f32::NAN; MODEL_FEATURES];
+        for (at, value) in vector.iter_mut().enumerate() {
+            if map[at / 8] >> (at % 8) & 1 == 1 {
+                *value = self.f32()?;
+            }
+        }
+        Ok(vector)
+    }
+
+    fn duplicated(&mut self) -> Read<Duplicated> {
+        Ok(Duplicated {
+            client: self.small()?,
+            time: self.time()?,
+            request: self.request()?,
+            of: self.u()?,
+        })
+    }
+
+    fn voided(&mut self) -> Read<Voided> {
+        Ok(Voided {
+            client: self.small()?,
+            time: self.time()?,
+            key: self.key()?,
+            of: self.u()?,
+            account: self.optional(Reader::account)?,
+            freed_minor: self.i()?,
+        })
+    }
+
+    fn reversed(&mut self, position: u64) -> Read<Reversed> {
+        Ok(Reversed {
+            client: self.small()?,
+            time: self.time()?,
+            reversal: Reversal {
+                key: self.key()?,
+                original: self.key()?,
+                replacement: self.optional(Reader::money)?,
+            },
+            original: match self.u8()? {
+                0 => Original::NotArrived,
+                1 => Original::ReversedBefore(self.u()?),
+                2 => Original::At(self.u()?),
+                _ => return Err("an original is of no known kind"),
+            },
+            account: self.optional(Reader::account)?,
+            outcome: self.outcome(position)?,
+        })
+    }
+
+    fn maintained(&mut self, position: u64) -> Read<Maintained> {
+        let client = self.small()?;
+        let time = self.time()?;
+        let key = self.key()?;
+        let change = match self.u8()? {
+            1 => Maintenance::SetAccountStatus {
+                key,
+                account: self.account()?,
+                status: self.code(AccountStatus::from_number)?,
+            },
+            2 => Maintenance::SetCardStatus {
+                key,
+                card: CardToken(self.id()?),
+                status: self.code(CardStatus::from_number)?,
+            },
+            3 => Maintenance::SetCreditLimit { key, account: self.account()?, limit_minor: self.i()? },
+            4 => Maintenance::Upsert { key, change: self.change()? },
+            _ => return Err("a change is of no known kind"),
+        };
+        Ok(Maintained { client, time, change, account: self.account()?, outcome: self.outcome(position)? })
+    }
+
+    fn change(&mut self) -> Read<AccountChange> {
+        Ok(AccountChange {
+            account: self.account()?,
+            currency: self.optional(Reader::currency)?,
+            credit_limit_minor: self.optional(Reader::i)?,
+            posted_minor: self.optional(Reader::i)?,
+            status: self.optional(|r| r.code(AccountStatus::from_number))?,
+            product: self.optional(Reader::id)?,
+            home_country: self.optional(Reader::country)?,
+            home: self.optional(Reader::place)?,
+            opened_on: self.optional(Reader::day)?,
+            cards: {
+                let mut cards = Vec::new();
+                for _ in 0..self.u()? {
+                    cards.push(CardChange {
+                        token: CardToken(self.id()?),
+                        status: self.optional(|r| r.code(CardStatus::from_number))?,
+                        expires_on: self.optional(Reader::day)?,
+                    });
+                }
+                cards
+            },
+        })
+    }
+
+    fn expiry(&mut self) -> Read<Expiry> {
+        Ok(Expiry {
+            time: self.time()?,
+            account: self.account()?,
+            holds: self.u()?,
+            amount_minor: self.i()?,
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! The one table of metrics: name, kind, labels, buckets and help. Everything is described, registered and rendered
+//! from it, and dashboards and alerts are checked against it; a name that stands elsewhere is a mistake.
+//!
+//! Names follow Prometheus: base units (seconds, bytes), `_total` for counters. Amounts are the exception: they are
+//! minor units of the currency in the label, because amounts of several currencies have no common unit.
+
+/// What a family of series is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Kind {
+    /// Only rises; starts at 0 with the process.
+    Counter,
+    Gauge,
+    /// Upper bounds of the buckets, rising, without the infinite one.
+    Histogram(&'static [f64]),
+    /// Always 1; what it says stands in its labels.
+    Info,
+}
+
+/// One metric with all its label sets.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+/// Durations of one stage of a decision: 100 ns to 10 ms.
+const STAGE_SECONDS: &[f64] =
+    &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2];
+
+/// Durations that a client sees: 50 us to 2.5 s. 10 ms and 100 ms are there to be service levels.
+const ANSWER_SECONDS: &[f64] = &[
+    5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 1.0, 2.5,
+];
+
+/// Durations of one write or sync: 25 us to 2.5 s.
+const DISK_SECONDS: &[f64] =
+    &[2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 1.0, 2.5];
+
+/// Records that one sync made durable.
+const GROUP_RECORDS: &[f64] = &[1., 2., 4., 8., 16., 32., 64., 128., 256., 512., 1024., 2048., 4096., 8192.];
+
+/// Twenty steps of 50 over 0 to 999; scores are integers, so each bound is the last score of its step.
+const SCORE: &[f64] = &[
+    49., 99., 149., 199., 249., 299., 349., 399., 449., 499., 549., 599., 649., 699., 749., 799., 849., 899.,
+    949., 999.,
+];
+
+/// Declares the families as constants and as the table.
+macro_rules! families {
+    ($($constant:ident = $name:literal $kind:expr, [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Family =
+                Family { name: $name, kind: $kind, labels: &[$($label),*], help: $help };
+        )*
+
+        /// Every metric of the engine, in the order they are rendered by subject.
+        pub const FAMILIES: &[Family] = &[$($constant),*];
+    };
+}
+
+families! {
+    DECISIONS = "saker_decisions_total" Kind::Counter, ["decision", "reason_group"]
+        "Authorisations decided and recorded, by decision and by what decided it; repeats are not counted again.";
+    RESPONSE_CODES = "saker_response_codes_total" Kind::Counter, ["response_code"]
+        "The same decisions by ISO 8583 response code (DE39).";
+    DUPLICATE_KEYS = "saker_duplicate_keys_total" Kind::Counter, []
+        "Requests declined 94: a known key with another body.";
+    REPLAYS = "saker_replays_total" Kind::Counter, []
+        "Repeats answered with the answer given before.";
+    SCORE_POINTS = "saker_score" Kind::Histogram(SCORE), []
+        "The model's score, 0 to 999, of every authorisation that was scored.";
+    STAGE_TIME = "saker_stage_seconds" Kind::Histogram(STAGE_SECONDS), ["stage"]
+        "Time that one stage of a decision took, of the decisions that were timed.";
+    DECISION_TIME = "saker_decision_seconds" Kind::Histogram(ANSWER_SECONDS), []
+        "Time from a request's arrival in the engine to its decision, before it is durable.";
+    ANSWER_TIME = "saker_answer_seconds" Kind::Histogram(ANSWER_SECONDS), []
+        "Time from a request's arrival in the engine to its answer, which is durable then.";
+    CHANGES = "saker_changes_total" Kind::Counter, ["call"]
+        "Calls other than authorisations that changed state, by call; repeats are not counted again.";
+
+    RULE_HITS = "saker_rule_hits_total" Kind::Counter, ["rule", "mode"]
+        "Authorisations on which a rule fired, live or in shadow.";
+    RULE_UNKNOWNS = "saker_rule_unknowns_total" Kind::Counter, ["rule", "mode"]
+        "Authorisations on which a rule could not be told for want of a value, and did not fire.";
+
+    ERRORS = "saker_errors_total" Kind::Counter, ["code", "reason"]
+        "Calls and items that ended in a gRPC error, by status code and reason.";
+    SHED = "saker_shed_total" Kind::Counter, ["cause"]
+        "Calls and items refused for too much load before any state changed, by what was full.";
+    VOIDED = "saker_voided_total" Kind::Counter, []
+        "Decisions voided because their deadline passed before the answer was handed over.";
+    UNANSWERED_HOLDS = "saker_unanswered_holds_total" Kind::Counter, []
+        "Holds placed whose answer nobody was there to take; they stand until reversed or expired.";
+    EXPIRED_HOLDS = "saker_expired_holds_total" Kind::Counter, ["by"]
+        "Holds that reached their deadline, by what found them: the next touch of the account or the sweeper.";
+
+    SYNC_TIME = "saker_journal_sync_seconds" Kind::Histogram(DISK_SECONDS), []
+        "Time that one sync of the journal took.";
+    WRITE_TIME = "saker_journal_write_seconds" Kind::Histogram(DISK_SECONDS), []
+        "Time that writing one group to the journal took, before its sync.";
+    GROUP_SIZE = "saker_journal_group_records" Kind::Histogram(GROUP_RECORDS), []
+        "Records made durable by one sync.";
+    JOURNAL_BYTES = "saker_journal_written_bytes_total" Kind::Counter, []
+        "Bytes written to the journal.";
+    QUEUE_LENGTH = "saker_journal_queue_records" Kind::Gauge, []
+        "Records that wait to be durable.";
+    QUEUE_AGE = "saker_journal_queue_age_seconds" Kind::Gauge, []
+        "Age of the oldest record that waits to be durable; 0 where none does.";
+    PUBLISHED_POSITION = "saker_journal_published_position" Kind::Gauge, []
+        "Sequence of the last record handed to the journal.";
+    DURABLE_POSITION = "saker_journal_durable_position" Kind::Gauge, []
+        "Sequence of the last record that is durable.";
+
+    ACCOUNTS = "saker_accounts" Kind::Gauge, []
+        "Accounts known.";
+    CARDS = "saker_cards" Kind::Gauge, []
+        "Cards known.";
+    HOLDS = "saker_holds" Kind::Gauge, []
+        "Holds open, as the sweeper last counted them.";
+    HELD_AMOUNT = "saker_held_minor_units" Kind::Gauge, ["currency"]
+        "Amount held in minor units of the currency, as the sweeper last counted it.";
+    ANSWERS_REMEMBERED = "saker_answers_remembered" Kind::Gauge, []
+        "Keys whose answer is remembered.";
+    ANSWERS_CAPACITY = "saker_answers_capacity" Kind::Gauge, []
+        "Keys that can be remembered; at this number new work is refused.";
+    TIME_LEAD = "saker_engine_time_lead_seconds" Kind::Gauge, []
+        "How far engine time is ahead of the clock.";
+
+    SERVING = "saker_serving" Kind::Gauge, ["service"]
+        "1 where health says SERVING.";
+    DEGRADED = "saker_degraded" Kind::Gauge, ["part"]
+        "1 where decisions are made without this part.";
+    RULES_VERSION = "saker_rules_info" Kind::Info, ["version"]
+        "The rules that decide.";
+    MODEL_VERSION = "saker_model_info" Kind::Info, ["version"]
+        "The model that scores; empty where none does.";
+    CONFIG_HASH = "saker_config_info" Kind::Info, ["hash"]
+        "Hash of the settings that change decisions.";
+    BUILD = "saker_build_info" Kind::Info, ["version", "profile"]
+        "The program.";
+
+    CPU_TIME = "process_cpu_seconds_total" Kind::Counter, []
+        "User and system CPU time of the process.";
+    RESIDENT_MEMORY = "process_resident_memory_bytes" Kind::Gauge, []
+        "Resident memory of the process.";
+    OPEN_FILES = "process_open_fds" Kind::Gauge, []
+        "File descriptors that the process has open.";
+    START_TIME = "process_start_time_seconds" Kind::Gauge, []
+        "When the process started, in seconds since 1970.";
+    UPTIME = "saker_uptime_seconds" Kind::Gauge, []
+        "Time since the engine started.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_stands_twice_and_each_follows_the_rules_of_prometheus() {
+        let mut names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
+        names.sort_unstable();
+        names.windows(2).for_each(|pair| assert_ne!(pair[0], pair[1]));
+        for family in FAMILIES {
+            let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            assert!(family.name.bytes().all(legal), "{}", family.name);
+            let counter = family.kind == Kind::Counter;
+            assert_eq!(family.name.ends_with("_total"), counter, "{}: counters end in _total", family.name);
+            assert_eq!(family.name.ends_with("_info"), family.kind == Kind::Info, "{}", family.name);
+            assert!(family.help.ends_with('.'), "{}: help is a sentence", family.name);
+            if let Kind::Histogram(bounds) = family.kind {
+                assert!(bounds.windows(2).all(|pair| pair[0] < pair[1]), "{}", family.name);
+            }
+        }
+    }
+}

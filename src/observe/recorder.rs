@@ -1,0 +1,513 @@
+//! The handle through which the engine counts, and the text that Prometheus scrapes.
+//!
+//! Counters and gauges live in the registry of `metrics-exporter-prometheus`, with handles taken once; what the
+//! decision path counts is gathered from the lanes at each scrape. Histograms are rendered here from the lanes' own
+//! buckets and never enter that registry: it keeps every raw sample with a time stamp until upkeep and has no way to
+//! take a count, so that 300,000 decisions a second with nine durations each would mean 43 MB/s and as many clock
+//! readings, for buckets that are already counted. There is no global recorder: several engines can live in one
+//! process.
+
+use std::{collections::HashMap, fmt::Write, sync::Arc, time::Instant};
+
+use arc_swap::ArcSwapOption;
+use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use parking_lot::Mutex;
+
+use super::{
+    group::ReasonGroup,
+    lanes::{Buckets, Cells, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, response_code_labels},
+    metrics::{self as table, FAMILIES, Family, Kind},
+    process::Usage,
+};
+use crate::{
+    limits::RULES_MAX,
+    types::{auth::Degraded, codes::Decision, money::Currency},
+};
+
+/// What an engine can say of itself at a moment; read at each scrape.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Live {
+    /// Records that wait to be durable, and for how long the oldest has waited.
+    pub queue_records: u64,
+    pub queue_age_ms: u64,
+    pub published_position: u64,
+    pub durable_position: u64,
+    pub accounts: u64,
+    pub cards: u64,
+    /// As the sweeper last counted them.
+    pub holds: u64,
+    /// As the sweeper last counted it: minor units by currency.
+    pub held_minor: Vec<(Currency, i128)>,
+    pub answers_remembered: u64,
+    pub answers_capacity: u64,
+    /// How far engine time is ahead of the clock.
+    pub time_lead_ms: i64,
+    pub serving_authorisation: bool,
+    pub serving_others: bool,
+    pub degraded: Degraded,
+}
+
+/// The counts of one engine. Cloning shares them.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+type LiveProbe = Box<dyn Fn() -> Option<Live> + Send + Sync>;
+
+struct Inner {
+    lanes: Box<[LaneCounts]>,
+    journal: JournalCounts,
+    registry: Registry,
+    voided: Counter,
+    unanswered_holds: Counter,
+    expired_on_touch: Counter,
+    expired_by_sweeper: Counter,
+    errors: NamedCounters,
+    shed: NamedCounters,
+    changes: NamedCounters,
+    live: ArcSwapOption<LiveProbe>,
+    versions: Mutex<Versions>,
+    scrape: Mutex<Scrape>,
+    started: Instant,
+}
+
+/// What the journal's one thread counts.
+struct JournalCounts {
+    sync_time: Buckets,
+    write_time: Buckets,
+    group_size: Buckets,
+    written_bytes: Counter,
+}
+
+#[derive(Default)]
+struct Versions {
+    rules: String,
+    model: String,
+    config: String,
+}
+
+/// What a scrape remembers from one time to the next.
+#[derive(Default)]
+struct Scrape {
+    decisions: HashMap<(Decision, ReasonGroup), Counter>,
+    response_codes: HashMap<usize, Counter>,
+    rule_sets: Vec<RuleSet>,
+    /// Rule and mode of every series there is; bounded, so that reloads cannot grow it for ever.
+    rule_series: HashMap<(String, &'static str), (Counter, Counter)>,
+    held: HashMap<Currency, Gauge>,
+}
+
+/// A loaded set of rules with what was already passed on.
+struct RuleSet {
+    counts: Arc<RuleCells>,
+    counters: Vec<(Counter, Counter)>,
+    passed_on: Vec<(u64, u64)>,
+}
+
+/// Series of rules that one process may come to; beyond it they are counted under the rule `other`.
+const RULE_SERIES_MAX: usize = 4 * RULES_MAX;
+/// Series of one family whose labels the program itself names.
+const NAMED_SERIES_MAX: usize = 128;
+
+/// Hits of one set of rules, by lane. Kept beside the compiled rules, so that a decision counts the rules it used.
+#[derive(Clone)]
+pub struct RuleCounts(Arc<RuleCells>);
+
+struct RuleCells {
+    lanes: Box<[Cells]>,
+}
+
+impl RuleCounts {
+    /// The rule at this place of the set fired.
+    pub fn hit(&self, lane: usize, rule: usize) {
+        self.lane(lane).add(2 * rule, 1);
+    }
+
+    /// The rule at this place of the set could not be told for want of a value.
+    pub fn unknown(&self, lane: usize, rule: usize) {
+        self.lane(lane).add(2 * rule + 1, 1);
+    }
+
+    fn lane(&self, lane: usize) -> &Cells {
+        &self.0.lanes[lane % self.0.lanes.len()]
+    }
+}
+
+impl Metrics {
+    /// Counts for `lanes` runtimes; a lane beyond that shares one with another.
+    pub fn new(lanes: usize) -> Metrics {
+        let registry = Registry::new();
+        let counter = |family: &Family| registry.counter(family, &[]);
+        let expired = |by| registry.counter(&table::EXPIRED_HOLDS, &[by]);
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        registry.gauge(&table::BUILD, &[env!("CARGO_PKG_VERSION"), build]).set(1.0);
+        Metrics(Arc::new(Inner {
+            lanes: (0..lanes.max(1)).map(|_| LaneCounts::new()).collect(),
+            journal: JournalCounts {
+                sync_time: Buckets::new(&table::SYNC_TIME, NS_PER_SECOND),
+                write_time: Buckets::new(&table::WRITE_TIME, NS_PER_SECOND),
+                group_size: Buckets::new(&table::GROUP_SIZE, 1.0),
+                written_bytes: counter(&table::JOURNAL_BYTES),
+            },
+            voided: counter(&table::VOIDED),
+            unanswered_holds: counter(&table::UNANSWERED_HOLDS),
+            expired_on_touch: expired("touch"),
+            expired_by_sweeper: expired("sweeper"),
+            errors: NamedCounters::new(table::ERRORS),
+            shed: NamedCounters::new(table::SHED),
+            changes: NamedCounters::new(table::CHANGES),
+            live: ArcSwapOption::empty(),
+            versions: Mutex::default(),
+            scrape: Mutex::default(),
+            started: Instant::now(),
+            registry,
+        }))
+    }
+
+    fn lane(&self, lane: usize) -> &LaneCounts {
+        &self.0.lanes[lane % self.0.lanes.len()]
+    }
+
+    /// An authorisation was decided for the first time.
+    pub fn decided(&self, lane: usize, seen: &DecisionSeen) {
+        self.lane(lane).decided(seen);
+    }
+
+    /// An answer is durable and was released, `total_ns` after its request arrived.
+    pub fn answered(&self, lane: usize, total_ns: u64) {
+        self.lane(lane).answer_time.record(total_ns);
+    }
+
+    /// A repeat was answered with the answer given before.
+    pub fn replayed(&self, lane: usize) {
+        self.lane(lane).replayed();
+    }
+
+    /// A request was declined 94: a known key with another body.
+    pub fn duplicate_key(&self, lane: usize) {
+        self.lane(lane).duplicate_key();
+    }
+
+    /// A call other than an authorisation changed state; `call` is its name in lower case, such as `reverse`.
+    pub fn changed(&self, call: &'static str) {
+        self.0.changes.increment(&self.0.registry, [call, ""]);
+    }
+
+    /// A call or an item ended in a gRPC error: the status code by name and the reason of its `ErrorInfo`.
+    pub fn failed(&self, code: &'static str, reason: &'static str) {
+        self.0.errors.increment(&self.0.registry, [code, reason]);
+    }
+
+    /// A call or an item was refused for too much load, before any state changed; `cause` is what was full.
+    pub fn shed(&self, cause: &'static str) {
+        self.0.shed.increment(&self.0.registry, [cause, ""]);
+    }
+
+    /// A decision was voided because its deadline passed before its answer was handed over.
+    pub fn voided(&self) {
+        self.0.voided.increment(1);
+    }
+
+    /// A hold was placed and nobody was there to take the answer.
+    pub fn unanswered_hold(&self) {
+        self.0.unanswered_holds.increment(1);
+    }
+
+    /// Holds reached their deadline and were found by the next touch of their account.
+    pub fn expired_on_touch(&self, holds: u64) {
+        self.0.expired_on_touch.increment(holds);
+    }
+
+    /// Holds reached their deadline and were found by the sweeper.
+    pub fn expired_by_sweeper(&self, holds: u64) {
+        self.0.expired_by_sweeper.increment(holds);
+    }
+
+    /// The journal made one group durable.
+    pub fn group_synced(&self, records: u64, bytes: u64, write_ns: u64, sync_ns: u64) {
+        let journal = &self.0.journal;
+        journal.group_size.record(records);
+        journal.written_bytes.increment(bytes);
+        journal.write_time.record(write_ns);
+        journal.sync_time.record(sync_ns);
+    }
+
+    /// What answers for the figures of the moment, from now on. It is called at each scrape and returns `None` once
+    /// its engine is gone.
+    pub fn watch_live(&self, probe: impl Fn() -> Option<Live> + Send + Sync + 'static) {
+        self.0.live.store(Some(Arc::new(Box::new(probe))));
+    }
+
+    /// These rules decide from now on, each with its id and mode (`live`, `shadow`). What was counted under the ones
+    /// before stays.
+    pub fn rules_loaded(&self, version: &str, rules: &[(&str, &'static str)]) -> RuleCounts {
+        let cells = self.0.lanes.iter().map(|_| Cells::new(2 * rules.len())).collect();
+        let counts = Arc::new(RuleCells { lanes: cells });
+        let mut scrape = self.0.scrape.lock();
+        let counters = rules.iter().map(|rule| scrape.rule_counters(&self.0.registry, rule)).collect();
+        scrape.rule_sets.push(RuleSet {
+            counts: counts.clone(),
+            counters,
+            passed_on: vec![(0, 0); rules.len()],
+        });
+        drop(scrape);
+        version.clone_into(&mut self.0.versions.lock().rules);
+        RuleCounts(counts)
+    }
+
+    /// This model scores from now on; empty where none does.
+    pub fn model_loaded(&self, version: &str) {
+        version.clone_into(&mut self.0.versions.lock().model);
+    }
+
+    /// The hash of the settings that change decisions.
+    pub fn configured(&self, decision_hash: &str) {
+        decision_hash.clone_into(&mut self.0.versions.lock().config);
+    }
+
+    /// Everything in the text format of Prometheus 0.0.4.
+    pub fn render(&self) -> String {
+        let inner = &*self.0;
+        // One scrape at a time: two that pass on the same counts would count them twice.
+        let mut scrape = inner.scrape.lock();
+        scrape.gather_lanes(inner);
+        scrape.gather_rules();
+        if let Some(live) = inner.live.load().as_ref().and_then(|probe| probe()) {
+            scrape.show(&inner.registry, &live);
+        }
+        inner.registry.gauge(&table::UPTIME, &[]).set(inner.started.elapsed().as_secs_f64());
+        let usage = Usage::read();
+        if let Some(usage) = usage {
+            inner.registry.gauge(&table::RESIDENT_MEMORY, &[]).set(usage.resident_bytes as f64);
+            inner.registry.gauge(&table::OPEN_FILES, &[]).set(usage.open_files as f64);
+            inner.registry.gauge(&table::START_TIME, &[]).set(usage.started_seconds);
+        }
+        let mut text = inner.registry.render();
+        drop(scrape);
+        if let Some(usage) = usage {
+            // The registry's counters are integers; this one has a fraction.
+            write_head(&mut text, &table::CPU_TIME);
+            let _ = writeln!(text, "{} {}\n", table::CPU_TIME.name, usage.cpu_seconds);
+        }
+        inner.write_histograms(&mut text);
+        inner.write_versions(&mut text);
+        text
+    }
+}
+
+impl Inner {
+    fn write_histograms(&self, text: &mut String) {
+        let of_lanes = |pick: fn(&LaneCounts) -> &Buckets| self.lanes.iter().map(pick).collect::<Vec<_>>();
+        let mut one = |family: &Family, per_unit: f64, shares: &[&Buckets]| {
+            write_head(text, family);
+            write_histogram(text, family, "", per_unit, shares);
+            text.push('\n');
+        };
+        one(&table::SCORE_POINTS, 1.0, &of_lanes(|lane| &lane.score));
+        one(&table::DECISION_TIME, NS_PER_SECOND, &of_lanes(|lane| &lane.decision_time));
+        one(&table::ANSWER_TIME, NS_PER_SECOND, &of_lanes(|lane| &lane.answer_time));
+        one(&table::SYNC_TIME, NS_PER_SECOND, &[&self.journal.sync_time]);
+        one(&table::WRITE_TIME, NS_PER_SECOND, &[&self.journal.write_time]);
+        one(&table::GROUP_SIZE, 1.0, &[&self.journal.group_size]);
+        write_head(text, &table::STAGE_TIME);
+        for stage in Stage::ALL {
+            let shares: Vec<_> = self.lanes.iter().map(|lane| &lane.stages[stage as usize]).collect();
+            let label = format!("{}=\"{}\"", table::STAGE_TIME.labels[0], stage.name());
+            write_histogram(text, &table::STAGE_TIME, &label, NS_PER_SECOND, &shares);
+        }
+        text.push('\n');
+    }
+
+    /// Versions are written here and not registered, because the registry would show every one there ever was.
+    fn write_versions(&self, text: &mut String) {
+        let versions = self.versions.lock();
+        for (family, version) in [
+            (table::RULES_VERSION, &versions.rules),
+            (table::MODEL_VERSION, &versions.model),
+            (table::CONFIG_HASH, &versions.config),
+        ] {
+            write_head(text, &family);
+            let escaped = version.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = writeln!(text, "{}{{{}=\"{escaped}\"}} 1\n", family.name, family.labels[0]);
+        }
+    }
+}
+
+impl Scrape {
+    fn gather_lanes(&mut self, inner: &Inner) {
+        let total = |count: &dyn Fn(&LaneCounts) -> u64| inner.lanes.iter().map(count).sum::<u64>();
+        for decision in Decision::ALL.iter().copied() {
+            for group in ReasonGroup::ALL {
+                let count = total(&|lane| lane.decisions(decision, group));
+                // The main outcomes are there from the start, so that their first rise is seen as one.
+                if count > 0 || group == ReasonGroup::None {
+                    let labels = [&*decision.name().to_ascii_lowercase(), group.name()];
+                    self.decisions
+                        .entry((decision, group))
+                        .or_insert_with(|| inner.registry.counter(&table::DECISIONS, &labels))
+                        .absolute(count);
+                }
+            }
+        }
+        for (cell, code) in response_code_labels() {
+            let count = total(&|lane| lane.response_code(cell));
+            if count > 0 {
+                self.response_codes
+                    .entry(cell)
+                    .or_insert_with(|| inner.registry.counter(&table::RESPONSE_CODES, &[&code]))
+                    .absolute(count);
+            }
+        }
+        inner.registry.counter(&table::REPLAYS, &[]).absolute(total(&|lane| lane.replays()));
+        inner.registry.counter(&table::DUPLICATE_KEYS, &[]).absolute(total(&|lane| lane.duplicate_keys()));
+    }
+
+    /// Passes on what the rules counted since the last scrape. A set that nobody else holds any more is dropped after
+    /// its last counts were passed on.
+    fn gather_rules(&mut self) {
+        self.rule_sets.retain_mut(|set| {
+            let in_use = Arc::strong_count(&set.counts) > 1;
+            for (rule, (hits, unknowns)) in set.counters.iter().enumerate() {
+                let total = |cell| set.counts.lanes.iter().map(|lane| lane.get(cell)).sum::<u64>();
+                let now = (total(2 * rule), total(2 * rule + 1));
+                let before = std::mem::replace(&mut set.passed_on[rule], now);
+                hits.increment(now.0 - before.0);
+                unknowns.increment(now.1 - before.1);
+            }
+            in_use
+        });
+    }
+
+    fn rule_counters(&mut self, registry: &Registry, rule: &(&str, &'static str)) -> (Counter, Counter) {
+        let (mut id, mode) = (rule.0.to_owned(), rule.1);
+        if self.rule_series.len() >= RULE_SERIES_MAX && !self.rule_series.contains_key(&(id.clone(), mode)) {
+            "other".clone_into(&mut id);
+        }
+        let register = || {
+            let labels = [&*id, mode];
+            (registry.counter(&table::RULE_HITS, &labels), registry.counter(&table::RULE_UNKNOWNS, &labels))
+        };
+        self.rule_series.entry((id.clone(), mode)).or_insert_with(register).clone()
+    }
+
+    fn show(&mut self, registry: &Registry, live: &Live) {
+        let set = |family: &Family, labels: &[&str], value: f64| registry.gauge(family, labels).set(value);
+        set(&table::QUEUE_LENGTH, &[], live.queue_records as f64);
+        set(&table::QUEUE_AGE, &[], live.queue_age_ms as f64 / 1e3);
+        set(&table::PUBLISHED_POSITION, &[], live.published_position as f64);
+        set(&table::DURABLE_POSITION, &[], live.durable_position as f64);
+        set(&table::ACCOUNTS, &[], live.accounts as f64);
+        set(&table::CARDS, &[], live.cards as f64);
+        set(&table::HOLDS, &[], live.holds as f64);
+        set(&table::ANSWERS_REMEMBERED, &[], live.answers_remembered as f64);
+        set(&table::ANSWERS_CAPACITY, &[], live.answers_capacity as f64);
+        set(&table::TIME_LEAD, &[], live.time_lead_ms as f64 / 1e3);
+        set(&table::SERVING, &["authorisation"], f64::from(u8::from(live.serving_authorisation)));
+        set(&table::SERVING, &["others"], f64::from(u8::from(live.serving_others)));
+        set(&table::DEGRADED, &["model"], f64::from(live.degraded.0 & Degraded::MODEL.0));
+        // A currency in which nothing is held any more shows 0, not its last amount.
+        self.held.values().for_each(|gauge| gauge.set(0.0));
+        for (currency, minor) in &live.held_minor {
+            self.held
+                .entry(*currency)
+                .or_insert_with(|| registry.gauge(&table::HELD_AMOUNT, &[currency.alpha()]))
+                .set(*minor as f64);
+        }
+    }
+}
+
+/// Counters whose labels are words of the program, registered when first met. Off the decision path.
+struct NamedCounters {
+    family: Family,
+    counters: Mutex<HashMap<[&'static str; 2], Counter>>,
+}
+
+impl NamedCounters {
+    fn new(family: Family) -> NamedCounters {
+        NamedCounters { family, counters: Mutex::default() }
+    }
+
+    fn increment(&self, registry: &Registry, mut labels: [&'static str; 2]) {
+        let mut counters = self.counters.lock();
+        if counters.len() >= NAMED_SERIES_MAX && !counters.contains_key(&labels) {
+            labels = ["other", "other"];
+        }
+        let register = || registry.counter(&self.family, &labels[..self.family.labels.len()]);
+        counters.entry(labels).or_insert_with(register).increment(1);
+    }
+}
+
+/// The exporter's registry, described from the table.
+struct Registry {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Registry {
+    fn new() -> Registry {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        for family in FAMILIES {
+            match family.kind {
+                Kind::Counter => recorder.describe_counter(family.name.into(), None, family.help.into()),
+                Kind::Gauge | Kind::Info => {
+                    recorder.describe_gauge(family.name.into(), None, family.help.into());
+                }
+                Kind::Histogram(_) => {}
+            }
+        }
+        let handle = recorder.handle();
+        Registry { recorder, handle }
+    }
+
+    fn counter(&self, family: &Family, labels: &[&str]) -> Counter {
+        debug_assert!(family.kind == Kind::Counter, "{}", family.name);
+        self.recorder.register_counter(&key(family, labels), &METADATA)
+    }
+
+    fn gauge(&self, family: &Family, labels: &[&str]) -> Gauge {
+        debug_assert!(matches!(family.kind, Kind::Gauge | Kind::Info), "{}", family.name);
+        self.recorder.register_gauge(&key(family, labels), &METADATA)
+    }
+
+    fn render(&self) -> String {
+        self.handle.render()
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+fn key(family: &Family, values: &[&str]) -> Key {
+    assert_eq!(family.labels.len(), values.len(), "{}: one value for each label", family.name);
+    let labels = family.labels.iter().zip(values).map(|(name, value)| Label::new(*name, (*value).to_owned()));
+    Key::from_parts(family.name, labels.collect::<Vec<_>>())
+}
+
+fn write_head(text: &mut String, family: &Family) {
+    let kind = match family.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge | Kind::Info => "gauge",
+        Kind::Histogram(_) => "histogram",
+    };
+    let _ = writeln!(text, "# HELP {0} {1}\n# TYPE {0} {kind}", family.name, family.help);
+}
+
+/// One histogram from its shares; `label` is empty or one label as written between braces.
+fn write_histogram(text: &mut String, family: &Family, label: &str, per_unit: f64, shares: &[&Buckets]) {
+    let Kind::Histogram(bounds) = family.kind else { unreachable!("{} is no histogram", family.name) };
+    let mut counts = vec![0; bounds.len() + 1];
+    let sum: u64 = shares.iter().map(|share| share.gather(&mut counts)).sum();
+    let comma = if label.is_empty() { "" } else { "," };
+    let mut below = 0;
+    for (bound, count) in bounds.iter().zip(&counts) {
+        below += count;
+        let _ = writeln!(text, "{}_bucket{{{label}{comma}le=\"{bound}\"}} {below}", family.name);
+    }
+    below += counts[bounds.len()];
+    let braces = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
+    let _ = writeln!(text, "{}_bucket{{{label}{comma}le=\"+Inf\"}} {below}", family.name);
+    let _ = writeln!(text, "{}_sum{braces} {}", family.name, sum as f64 / per_unit);
+    let _ = writeln!(text, "{}_count{braces} {below}", family.name);
+}
+
+#[cfg(test)]
+mod tests;

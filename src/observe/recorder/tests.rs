@@ -1,0 +1,127 @@
+use std::thread;
+
+use super::*;
+use crate::types::{codes::ResponseCode, money::Currency};
+
+fn approved(score: u16) -> DecisionSeen {
+    DecisionSeen {
+        decision: Decision::Approved,
+        reason_group: ReasonGroup::None,
+        response_code: ResponseCode::APPROVED,
+        score: Some(score),
+        stage_ns: Some([100, 200, 300, 400, 500, 600, 700]),
+        total_ns: 3_000,
+    }
+}
+
+/// The value of the one line that starts with this name and label set.
+fn value(text: &str, series: &str) -> f64 {
+    let mut found = text.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = found.next().unwrap_or_else(|| panic!("no {series} in\n{text}"));
+    assert_eq!(found.next(), None, "{series} stands twice");
+    value.parse().unwrap()
+}
+
+#[test]
+fn no_count_is_lost_however_many_threads_share_the_lanes() {
+    const EACH: u64 = 20_000;
+    let metrics = Metrics::new(2);
+    thread::scope(|scope| {
+        for lane in 0..4 {
+            let metrics = &metrics;
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    metrics.decided(lane, &approved((number % 1_000) as u16));
+                    metrics.answered(lane, number);
+                    if number % 5_000 == 0 {
+                        metrics.render();
+                    }
+                }
+            });
+        }
+    });
+    let text = metrics.render();
+    let all = (4 * EACH) as f64;
+    assert_eq!(value(&text, r#"saker_decisions_total{decision="approved",reason_group="none"}"#), all);
+    assert_eq!(value(&text, r#"saker_response_codes_total{response_code="00"}"#), all);
+    assert_eq!(value(&text, "saker_score_count"), all);
+    assert_eq!(value(&text, r#"saker_score_bucket{le="49"}"#), all / 20.0);
+    assert_eq!(value(&text, r#"saker_stage_seconds_count{stage="rules"}"#), all);
+    assert!((value(&text, r#"saker_stage_seconds_sum{stage="rules"}"#) - all * 400e-9).abs() < 1e-9);
+    assert_eq!(value(&text, r#"saker_answer_seconds_bucket{le="0.00005"}"#), all);
+}
+
+#[test]
+fn a_scrape_holds_every_family_of_the_table_and_none_beside() {
+    let metrics = Metrics::new(1);
+    metrics.decided(0, &approved(10));
+    metrics.changed("reverse");
+    metrics.failed("UNAVAILABLE", "NOT_SERVING");
+    metrics.shed("queue_age");
+    metrics.rules_loaded("r1", &[("card-testing", "live")]);
+    let usd = Currency::from_alpha("USD").unwrap();
+    metrics.watch_live(move || Some(Live { held_minor: vec![(usd, 5)], ..Live::default() }));
+    let text = metrics.render();
+    let mut shown: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+        .collect();
+    shown.sort_unstable();
+    let mut expected: Vec<_> = FAMILIES
+        .iter()
+        .map(|family| {
+            let kind = match family.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge | Kind::Info => "gauge",
+                Kind::Histogram(_) => "histogram",
+            };
+            (family.name.to_owned(), kind.to_owned())
+        })
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(shown, expected);
+    assert_eq!(text.matches("# HELP").count(), FAMILIES.len());
+}
+
+#[test]
+fn hits_survive_a_reload_of_the_rules_and_are_counted_once() {
+    let metrics = Metrics::new(2);
+    let first = metrics.rules_loaded("v1", &[("a", "live"), ("b", "shadow")]);
+    first.hit(0, 0);
+    first.hit(1, 0);
+    first.unknown(1, 1);
+    metrics.render();
+    let second = metrics.rules_loaded("v2", &[("b", "live"), ("a", "live")]);
+    second.hit(0, 1);
+    // A decision that began with the old rules still counts under them.
+    first.hit(0, 0);
+    drop(first);
+    metrics.render();
+    let text = metrics.render();
+    assert_eq!(value(&text, r#"saker_rule_hits_total{rule="a",mode="live"}"#), 4.0);
+    assert_eq!(value(&text, r#"saker_rule_unknowns_total{rule="b",mode="shadow"}"#), 1.0);
+    assert_eq!(value(&text, r#"saker_rules_info{version="v2"}"#), 1.0);
+    assert!(!text.contains("v1"), "the version before is not shown any more");
+    assert_eq!(metrics.0.scrape.lock().rule_sets.len(), 1, "a set that nobody uses is dropped");
+}
+
+#[test]
+fn reloads_for_ever_do_not_grow_the_series() {
+    let metrics = Metrics::new(1);
+    for reload in 0..RULE_SERIES_MAX + 50 {
+        metrics.rules_loaded("v", &[(&format!("rule-{reload}"), "live")]).hit(0, 0);
+    }
+    let text = metrics.render();
+    assert_eq!(value(&text, r#"saker_rule_hits_total{rule="other",mode="live"}"#), 50.0);
+}
+
+#[test]
+fn a_currency_without_holds_falls_to_zero() {
+    let metrics = Metrics::new(1);
+    let jpy = Currency::from_alpha("JPY").unwrap();
+    metrics.watch_live(move || Some(Live { held_minor: vec![(jpy, 700)], ..Live::default() }));
+    assert_eq!(value(&metrics.render(), r#"saker_held_minor_units{currency="JPY"}"#), 700.0);
+    metrics.watch_live(|| Some(Live::default()));
+    assert_eq!(value(&metrics.render(), r#"saker_held_minor_units{currency="JPY"}"#), 0.0);
+}

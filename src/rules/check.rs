@@ -1,0 +1,871 @@
+//! Names and types: from a parsed expression to a typed one, or to everything that is wrong with it.
+//!
+//! Types follow CEL (whole and decimal numbers compare with each other but do not mix in arithmetic). One type is
+//! ours: money. A literal number beside money is an amount in major units of the request's billing currency; any
+//! other number beside money is an error, because nobody can say in which unit it is.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+};
+
+use super::{
+    builtins::{self, Builtin, Function},
+    decimal::Decimal,
+    finding::did_you_mean,
+    parse::{Expr, ExprKind, Operator},
+    typed::{Arithmetic, Bool, Comparison, Float, Int, Money, Text, TextMatch, Typed},
+};
+use crate::{
+    features::{catalog::Type, values::Slot},
+    limits::AMOUNT_MINOR_MAX,
+    types::{auth::Country, money::Currency},
+};
+
+/// Most digits behind the point of minor units that multiplying by literals may ask for.
+pub const MONEY_SCALE_MAX: u32 = 18;
+
+/// Something wrong with an expression.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Problem {
+    /// Bytes of the expression.
+    pub span: Range<usize>,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Variable {
+    pub slot: Slot,
+    pub ty: Type,
+    pub form: Form,
+}
+
+/// Which texts a field can hold at all: a comparison with any other is a slip of the pen.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Form {
+    Open,
+    Words(&'static [&'static str]),
+    /// ISO 3166 alpha-2.
+    Country,
+    /// Four digits.
+    Mcc,
+    /// ISO 4217 alphabetic.
+    Currency,
+}
+
+impl Form {
+    /// # Errors
+    /// What is wrong with the text, and what was probably meant.
+    pub fn admit(self, text: &str) -> Result<(), (String, Option<String>)> {
+        match self {
+            Form::Open => Ok(()),
+            Form::Words(words) if words.contains(&text) => Ok(()),
+            Form::Words(words) => {
+                let help = did_you_mean(text, words.iter().copied());
+                Err((
+                    format!("can never be '{text}'"),
+                    help.or_else(|| Some(format!("it is one of: {}", words.join(", ")))),
+                ))
+            }
+            Form::Country if Country::new(text).is_some() => Ok(()),
+            Form::Country => Err((
+                format!("is a country, '{text}' is not"),
+                Some("a country is two capital letters (ISO 3166 alpha-2), such as 'US'".into()),
+            )),
+            Form::Mcc if text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
+            Form::Mcc => Err((
+                format!("is a merchant category code, '{text}' is not"),
+                Some("a merchant category code is four digits, such as '6011'".into()),
+            )),
+            Form::Currency if Currency::from_alpha(text).is_some() => Ok(()),
+            Form::Currency => Err((
+                format!("is a currency, '{text}' is not"),
+                Some("a currency is three capital letters (ISO 4217), such as 'USD'".into()),
+            )),
+        }
+    }
+}
+
+/// The names that an expression may use.
+#[derive(Default)]
+pub struct Scope {
+    pub variables: BTreeMap<String, Variable>,
+    /// The sets of `lists.NAME`.
+    pub lists: BTreeMap<String, Set>,
+    /// Names that are known but cannot be used here, and why.
+    pub refused: BTreeMap<&'static str, &'static str>,
+    /// Names whose declaration is wrong, lists with `lists.` before them: already reported where they are
+    /// declared, so that nothing is said where they are used.
+    pub broken: HashSet<String>,
+}
+
+/// A list, by its place in [`Sets`].
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Set {
+    Texts(usize),
+    Ints(usize),
+    /// Nothing is in it; it goes with both types.
+    Empty,
+}
+
+/// Every list of a file: those it names and those written into expressions.
+#[derive(Clone, Default, Debug)]
+pub struct Sets {
+    pub texts: Vec<Vec<String>>,
+    pub ints: Vec<Vec<i64>>,
+}
+
+impl Sets {
+    pub fn add_texts(&mut self, texts: Vec<String>) -> Set {
+        self.texts.push(texts);
+        Set::Texts(self.texts.len() - 1)
+    }
+
+    pub fn add_ints(&mut self, ints: Vec<i64>) -> Set {
+        self.ints.push(ints);
+        Set::Ints(self.ints.len() - 1)
+    }
+}
+
+/// Checks one expression of the file.
+pub struct Checker<'a> {
+    pub source: &'a str,
+    pub scope: &'a Scope,
+    pub sets: &'a mut Sets,
+    /// Names of variables, and of lists with `lists.` before them, that were used.
+    pub used: &'a mut HashSet<String>,
+    pub problems: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    /// The typed form of a condition; `None` where something is wrong, which is then in `problems`.
+    pub fn condition(&mut self, expr: &Expr) -> Option<Bool> {
+        match self.expr(expr)? {
+            Typed::Bool(condition) => Some(condition),
+            other => {
+                let help = "compare it with something, such as `x > 5`";
+                let what = self.text_of(expr);
+                self.wrong(
+                    expr,
+                    format!("a condition is true or false; `{what}` is {}", type_of(&other)),
+                    help,
+                )
+            }
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) -> Option<Typed> {
+        Some(match &expr.kind {
+            ExprKind::Bool(value) => Typed::Bool(Bool::Const(*value)),
+            ExprKind::Int(value) => Typed::Int(Int::Const(*value)),
+            ExprKind::Float(value, exact) => Typed::Float(Float::Const(*value, *exact)),
+            ExprKind::Text(text) => Typed::Text(Text::Const(text.clone())),
+            ExprKind::Name(name) => self.name(expr, name)?,
+            ExprKind::Not(inner) => match self.expr(inner)? {
+                Typed::Bool(inner) => Typed::Bool(Bool::Not(Box::new(inner))),
+                other => {
+                    let what = self.text_of(inner);
+                    let message = format!("`!` needs true or false; `{what}` is {}", type_of(&other));
+                    return self.wrong(expr, message, "write `!(..)` around the whole comparison");
+                }
+            },
+            ExprKind::Neg(inner) => match self.expr(inner)? {
+                Typed::Int(Int::Const(value)) => match value.checked_neg() {
+                    Some(value) => Typed::Int(Int::Const(value)),
+                    None => return self.wrong(expr, "the number does not fit", None),
+                },
+                Typed::Float(Float::Const(value, exact)) => {
+                    Typed::Float(Float::Const(-value, exact.and_then(Decimal::negated)))
+                }
+                Typed::Int(inner) => Typed::Int(Int::Neg(Box::new(inner))),
+                Typed::Float(inner) => Typed::Float(Float::Neg(Box::new(inner))),
+                Typed::Money(inner) => Typed::Money(Money::Neg(Box::new(inner))),
+                other => {
+                    let what = self.text_of(inner);
+                    let message = format!("`-` needs a number; `{what}` is {}", type_of(&other));
+                    return self.wrong(expr, message, None);
+                }
+            },
+            ExprKind::Binary(operator, left, right) => self.binary(expr, *operator, left, right)?,
+            ExprKind::Conditional(condition, then, otherwise) => {
+                self.conditional(condition, then, otherwise)?
+            }
+            ExprKind::List(_) => {
+                return self.wrong(expr, "a list stands only to the right of `in`", None);
+            }
+            ExprKind::Call { function, receiver, arguments } => {
+                self.call(expr, function, receiver.as_deref(), arguments)?
+            }
+        })
+    }
+
+    fn name(&mut self, expr: &Expr, name: &str) -> Option<Typed> {
+        let Some(variable) = self.variable(name) else { return self.unknown_name(expr, name) };
+        let slot = variable.slot;
+        Some(match variable.ty {
+            Type::Bool => Typed::Bool(Bool::Slot(slot)),
+            Type::Int => Typed::Int(Int::Slot(slot)),
+            Type::Float => Typed::Float(Float::Slot(slot)),
+            Type::Money => Typed::Money(Money::Slot(slot)),
+            Type::Text => Typed::Text(Text::Slot(slot)),
+        })
+    }
+
+    fn variable(&mut self, name: &str) -> Option<Variable> {
+        let variable = self.scope.variables.get(name).copied()?;
+        self.used.insert(name.to_string());
+        Some(variable)
+    }
+
+    fn unknown_name<T>(&mut self, expr: &Expr, name: &str) -> Option<T> {
+        if self.scope.broken.contains(name) {
+            return None;
+        }
+        if let Some(why) = self.scope.refused.get(name) {
+            return self.wrong(expr, format!("`{name}` cannot be used here"), *why);
+        }
+        if name == "lists" || name.starts_with("lists.") || self.scope.lists.contains_key(name) {
+            let list = name.strip_prefix("lists.").unwrap_or("NAME");
+            let list = if self.scope.lists.contains_key(name) { name } else { list };
+            return self.wrong(
+                expr,
+                "a list stands only to the right of `in`",
+                format!("write `merchant.id in lists.{list}`"),
+            );
+        }
+        let is_word = |variable: &Variable| match variable.form {
+            Form::Words(words) => words.contains(&name),
+            Form::Country => Country::new(name).is_some(),
+            Form::Currency => Currency::from_alpha(name).is_some(),
+            Form::Open | Form::Mcc => false,
+        };
+        let help = if self.scope.variables.values().any(is_word) {
+            Some(format!("texts stand in quotes: '{name}'"))
+        } else {
+            did_you_mean(name, self.scope.variables.keys().map(String::as_str))
+        };
+        self.wrong(expr, format!("unknown name `{name}`"), help)
+    }
+
+    fn binary(&mut self, expr: &Expr, operator: Operator, left: &Expr, right: &Expr) -> Option<Typed> {
+        match operator {
+            Operator::And | Operator::Or => self.logic(operator, left, right),
+            Operator::In => self.membership(expr, left, right),
+            Operator::Less => self.compare(expr, operator, Comparison::Less, left, right),
+            Operator::LessEqual => self.compare(expr, operator, Comparison::LessEqual, left, right),
+            Operator::Greater => self.compare(expr, operator, Comparison::Greater, left, right),
+            Operator::GreaterEqual => self.compare(expr, operator, Comparison::GreaterEqual, left, right),
+            Operator::Equal => self.compare(expr, operator, Comparison::Equal, left, right),
+            Operator::NotEqual => self.compare(expr, operator, Comparison::NotEqual, left, right),
+            Operator::Add => self.arithmetic(expr, operator, Arithmetic::Add, left, right),
+            Operator::Subtract => self.arithmetic(expr, operator, Arithmetic::Subtract, left, right),
+            Operator::Multiply => self.arithmetic(expr, operator, Arithmetic::Multiply, left, right),
+            Operator::Divide => self.arithmetic(expr, operator, Arithmetic::Divide, left, right),
+            Operator::Remainder => self.arithmetic(expr, operator, Arithmetic::Remainder, left, right),
+        }
+    }
+
+    fn logic(&mut self, operator: Operator, left: &Expr, right: &Expr) -> Option<Typed> {
+        let mut sides = Vec::with_capacity(2);
+        for side in [left, right] {
+            match self.expr(side) {
+                Some(Typed::Bool(Bool::All(terms))) if operator == Operator::And => sides.extend(terms),
+                Some(Typed::Bool(Bool::Any(terms))) if operator == Operator::Or => sides.extend(terms),
+                Some(Typed::Bool(term)) => sides.push(term),
+                Some(other) => {
+                    let what = self.text_of(side);
+                    let symbol = operator.symbol();
+                    let message = format!("`{symbol}` needs true or false; `{what}` is {}", type_of(&other));
+                    self.wrong::<()>(side, message, "compare it with something, such as `x > 5`");
+                }
+                None => {}
+            }
+        }
+        // The sides of an error must not look like a whole condition.
+        let whole = sides.len() >= 2 && self.problems.is_empty();
+        whole
+            .then(|| Typed::Bool(if operator == Operator::And { Bool::All(sides) } else { Bool::Any(sides) }))
+    }
+
+    fn compare(
+        &mut self,
+        expr: &Expr,
+        operator: Operator,
+        comparison: Comparison,
+        left_expr: &Expr,
+        right_expr: &Expr,
+    ) -> Option<Typed> {
+        let (left, right) = self.both(left_expr, right_expr)?;
+        let is_equality = matches!(comparison, Comparison::Equal | Comparison::NotEqual);
+        Some(Typed::Bool(match (left, right) {
+            (Typed::Int(left), Typed::Int(right)) => Bool::CompareInt(comparison, left, right),
+            (Typed::Float(left), Typed::Float(right)) => Bool::CompareFloat(comparison, left, right),
+            (Typed::Int(left), Typed::Float(right)) => Bool::CompareIntFloat(comparison, left, right),
+            (Typed::Float(left), Typed::Int(right)) => {
+                Bool::CompareIntFloat(comparison.mirrored(), right, left)
+            }
+            (Typed::Money(left), right) => {
+                let right = self.money(expr, operator, (left_expr, "money"), right_expr, right)?;
+                Bool::CompareMoney(comparison, left, right)
+            }
+            (left, Typed::Money(right)) => {
+                let left = self.money(expr, operator, (right_expr, "money"), left_expr, left)?;
+                Bool::CompareMoney(comparison, left, right)
+            }
+            (Typed::Text(left), Typed::Text(right)) => {
+                if is_equality {
+                    self.form(left_expr, right_expr)?;
+                    self.form(right_expr, left_expr)?;
+                }
+                Bool::CompareText(comparison, left, right)
+            }
+            (Typed::Bool(left), Typed::Bool(right)) if is_equality => {
+                let same = Bool::Same(Box::new(left), Box::new(right));
+                if comparison == Comparison::Equal { same } else { Bool::Not(Box::new(same)) }
+            }
+            (left, right) => return self.clash(expr, operator, (left_expr, &left), (right_expr, &right)),
+        }))
+    }
+
+    /// Whether the text on one side can be in the field on the other.
+    fn form(&mut self, field: &Expr, text: &Expr) -> Option<()> {
+        let (ExprKind::Name(name), ExprKind::Text(written)) = (&field.kind, &text.kind) else {
+            return Some(());
+        };
+        match self.scope.variables.get(name)?.form.admit(written) {
+            Ok(()) => Some(()),
+            Err((message, help)) => self.wrong(text, format!("`{name}` {message}"), help),
+        }
+    }
+
+    fn arithmetic(
+        &mut self,
+        expr: &Expr,
+        operator: Operator,
+        arithmetic: Arithmetic,
+        left_expr: &Expr,
+        right_expr: &Expr,
+    ) -> Option<Typed> {
+        let (left, right) = self.both(left_expr, right_expr)?;
+        Some(match (left, right) {
+            (Typed::Int(_), Typed::Int(Int::Const(0)))
+                if matches!(arithmetic, Arithmetic::Divide | Arithmetic::Remainder) =>
+            {
+                return self.wrong(expr, "division by zero: the result is never known", None);
+            }
+            (Typed::Int(left), Typed::Int(right)) => {
+                Typed::Int(Int::Binary(arithmetic, Box::new(left), Box::new(right)))
+            }
+            (Typed::Float(_), Typed::Float(_)) if arithmetic == Arithmetic::Remainder => {
+                return self.wrong(expr, "`%` is for whole numbers", "write `int(x) % int(y)`");
+            }
+            (Typed::Float(left), Typed::Float(right)) => {
+                Typed::Float(Float::Binary(arithmetic, Box::new(left), Box::new(right)))
+            }
+            (left @ Typed::Money(_), right) | (left, right @ Typed::Money(_)) => {
+                self.money_arithmetic(expr, operator, (left_expr, left), (right_expr, right))?
+            }
+            (Typed::Int(left), right @ Typed::Float(_)) => {
+                return self.mixed(expr, operator, (left_expr, left), (right_expr, right));
+            }
+            (left @ Typed::Float(_), Typed::Int(right)) => {
+                return self.mixed(expr, operator, (right_expr, right), (left_expr, left));
+            }
+            (Typed::Text(_), Typed::Text(_)) => {
+                return self.wrong(expr, format!("`{}` does not join texts", operator.symbol()), None);
+            }
+            (left, right) => return self.clash(expr, operator, (left_expr, &left), (right_expr, &right)),
+        })
+    }
+
+    fn money_arithmetic(
+        &mut self,
+        expr: &Expr,
+        operator: Operator,
+        (left_expr, left): (&Expr, Typed),
+        (right_expr, right): (&Expr, Typed),
+    ) -> Option<Typed> {
+        let result = match (operator, left, right) {
+            (Operator::Add | Operator::Subtract, left, right) => {
+                let left = match left {
+                    Typed::Money(left) => left,
+                    left => self.money(expr, operator, (right_expr, "money"), left_expr, left)?,
+                };
+                let right = self.money(expr, operator, (left_expr, "money"), right_expr, right)?;
+                match operator {
+                    Operator::Add => Money::Add(Box::new(left), Box::new(right)),
+                    _ => Money::Subtract(Box::new(left), Box::new(right)),
+                }
+            }
+            (Operator::Multiply, Typed::Money(_), Typed::Money(_)) => {
+                let help = "one of the two must be a plain number";
+                return self.wrong(expr, "money times money means nothing", help);
+            }
+            (Operator::Multiply, Typed::Money(money), number)
+            | (Operator::Multiply, number, Typed::Money(money)) => match number {
+                Typed::Int(Int::Const(factor)) => Money::Scale(Decimal::from_int(factor), Box::new(money)),
+                Typed::Float(Float::Const(_, Some(factor))) => Money::Scale(factor, Box::new(money)),
+                Typed::Int(factor) => Money::Times(Box::new(factor), Box::new(money)),
+                Typed::Float(_) => {
+                    let help = "multiply by a literal number or a whole number, or divide two amounts and \
+                                compare the quotient";
+                    return self.wrong(
+                        expr,
+                        "money times a decimal number that is no literal is not exact",
+                        help,
+                    );
+                }
+                other => {
+                    let (number, money) = match &left_expr.kind {
+                        _ if matches!(other, Typed::Money(_)) => (left_expr, right_expr),
+                        _ if self.is_money(left_expr) => (right_expr, left_expr),
+                        _ => (left_expr, right_expr),
+                    };
+                    let (number, money) = (self.text_of(number), self.text_of(money));
+                    let message = format!(
+                        "`{money}` is money, `{number}` is {}: they cannot be multiplied",
+                        type_of(&other)
+                    );
+                    return self.wrong(expr, message, None);
+                }
+            },
+            (Operator::Divide, Typed::Money(left), Typed::Money(right)) => {
+                return Some(Typed::Float(Float::Ratio(Box::new(left), Box::new(right))));
+            }
+            (Operator::Divide, Typed::Money(_), _) => {
+                let help = "multiply by a literal instead: `0.5 * x`";
+                return self.wrong(expr, "money divided by a number is not exact", help);
+            }
+            (_, left, right) => return self.clash(expr, operator, (left_expr, &left), (right_expr, &right)),
+        };
+        if result.scale() > MONEY_SCALE_MAX {
+            return self.wrong(expr, "the factors together have too many decimals to be exact", None);
+        }
+        Some(Typed::Money(result))
+    }
+
+    fn is_money(&self, expr: &Expr) -> bool {
+        let ExprKind::Name(name) = &expr.kind else { return false };
+        self.scope.variables.get(name).is_some_and(|variable| variable.ty == Type::Money)
+    }
+
+    /// What stands beside money, as money: money itself, or a literal in major units.
+    fn money(
+        &mut self,
+        expr: &Expr,
+        operator: Operator,
+        (beside, beside_type): (&Expr, &str),
+        own_expr: &Expr,
+        own: Typed,
+    ) -> Option<Money> {
+        match to_money(own) {
+            Ok(money) => Some(money),
+            Err(NotMoney::Inexact) => self.wrong(own_expr, "the amount has too many digits", None),
+            Err(NotMoney::Other(other)) => {
+                let (own, beside) = (self.text_of(own_expr), self.text_of(beside));
+                let message = format!(
+                    "`{beside}` is {beside_type}, `{own}` is {}: `{}` cannot take both",
+                    type_of(&other),
+                    operator.symbol()
+                );
+                let help = match other {
+                    Typed::Int(_) | Typed::Float(_) => {
+                        Some("beside money only a literal number is read as an amount (in major units)")
+                    }
+                    Typed::Text(Text::Const(_)) => Some("amounts are written without quotes: 5.00"),
+                    _ => None,
+                };
+                self.wrong(expr, message, help.map(str::to_string))
+            }
+        }
+    }
+
+    fn conditional(&mut self, condition: &Expr, then: &Expr, otherwise: &Expr) -> Option<Typed> {
+        let checked = self.condition(condition);
+        let (then_typed, otherwise_typed) = self.both(then, otherwise)?;
+        let condition = Box::new(checked?);
+        Some(match (then_typed, otherwise_typed) {
+            (Typed::Bool(a), Typed::Bool(b)) => Typed::Bool(Bool::If(condition, Box::new(a), Box::new(b))),
+            (Typed::Int(a), Typed::Int(b)) => Typed::Int(Int::If(condition, Box::new(a), Box::new(b))),
+            (Typed::Float(a), Typed::Float(b)) => {
+                Typed::Float(Float::If(condition, Box::new(a), Box::new(b)))
+            }
+            (Typed::Text(a), Typed::Text(b)) => Typed::Text(Text::If(condition, Box::new(a), Box::new(b))),
+            (a, b) => {
+                let types = (type_of(&a), type_of(&b));
+                let has_money = matches!(a, Typed::Money(_)) || matches!(b, Typed::Money(_));
+                match (to_money(a), to_money(b)) {
+                    (Ok(a), Ok(b)) if has_money => {
+                        Typed::Money(Money::If(condition, Box::new(a), Box::new(b)))
+                    }
+                    _ => {
+                        let (a, b) = (self.text_of(then), self.text_of(otherwise));
+                        let message = format!(
+                            "both results of `?:` need one type; `{a}` is {}, `{b}` is {}",
+                            types.0, types.1
+                        );
+                        return self.wrong(otherwise, message, None);
+                    }
+                }
+            }
+        })
+    }
+
+    fn membership(&mut self, expr: &Expr, left_expr: &Expr, right: &Expr) -> Option<Typed> {
+        let left = self.expr(left_expr);
+        let (set, list_name) = match &right.kind {
+            ExprKind::List(items) => (self.literal_set(items), None),
+            ExprKind::Name(name) => match name.strip_prefix("lists.") {
+                Some(list) => match self.scope.lists.get(list) {
+                    Some(set) => {
+                        self.used.insert(name.clone());
+                        (Some(*set), Some(list))
+                    }
+                    None if self.scope.broken.contains(name) => return None,
+                    None => {
+                        let help = did_you_mean(list, self.scope.lists.keys().map(String::as_str));
+                        return self.wrong(right, format!("unknown list `{list}`"), help);
+                    }
+                },
+                None => {
+                    let help = match self.scope.lists.contains_key(name) {
+                        true => Some(format!("write `in lists.{name}`")),
+                        false => Some("write `in lists.NAME` or `in ['a', 'b']`".to_string()),
+                    };
+                    return self.wrong(right, "to the right of `in` stands a list", help);
+                }
+            },
+            _ => {
+                let help = "write `in lists.NAME` or `in ['a', 'b']`";
+                return self.wrong(right, "to the right of `in` stands a list", help);
+            }
+        };
+        let (left, set) = (left?, set?);
+        let membership = match (left, set) {
+            (Typed::Text(text), Set::Texts(set)) => {
+                self.forms(left_expr, right, list_name, set)?;
+                Bool::TextIn(text, set)
+            }
+            (Typed::Int(int), Set::Ints(set)) => Bool::IntIn(int, set),
+            (Typed::Text(text), Set::Empty) => {
+                let Set::Texts(set) = self.sets.add_texts(Vec::new()) else { return None };
+                Bool::TextIn(text, set)
+            }
+            (Typed::Int(int), Set::Empty) => {
+                let Set::Ints(set) = self.sets.add_ints(Vec::new()) else { return None };
+                Bool::IntIn(int, set)
+            }
+            (left, set) => {
+                let what = self.text_of(left_expr);
+                let items = match set {
+                    Set::Texts(_) => "texts",
+                    _ => "whole numbers",
+                };
+                let message = match left {
+                    Typed::Text(_) | Typed::Int(_) => {
+                        format!("`{what}` is {}, the list has {items}", type_of(&left))
+                    }
+                    _ => format!("`in` takes texts and whole numbers; `{what}` is {}", type_of(&left)),
+                };
+                return self.wrong(expr, message, None);
+            }
+        };
+        Some(Typed::Bool(membership))
+    }
+
+    /// Whether every text of a list can be in the field.
+    fn forms(&mut self, field: &Expr, list: &Expr, list_name: Option<&str>, set: usize) -> Option<()> {
+        let ExprKind::Name(name) = &field.kind else { return Some(()) };
+        let form = self.scope.variables.get(name)?.form;
+        let mut all = Some(());
+        for (index, text) in self.sets.texts[set].clone().iter().enumerate() {
+            let Err((message, help)) = form.admit(text) else { continue };
+            let at = match &list.kind {
+                ExprKind::List(items) => items.get(index).unwrap_or(list),
+                _ => list,
+            };
+            let of_list = list_name.map_or(String::new(), |list| format!(" (in list `{list}`)"));
+            all = self.wrong(at, format!("`{name}` {message}{of_list}"), help);
+        }
+        all
+    }
+
+    fn literal_set(&mut self, items: &[Expr]) -> Option<Set> {
+        let (mut texts, mut ints) = (Vec::new(), Vec::new());
+        let problems = self.problems.len();
+        for item in items {
+            match &item.kind {
+                ExprKind::Text(text) if ints.is_empty() => texts.push(text.clone()),
+                ExprKind::Int(int) if texts.is_empty() => ints.push(*int),
+                ExprKind::Text(_) | ExprKind::Int(_) => {
+                    self.wrong::<()>(item, "the items of a list need one type", None);
+                }
+                _ => {
+                    let help = "list texts or whole numbers; compare anything else with ==";
+                    self.wrong::<()>(item, "a list holds only literals", help);
+                }
+            }
+        }
+        if self.problems.len() > problems {
+            return None;
+        }
+        Some(match (texts.is_empty(), ints.is_empty()) {
+            (true, true) => Set::Empty,
+            (false, _) => self.sets.add_texts(texts),
+            (true, false) => self.sets.add_ints(ints),
+        })
+    }
+
+    fn call(
+        &mut self,
+        expr: &Expr,
+        name: &str,
+        receiver: Option<&Expr>,
+        arguments: &[Expr],
+    ) -> Option<Typed> {
+        let Some(builtin) = builtins::lookup(name) else {
+            if let Some(why) = builtins::refusal(name) {
+                return self.wrong(expr, format!("rules do not have `{name}`"), why);
+            }
+            let help = did_you_mean(name, builtins::BUILTINS.iter().map(|builtin| builtin.name));
+            return self.wrong(expr, format!("unknown function `{name}`"), help);
+        };
+        let usage = || usage(builtin);
+        if receiver.is_some() != builtin.is_method {
+            let message = match builtin.is_method {
+                true => format!("`{name}` is called on a text"),
+                false => format!("`{name}` is not called on a value"),
+            };
+            return self.wrong(expr, message, usage());
+        }
+        if arguments.len() != builtin.arguments {
+            let message = format!(
+                "`{name}` takes {} argument{}, not {}",
+                builtin.arguments,
+                if builtin.arguments == 1 { "" } else { "s" },
+                arguments.len()
+            );
+            return self.wrong(expr, message, usage());
+        }
+        if builtin.function == Function::Has {
+            return self.has(&arguments[0]);
+        }
+        let typed: Vec<Option<Typed>> = receiver.into_iter().chain(arguments).map(|e| self.expr(e)).collect();
+        let typed: Vec<Typed> = typed.into_iter().collect::<Option<_>>()?;
+        self.apply(expr, builtin, typed)
+    }
+
+    fn has(&mut self, argument: &Expr) -> Option<Typed> {
+        let ExprKind::Name(name) = &argument.kind else {
+            return self.wrong(argument, "`has` takes the name of a field, feature or aggregate", None);
+        };
+        match self.variable(name) {
+            Some(variable) => Some(Typed::Bool(Bool::Has(variable.slot))),
+            None => self.unknown_name(argument, name),
+        }
+    }
+
+    fn apply(&mut self, expr: &Expr, builtin: &Builtin, arguments: Vec<Typed>) -> Option<Typed> {
+        let types: Vec<&str> = arguments.iter().map(type_of).collect();
+        let mut arguments = arguments.into_iter();
+        let (first, second) = (arguments.next(), arguments.next());
+        let typed = match (builtin.function, first, second) {
+            (Function::StartsWith, Some(Typed::Text(text)), Some(Typed::Text(part))) => {
+                Typed::Bool(Bool::Match(TextMatch::StartsWith, text, part))
+            }
+            (Function::EndsWith, Some(Typed::Text(text)), Some(Typed::Text(part))) => {
+                Typed::Bool(Bool::Match(TextMatch::EndsWith, text, part))
+            }
+            (Function::Contains, Some(Typed::Text(text)), Some(Typed::Text(part))) => {
+                Typed::Bool(Bool::Match(TextMatch::Contains, text, part))
+            }
+            (Function::Size, Some(Typed::Text(text)), None) => Typed::Int(Int::Size(text)),
+            (Function::Abs, Some(Typed::Int(x)), None) => Typed::Int(Int::Abs(Box::new(x))),
+            (Function::Abs, Some(Typed::Float(x)), None) => Typed::Float(Float::Abs(Box::new(x))),
+            (Function::Abs, Some(Typed::Money(x)), None) => Typed::Money(Money::Abs(Box::new(x))),
+            (Function::Double, Some(Typed::Int(x)), None) => Typed::Float(Float::FromInt(Box::new(x))),
+            (Function::Int, Some(Typed::Float(x)), None) => Typed::Int(Int::FromFloat(Box::new(x))),
+            (Function::Min, Some(x), Some(y)) => return self.pick(expr, builtin, Ordering::Less, x, y),
+            (Function::Max, Some(x), Some(y)) => return self.pick(expr, builtin, Ordering::Greater, x, y),
+            _ => {
+                let message = format!("`{}` cannot take {}", builtin.name, types.join(" and "));
+                return self.wrong(expr, message, usage(builtin));
+            }
+        };
+        Some(typed)
+    }
+
+    fn pick(&mut self, expr: &Expr, builtin: &Builtin, side: Ordering, x: Typed, y: Typed) -> Option<Typed> {
+        let types = (type_of(&x), type_of(&y));
+        Some(match (x, y) {
+            (Typed::Int(x), Typed::Int(y)) => Typed::Int(Int::Pick(side, Box::new(x), Box::new(y))),
+            (Typed::Float(x), Typed::Float(y)) => Typed::Float(Float::Pick(side, Box::new(x), Box::new(y))),
+            (x, y) => {
+                let has_money = matches!(x, Typed::Money(_)) || matches!(y, Typed::Money(_));
+                match (to_money(x), to_money(y)) {
+                    (Ok(x), Ok(y)) if has_money => Typed::Money(Money::Pick(side, Box::new(x), Box::new(y))),
+                    _ => {
+                        let message = format!(
+                            "`{}` needs two numbers or two amounts, not {} and {}",
+                            builtin.name, types.0, types.1
+                        );
+                        return self.wrong(expr, message, usage(builtin));
+                    }
+                }
+            }
+        })
+    }
+
+    /// Both sides, each of which may have problems of its own.
+    fn both(&mut self, left: &Expr, right: &Expr) -> Option<(Typed, Typed)> {
+        let (left, right) = (self.expr(left), self.expr(right));
+        Some((left?, right?))
+    }
+
+    fn mixed(
+        &mut self,
+        expr: &Expr,
+        operator: Operator,
+        (int_expr, int): (&Expr, Int),
+        (float_expr, _): (&Expr, Typed),
+    ) -> Option<Typed> {
+        let (whole, decimal) = (self.text_of(int_expr), self.text_of(float_expr));
+        let message = format!(
+            "`{whole}` is a whole number, `{decimal}` is a decimal number: `{}` cannot take both",
+            operator.symbol()
+        );
+        let help = match int {
+            Int::Const(value) => format!("write `{value}.0`"),
+            _ => format!("write `double({whole})`"),
+        };
+        self.wrong(expr, message, help)
+    }
+
+    fn clash(
+        &mut self,
+        expr: &Expr,
+        operator: Operator,
+        (left_expr, left): (&Expr, &Typed),
+        (right_expr, right): (&Expr, &Typed),
+    ) -> Option<Typed> {
+        let (left_text, right_text) = (self.text_of(left_expr), self.text_of(right_expr));
+        let message = format!(
+            "`{left_text}` is {}, `{right_text}` is {}: `{}` cannot take both",
+            type_of(left),
+            type_of(right),
+            operator.symbol()
+        );
+        let quoted_number = |text: &Typed| match text {
+            Typed::Text(Text::Const(text)) => text.parse::<f64>().is_ok(),
+            _ => false,
+        };
+        let help = match (left, right) {
+            (Typed::Text(_), Typed::Int(_) | Typed::Float(_)) if !quoted_number(left) => {
+                Some(format!("texts stand in quotes: '{right_text}'"))
+            }
+            _ if quoted_number(left) || quoted_number(right) => {
+                Some("numbers are written without quotes".to_string())
+            }
+            _ => None,
+        };
+        self.wrong(expr, message, help)
+    }
+
+    fn text_of(&self, expr: &Expr) -> &str {
+        self.source.get(expr.span.clone()).unwrap_or("..")
+    }
+
+    fn wrong<T>(&mut self, at: &Expr, message: impl Into<String>, help: impl IntoHelp) -> Option<T> {
+        self.problems.push(Problem {
+            span: at.span.clone(),
+            message: message.into(),
+            help: help.into_help(),
+        });
+        None
+    }
+}
+
+/// What may be given as help: a text, none, or either.
+trait IntoHelp {
+    fn into_help(self) -> Option<String>;
+}
+
+impl IntoHelp for &str {
+    fn into_help(self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl IntoHelp for String {
+    fn into_help(self) -> Option<String> {
+        Some(self)
+    }
+}
+
+impl IntoHelp for Option<String> {
+    fn into_help(self) -> Option<String> {
+        self
+    }
+}
+
+/// How messages call a type.
+pub fn type_name(ty: Type) -> &'static str {
+    match ty {
+        Type::Bool => "true or false",
+        Type::Int => "a whole number",
+        Type::Float => "a decimal number",
+        Type::Money => "money",
+        Type::Text => "text",
+    }
+}
+
+fn type_of(typed: &Typed) -> &'static str {
+    type_name(match typed {
+        Typed::Bool(_) => Type::Bool,
+        Typed::Int(_) => Type::Int,
+        Typed::Float(_) => Type::Float,
+        Typed::Money(_) => Type::Money,
+        Typed::Text(_) => Type::Text,
+    })
+}
+
+fn usage(builtin: &Builtin) -> String {
+    format!("write `{}`: {}", builtin.usage, builtin.doc)
+}
+
+enum NotMoney {
+    /// A literal with more digits than can be kept.
+    Inexact,
+    Other(Typed),
+}
+
+/// Money as it is; a literal, or a choice between literals, in major units.
+fn to_money(typed: Typed) -> Result<Money, NotMoney> {
+    match typed {
+        Typed::Money(money) => Ok(money),
+        Typed::Int(Int::Const(value)) => literal(Decimal::from_int(value)),
+        Typed::Float(Float::Const(_, Some(value))) => literal(value),
+        Typed::Float(Float::Const(_, None)) => Err(NotMoney::Inexact),
+        Typed::Int(Int::If(condition, a, b)) => {
+            Ok(Money::If(condition, Box::new(to_money(Typed::Int(*a))?), Box::new(to_money(Typed::Int(*b))?)))
+        }
+        Typed::Float(Float::If(condition, a, b)) => Ok(Money::If(
+            condition,
+            Box::new(to_money(Typed::Float(*a))?),
+            Box::new(to_money(Typed::Float(*b))?),
+        )),
+        other => Err(NotMoney::Other(other)),
+    }
+}
+
+/// An amount no larger than any amount on the wire could be: so it fits at every scale.
+fn literal(value: Decimal) -> Result<Money, NotMoney> {
+    let major = value.mantissa().unsigned_abs() / 10_u64.pow(value.scale());
+    match major <= AMOUNT_MINOR_MAX as u64 {
+        true => Ok(Money::Literal(value)),
+        false => Err(NotMoney::Inexact),
+    }
+}

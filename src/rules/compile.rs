@@ -1,0 +1,353 @@
+//! From the text of a rules file to a [`RuleSet`], or to everything that is wrong with it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use super::{
+    Effect, Finding, Mode, Rule, RuleSet, cases,
+    check::{Checker, Form, Scope, Set, Sets, Variable},
+    file::{self, At, Expression, File, ListValues, RuleDeclaration},
+    filter,
+    finding::Report,
+    parse,
+    program::{self, Program},
+    typed::Bool,
+};
+use crate::{
+    features::{
+        aggregate::{Aggregate, Measure},
+        catalog::{self, CATALOG, Entry, Type},
+        values::Slot,
+    },
+    limits::{AGGREGATES_MAX, RULE_COST_MAX_NS, RULES_FILE_BYTES_MAX, RULES_MAX},
+};
+
+/// Stack for parsing and checking: the parser takes much of it for nested source.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// Parses, checks and compiles a whole rules file. `file_name` is only for messages. Meant for start and reload, not
+/// for the path of a decision: it starts a thread of its own and takes about a millisecond per rule.
+///
+/// # Errors
+/// Every finding of the file, in its order, at least one of them an error.
+pub fn compile(file_name: &str, source: &str) -> Result<RuleSet, Vec<Finding>> {
+    let refuse = |message: String| {
+        let mut report = Report::new(file_name, source);
+        report.error(0..0, message, None);
+        report.finish()
+    };
+    if source.len() > RULES_FILE_BYTES_MAX {
+        let message =
+            format!("the file has {} bytes, at most {RULES_FILE_BYTES_MAX} are allowed", source.len());
+        return Err(refuse(message));
+    }
+    std::thread::scope(|scope| {
+        let work = || compile_here(file_name, source);
+        let thread = std::thread::Builder::new().name("rules".into()).stack_size(STACK_BYTES);
+        match thread.spawn_scoped(scope, work).map(|thread| thread.join()) {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => {
+                Err(refuse("checking the file failed inside the engine; please report this".into()))
+            }
+            Err(error) => Err(refuse(format!("no thread to check the file on: {error}"))),
+        }
+    })
+}
+
+fn compile_here(file_name: &str, source: &str) -> Result<RuleSet, Vec<Finding>> {
+    let mut report = Report::new(file_name, source);
+    let file = file::read(source, &mut report);
+    let rule_set =
+        Compiler { report: &mut report, sets: Sets::default(), used: HashSet::new() }.run(&file, source);
+    match rule_set {
+        Some(mut rule_set) if !report.has_errors() => {
+            rule_set.warnings = report.finish();
+            Ok(rule_set)
+        }
+        _ => Err(report.finish()),
+    }
+}
+
+struct Compiler<'r, 's> {
+    report: &'r mut Report<'s>,
+    sets: Sets,
+    used: HashSet<String>,
+}
+
+impl Compiler<'_, '_> {
+    fn run(mut self, file: &File, source: &str) -> Option<RuleSet> {
+        let scope = self.scope(file);
+        let aggregates = self.aggregates(file);
+        self.rule_ids(file);
+        let conditions: Vec<Option<Bool>> =
+            file.rules.iter().map(|rule| self.condition(rule.when.as_ref()?, &scope)).collect();
+        self.costs(file, &conditions);
+        let rules: Option<Vec<Rule>> = file
+            .rules
+            .iter()
+            .zip(&conditions)
+            .map(|(rule, condition)| finished(rule, condition.as_ref()?))
+            .collect();
+        let tests = cases::check(file, &scope, self.report);
+        self.unused(file);
+        let (rules, conditions) = (rules?, conditions.into_iter().collect::<Option<Vec<Bool>>>()?);
+
+        let mut program = Program::new(&self.sets);
+        let conditions = conditions.iter().map(|condition| program.add(condition)).collect();
+        let mut precedence: Vec<u16> = (0..rules.len() as u16).collect();
+        precedence.sort_by_key(|rule| rules[usize::from(*rule)].then);
+        let evaluated = (0..rules.len() as u16).filter(|rule| rules[usize::from(*rule)].mode != Mode::Off);
+        Some(RuleSet {
+            version: Arc::from(&blake3::hash(source.as_bytes()).to_hex()[..12]),
+            source: Arc::from(source),
+            aggregates: aggregates?,
+            warnings: Vec::new(),
+            precedence,
+            program,
+            conditions,
+            evaluated: evaluated.collect(),
+            tests: tests?,
+            rules,
+        })
+    }
+
+    /// The names that rules may use: the catalogue, the file's aggregates and its lists.
+    fn scope(&mut self, file: &File) -> Scope {
+        let mut scope = Scope::default();
+        scope.refused.insert("amount_base", "amounts in the base currency are not built yet; use `amount`");
+        scope.refused.insert("label", "labels are not built yet");
+        for (slot, entry) in CATALOG.iter().enumerate() {
+            let variable = Variable { slot: slot as Slot, ty: entry.ty, form: form_of(entry) };
+            for name in entry.aliases.iter().chain([&entry.name]) {
+                scope.variables.insert(name.to_string(), variable);
+            }
+        }
+        if file.aggregates.len() > AGGREGATES_MAX {
+            let span = file.aggregates[AGGREGATES_MAX].name.span.clone();
+            let message =
+                format!("{} aggregates, at most {AGGREGATES_MAX} are allowed", file.aggregates.len());
+            self.report.error(span, message, None);
+        }
+        for (index, aggregate) in file.aggregates.iter().enumerate() {
+            let ty = match aggregate.measure {
+                _ if !self.is_free_name(&aggregate.name, "an aggregate") => None,
+                Some(Measure::Count | Measure::Distinct(_)) => Some(Type::Int),
+                Some(Measure::Sum | Measure::Mean | Measure::Min | Measure::Max) => Some(Type::Money),
+                None => None,
+            };
+            let name = aggregate.name.value.clone();
+            match ty {
+                Some(ty) => {
+                    let slot = (CATALOG.len() + index) as Slot;
+                    scope.variables.insert(name, Variable { slot, ty, form: Form::Open });
+                }
+                None if scope.variables.contains_key(&name) => {}
+                None => {
+                    scope.broken.insert(name);
+                }
+            }
+        }
+        for list in &file.lists {
+            let name = list.name.value.clone();
+            let set = match &list.values {
+                _ if !is_word(&name) => {
+                    let help = "small letters, digits and `_`, beginning with a letter";
+                    let message = format!("`{name}` cannot be the name of a list");
+                    self.report.error(list.name.span.clone(), message, Some(help.into()));
+                    None
+                }
+                Some(ListValues::Texts(texts)) => Some(self.sets.add_texts(texts.clone())),
+                Some(ListValues::Ints(ints)) => Some(self.sets.add_ints(ints.clone())),
+                Some(ListValues::None) => Some(Set::Empty),
+                None => None,
+            };
+            match set {
+                Some(set) => {
+                    scope.lists.insert(name, set);
+                }
+                None => {
+                    scope.broken.insert(format!("lists.{name}"));
+                }
+            }
+        }
+        scope
+    }
+
+    fn is_free_name(&mut self, name: &At<String>, what: &str) -> bool {
+        /// Words of the language, and the first parts of names with dots.
+        const RESERVED: [&str; 11] = [
+            "true",
+            "false",
+            "null",
+            "in",
+            "lists",
+            "label",
+            "amount_base",
+            "merchant",
+            "account",
+            "card",
+            "device",
+        ];
+        let written = name.value.as_str();
+        let (message, help) = if !is_word(written) {
+            let help = "small letters, digits and `_`, beginning with a letter, such as `card_count_1h`";
+            (format!("`{written}` cannot be the name of {what}"), help)
+        } else if catalog::lookup(written).is_some() {
+            (
+                format!("`{written}` is already a field or feature"),
+                "choose another name, such as one with `my_`",
+            )
+        } else if RESERVED.contains(&written) {
+            (format!("`{written}` is a reserved word"), "choose another name")
+        } else {
+            return true;
+        };
+        self.report.error(name.span.clone(), message, Some(help.into()));
+        false
+    }
+
+    fn aggregates(&mut self, file: &File) -> Option<Vec<Aggregate>> {
+        let scope = filter::scope();
+        let mut aggregates = Some(Vec::new());
+        for declaration in &file.aggregates {
+            // The filters' literal lists are their own, apart from those of the rules.
+            let rule_sets = std::mem::take(&mut self.sets);
+            let filter = match &declaration.filter {
+                Some(filter) => self.condition(filter, &scope).map(|condition| {
+                    self.costly(filter.span(), program::cost_ns(&condition));
+                    Some(filter::compile(&condition, &self.sets))
+                }),
+                None => Some(None),
+            };
+            self.sets = rule_sets;
+            let aggregate = (|| {
+                Some(Aggregate {
+                    name: Arc::from(declaration.name.value.as_str()),
+                    by: declaration.by?,
+                    window_ms: declaration.window_ms?,
+                    measure: declaration.measure?,
+                    filter: filter?,
+                })
+            })();
+            match aggregate {
+                Some(aggregate) => aggregates.iter_mut().for_each(|all| all.push(aggregate.clone())),
+                None => aggregates = None,
+            }
+        }
+        aggregates
+    }
+
+    fn rule_ids(&mut self, file: &File) {
+        if file.rules.len() > RULES_MAX {
+            let span = file.rules[RULES_MAX].span.clone();
+            let message = format!("{} rules, at most {RULES_MAX} are allowed", file.rules.len());
+            self.report.error(span, message, None);
+        }
+        let mut first = HashMap::new();
+        for id in file.rules.iter().filter_map(|rule| rule.id.as_ref()) {
+            let line = self.report.line_of(id.span.start);
+            if let Some(other) = first.get(id.value.as_str()) {
+                let message = format!("rule id `{}` is already used on line {other}", id.value);
+                self.report.error(id.span.clone(), message, None);
+            } else {
+                first.insert(id.value.as_str(), line);
+            }
+        }
+    }
+
+    /// Parses and checks one condition.
+    fn condition(&mut self, expression: &Expression, scope: &Scope) -> Option<Bool> {
+        let parsed = match parse::parse(&expression.text) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.report.error(expression.in_file(error.span), error.message, error.help);
+                return None;
+            }
+        };
+        let (sets, used) = (&mut self.sets, &mut self.used);
+        let mut checker = Checker { source: &expression.text, scope, sets, used, problems: Vec::new() };
+        let condition = checker.condition(&parsed);
+        let problems = checker.problems;
+        let is_right = problems.is_empty();
+        for problem in problems {
+            self.report.error(expression.in_file(problem.span), problem.message, problem.help);
+        }
+        if let Some(Bool::Const(always)) = &condition {
+            let message =
+                if *always { "the condition is always true" } else { "the condition is never true" };
+            self.report.warning(expression.span(), message, None);
+        }
+        condition.filter(|_| is_right)
+    }
+
+    fn costs(&mut self, file: &File, conditions: &[Option<Bool>]) {
+        for (rule, condition) in file.rules.iter().zip(conditions) {
+            if let (Some(when), Some(condition)) = (&rule.when, condition) {
+                self.costly(when.span(), program::cost_ns(condition));
+            }
+        }
+    }
+
+    fn costly(&mut self, span: Range<usize>, cost_ns: u32) {
+        if cost_ns > RULE_COST_MAX_NS {
+            let message =
+                format!("the condition costs about {cost_ns} ns, at most {RULE_COST_MAX_NS} are allowed");
+            self.report.error(span, message, Some("split it, or use a list and `in`".into()));
+        }
+    }
+
+    fn unused(&mut self, file: &File) {
+        // Where conditions could not be read, what they would have used is not known.
+        if self.report.has_errors() {
+            return;
+        }
+        for aggregate in &file.aggregates {
+            if !self.used.contains(&aggregate.name.value) {
+                let message = format!("aggregate `{}` is used by no rule", aggregate.name.value);
+                self.report.warning(aggregate.name.span.clone(), message, None);
+            }
+        }
+        for list in &file.lists {
+            if !self.used.contains(&format!("lists.{}", list.name.value)) {
+                let message = format!("list `{}` is used by no rule", list.name.value);
+                self.report.warning(list.name.span.clone(), message, None);
+            }
+        }
+    }
+}
+
+fn finished(rule: &RuleDeclaration, condition: &Bool) -> Option<Rule> {
+    let id = &rule.id.as_ref()?.value;
+    let then: Effect = rule.then?;
+    let text = rule.text.clone().unwrap_or_else(|| format!("Rule {id}."));
+    Some(Rule {
+        id: Arc::from(id.as_str()),
+        then,
+        response_code: rule.response_code.or(then.response_code()),
+        reason: Arc::from(rule.reason.as_deref()?),
+        text: Arc::from(text),
+        mode: rule.mode,
+        group: Arc::from(rule.group.as_deref().unwrap_or("other")),
+        when: Arc::from(rule.when.as_ref()?.text.as_str()),
+        cost_ns: program::cost_ns(condition),
+    })
+}
+
+fn form_of(entry: &Entry) -> Form {
+    match entry.name {
+        "merchant.country" | "account.home_country" => Form::Country,
+        "merchant.mcc" => Form::Mcc,
+        "currency" => Form::Currency,
+        _ if !entry.words.is_empty() => Form::Words(entry.words),
+        _ => Form::Open,
+    }
+}
+
+fn is_word(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}

@@ -1,0 +1,743 @@
+//! The shape of a rules file: from TOML to declarations, every key and value with its place. Knows which keys there
+//! are and what kind of value each takes; what names and expressions mean is for the checker.
+//!
+//! The TOML is walked by hand rather than through serde, which would stop at the first thing that is wrong.
+
+use std::ops::Range;
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Effect, Mode,
+    finding::{Report, did_you_mean},
+};
+use crate::{
+    features::aggregate::{Attribute, By, Measure},
+    limits::{ID_BYTES_MAX, LIST_VALUES_MAX, TEXT_BYTES_MAX, WINDOW_MAX_MS},
+    types::{
+        codes::{Decision, ResponseCode},
+        time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
+    },
+};
+
+/// A value and the bytes of the file it stands on.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    pub value: T,
+    pub span: Range<usize>,
+}
+
+/// What a file declares. A part that is wrong is missing here and reported.
+#[derive(Default, Debug)]
+pub struct File {
+    pub aggregates: Vec<AggregateDeclaration>,
+    pub lists: Vec<ListDeclaration>,
+    pub rules: Vec<RuleDeclaration>,
+    pub tests: Vec<TestDeclaration>,
+}
+
+#[derive(Debug)]
+pub struct AggregateDeclaration {
+    pub name: At<String>,
+    pub by: Option<By>,
+    pub window_ms: Option<i64>,
+    pub measure: Option<Measure>,
+    pub filter: Option<Expression>,
+}
+
+#[derive(Debug)]
+pub struct ListDeclaration {
+    pub name: At<String>,
+    pub values: Option<ListValues>,
+}
+
+#[derive(Debug)]
+pub enum ListValues {
+    Texts(Vec<String>),
+    Ints(Vec<i64>),
+    None,
+}
+
+#[derive(Debug)]
+pub struct RuleDeclaration {
+    pub id: Option<At<String>>,
+    pub when: Option<Expression>,
+    pub then: Option<Effect>,
+    pub response_code: Option<ResponseCode>,
+    pub reason: Option<String>,
+    pub text: Option<String>,
+    pub mode: Mode,
+    pub group: Option<String>,
+    /// The whole table.
+    pub span: Range<usize>,
+}
+
+#[derive(Debug)]
+pub struct TestDeclaration {
+    pub name: Option<String>,
+    pub given: Vec<(At<String>, At<GivenValue>)>,
+    pub decision: Option<Decision>,
+    pub rules: Option<Vec<At<String>>>,
+    pub span: Range<usize>,
+}
+
+/// A value as a test gives it. Numbers as they are written, so that no digit of an amount is lost.
+#[derive(Clone, PartialEq, Debug)]
+pub enum GivenValue {
+    Bool(bool),
+    Int(String),
+    Float(String),
+    Text(String),
+}
+
+/// The text of an expression, and where in the file each of its bytes stands.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    pub text: String,
+    /// One place per byte of the text, and that behind the last.
+    places: Vec<usize>,
+}
+
+impl Expression {
+    /// The bytes of the file that a part of the text stands on.
+    pub fn in_file(&self, part: Range<usize>) -> Range<usize> {
+        let last = self.places.len() - 1;
+        self.places[part.start.min(last)]..self.places[part.end.min(last)]
+    }
+
+    pub fn span(&self) -> Range<usize> {
+        self.in_file(0..self.text.len())
+    }
+
+    /// Finds the places of the bytes of a TOML string from its source, quotes included.
+    fn new(text: &str, source: &str, span: Range<usize>) -> Expression {
+        let raw = source.get(span.clone()).unwrap_or("");
+        let places = string_places(raw).filter(|(decoded, _)| decoded == text).map(|(_, places)| places);
+        let places = match places {
+            Some(places) => places.into_iter().map(|place| span.start + place).collect(),
+            // Should the TOML library read a string otherwise than we do, the place is the string as a whole.
+            None => std::iter::repeat_n(span.start, text.len()).chain([span.end]).collect(),
+        };
+        Expression { text: text.to_string(), places }
+    }
+}
+
+/// Reads a TOML string literal: its text and, for each byte of it, the byte of the literal it comes from, with the
+/// place of the closing quotes behind the last. `None` for what is no string.
+fn string_places(raw: &str) -> Option<(String, Vec<usize>)> {
+    let (quotes, is_basic) = match raw.as_bytes() {
+        [b'"', b'"', b'"', ..] if raw.len() >= 6 => (3, true),
+        [b'\'', b'\'', b'\'', ..] if raw.len() >= 6 => (3, false),
+        [b'"', ..] if raw.len() >= 2 => (1, true),
+        [b'\'', ..] if raw.len() >= 2 => (1, false),
+        _ => return None,
+    };
+    let close = raw.len() - quotes;
+    let mut at = quotes;
+    if quotes == 3 {
+        // The first line break of a multi-line string is not part of it.
+        at += if raw[at..].starts_with("\r\n") { 2 } else { usize::from(raw[at..].starts_with('\n')) };
+    }
+    let (mut text, mut places) = (String::new(), Vec::new());
+    while at < close {
+        let rest = raw.get(at..close)?;
+        let c = rest.chars().next()?;
+        if !is_basic || c != '\\' {
+            text.push(c);
+            places.extend(at..at + c.len_utf8());
+            at += c.len_utf8();
+            continue;
+        }
+        let escape = rest[1..].chars().next()?;
+        let (decoded, length) = match escape {
+            'b' => (Some('\u{8}'), 2),
+            't' => (Some('\t'), 2),
+            'n' => (Some('\n'), 2),
+            'f' => (Some('\u{c}'), 2),
+            'r' => (Some('\r'), 2),
+            'e' => (Some('\u{1b}'), 2),
+            '"' => (Some('"'), 2),
+            '\\' => (Some('\\'), 2),
+            'x' | 'u' | 'U' => {
+                let digits = match escape {
+                    'x' => 2,
+                    'u' => 4,
+                    _ => 8,
+                };
+                let code = u32::from_str_radix(rest.get(2..2 + digits)?, 16).ok()?;
+                (Some(char::from_u32(code)?), 2 + digits)
+            }
+            // A backslash at the end of a line takes away all white space up to the next character.
+            _ => (None, rest.len() - rest[1..].trim_start_matches([' ', '\t', '\r', '\n']).len()),
+        };
+        if let Some(decoded) = decoded {
+            text.push(decoded);
+            places.extend(std::iter::repeat_n(at, decoded.len_utf8()));
+        }
+        at += length;
+    }
+    places.push(close);
+    Some((text, places))
+}
+
+/// Reads a whole file, reporting everything that is wrong with its shape.
+pub fn read<'s>(source: &'s str, report: &mut Report<'s>) -> File {
+    let (root, errors) = DeTable::parse_recoverable(source);
+    let mut file = File::default();
+    for error in &errors {
+        report.error(error.span().unwrap_or(0..0), format!("not TOML: {}", error.message()), None);
+    }
+    if !errors.is_empty() {
+        return file;
+    }
+    let mut reader = Reader { source, report };
+    let mut top = Section::new("the file", root.get_ref(), 0..0);
+    match top.take("version") {
+        Some(version) => reader.version(version),
+        None => reader.report.error(
+            0..0,
+            "`version` is missing",
+            Some("write `version = 1` at the top of the file".into()),
+        ),
+    }
+    for (name, value) in reader.named(&mut top, "aggregates", "[aggregates.NAME]") {
+        let table = Section::new("[aggregates.NAME]", value.get_ref(), value.span());
+        file.aggregates.push(reader.aggregate(name, table));
+    }
+    for (name, value) in reader.named(&mut top, "lists", "[lists.NAME]") {
+        let table = Section::new("[lists.NAME]", value.get_ref(), value.span());
+        file.lists.push(reader.list(name, table));
+    }
+    for table in reader.tables(&mut top, "rules", "[[rules]]") {
+        file.rules.push(reader.rule(table));
+    }
+    for table in reader.tables(&mut top, "tests", "[[tests]]") {
+        file.tests.push(reader.test(table));
+    }
+    reader.finish(top);
+    file
+}
+
+/// One table, with the keys that were asked for.
+struct Section<'t, 'i> {
+    what: &'static str,
+    table: &'t DeTable<'i>,
+    span: Range<usize>,
+    known: Vec<&'static str>,
+}
+
+impl<'t, 'i> Section<'t, 'i> {
+    fn new(what: &'static str, table: &'t DeTable<'i>, span: Range<usize>) -> Section<'t, 'i> {
+        Section { what, table, span, known: Vec::new() }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'i>>> {
+        self.known.push(key);
+        self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key).map(|(_, value)| value)
+    }
+}
+
+struct Reader<'r, 's> {
+    source: &'s str,
+    report: &'r mut Report<'s>,
+}
+
+impl<'s> Reader<'_, 's> {
+    fn version(&mut self, version: &Spanned<DeValue>) {
+        let is_one =
+            version.get_ref().as_integer().is_some_and(|int| int.radix() == 10 && int.as_str() == "1");
+        if !is_one {
+            let help = "this engine reads version 1: write `version = 1`";
+            self.report.error(version.span(), "unknown version of the rules file", Some(help.into()));
+        }
+    }
+
+    /// The tables below one key, `[key.NAME]`, in the order of the file.
+    fn named<'t, 'i>(
+        &mut self,
+        top: &mut Section<'t, 'i>,
+        key: &'static str,
+        form: &'static str,
+    ) -> Vec<(At<String>, Spanned<&'t DeTable<'i>>)> {
+        let Some(value) = top.take(key) else { return Vec::new() };
+        let Some(table) = self.table(value, form) else { return Vec::new() };
+        let mut named = Vec::new();
+        for (name, value) in table {
+            let Some(inner) = self.table(value, form) else { continue };
+            let name = At { value: name.get_ref().to_string(), span: name.span() };
+            named.push((name, Spanned::new(value.span(), inner)));
+        }
+        named.sort_by_key(|(name, _)| name.span.start);
+        named
+    }
+
+    fn tables<'t, 'i>(
+        &mut self,
+        top: &mut Section<'t, 'i>,
+        key: &'static str,
+        form: &'static str,
+    ) -> Vec<Section<'t, 'i>> {
+        let Some(value) = top.take(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            self.report.error(
+                value.span(),
+                format!("`{key}` must be tables"),
+                Some(format!("write `{form}`")),
+            );
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for item in array.iter() {
+            if let Some(table) = self.table(item, form) {
+                tables.push(Section::new(form, table, item.span()));
+            }
+        }
+        tables
+    }
+
+    fn table<'t, 'i>(&mut self, value: &'t Spanned<DeValue<'i>>, form: &str) -> Option<&'t DeTable<'i>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let help = Some(format!("write `{form}`"));
+            self.report.error(
+                value.span(),
+                format!("expected a table, found {}", kind_of(value.get_ref())),
+                help,
+            );
+        }
+        table
+    }
+
+    fn aggregate(&mut self, name: At<String>, mut table: Section<'_, '_>) -> AggregateDeclaration {
+        let by = self.required(&mut table, "by", &name.span).and_then(|by| self.by(by));
+        let window = self.required(&mut table, "window", &name.span);
+        let window_ms = window.and_then(|window| self.window(window));
+        let measure = self.measure(&mut table, &name);
+        let filter = table.take("where").and_then(|filter| self.expression("where", filter));
+        self.finish(table);
+        AggregateDeclaration { name, by, window_ms, measure, filter }
+    }
+
+    fn by(&mut self, by: &Spanned<DeValue>) -> Option<By> {
+        const LATER: [&str; 7] = ["merchant", "terminal", "device", "ip", "mcc", "country", "bin"];
+        if by.get_ref().as_array().is_some() {
+            let help = Some("for now `by` is one of \"card\" and \"account\"".into());
+            self.report.error(by.span(), "aggregates over several keys are not built yet", help);
+            return None;
+        }
+        match self.text("by", by)?.as_str() {
+            "card" => Some(By::Card),
+            "account" => Some(By::Account),
+            later if LATER.contains(&later) => {
+                let help = Some("for now `by` is one of \"card\" and \"account\"".into());
+                self.report.error(by.span(), format!("aggregates by {later} are not built yet"), help);
+                None
+            }
+            unknown => {
+                let help = did_you_mean(unknown, ["card", "account"].into_iter().chain(LATER));
+                let help = help.or_else(|| Some("`by` is one of \"card\" and \"account\"".into()));
+                self.report.error(by.span(), format!("unknown key `{unknown}` of an aggregate"), help);
+                None
+            }
+        }
+    }
+
+    fn window(&mut self, window: &Spanned<DeValue>) -> Option<i64> {
+        let text = self.text("window", window)?;
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit_ms = match &text[digits.len()..] {
+            "s" => Some(SECOND_MS),
+            "m" => Some(MINUTE_MS),
+            "h" => Some(HOUR_MS),
+            "d" => Some(DAY_MS),
+            _ => None,
+        };
+        let Some((count, unit_ms)) = digits.parse::<i64>().ok().zip(unit_ms) else {
+            let help = "a window is a whole number and s, m, h or d, such as \"10m\" or \"24h\"";
+            self.report.error(window.span(), format!("`{text}` is no window"), Some(help.into()));
+            return None;
+        };
+        let window_ms = count.checked_mul(unit_ms).filter(|ms| (SECOND_MS..=WINDOW_MAX_MS).contains(ms));
+        if window_ms.is_none() {
+            let help = format!("a window is at least 1s and at most {}d", WINDOW_MAX_MS / DAY_MS);
+            self.report.error(window.span(), format!("`{text}` is out of range"), Some(help));
+        }
+        window_ms
+    }
+
+    fn measure(&mut self, table: &mut Section<'_, '_>, name: &At<String>) -> Option<Measure> {
+        const AMOUNTS: [(&str, Measure); 4] =
+            [("sum", Measure::Sum), ("mean", Measure::Mean), ("min", Measure::Min), ("max", Measure::Max)];
+        let mut measures: Vec<(Range<usize>, Option<Measure>)> = Vec::new();
+        if let Some(count) = table.take("count") {
+            let is_true = count.get_ref().as_bool() == Some(true);
+            if !is_true {
+                self.report.error(
+                    count.span(),
+                    "`count` can only be true",
+                    Some("write `count = true`".into()),
+                );
+            }
+            measures.push((count.span(), is_true.then_some(Measure::Count)));
+        }
+        for (key, measure) in AMOUNTS {
+            let Some(of) = table.take(key) else { continue };
+            let is_amount = self.text(key, of).map(|of| {
+                let (message, help) = match of.as_str() {
+                    "amount" => return true,
+                    "amount_base" => (
+                        "amounts in the base currency are not built yet".to_string(),
+                        format!("write `{key} = \"amount\"`"),
+                    ),
+                    _ => {
+                        (format!("`{key}` is taken over amounts only"), format!("write `{key} = \"amount\"`"))
+                    }
+                };
+                self.report.error(of_span(table, key), message, Some(help));
+                false
+            });
+            measures.push((of.span(), (is_amount == Some(true)).then_some(measure)));
+        }
+        if let Some(stddev) = table.take("stddev") {
+            self.report.error(stddev.span(), "`stddev` is not built yet", None);
+            measures.push((stddev.span(), None));
+        }
+        if let Some(distinct) = table.take("distinct") {
+            let attribute =
+                self.text("distinct", distinct).and_then(|of| self.attribute(&of, distinct.span()));
+            measures.push((distinct.span(), attribute.map(Measure::Distinct)));
+        }
+        match measures.as_slice() {
+            [(_, measure)] => *measure,
+            [] => {
+                let help = "write one of `count = true`, `distinct = \"..\"`, and `sum`, `mean`, `min` or \
+                            `max = \"amount\"`";
+                let message = format!("aggregate `{}` does not say what to compute", name.value);
+                self.report.error(name.span.clone(), message, Some(help.into()));
+                None
+            }
+            [_, (second, _), ..] => {
+                let help = "declare one aggregate for each";
+                self.report.error(second.clone(), "an aggregate computes one thing", Some(help.into()));
+                None
+            }
+        }
+    }
+
+    fn attribute(&mut self, name: &str, span: Range<usize>) -> Option<Attribute> {
+        use crate::features::catalog;
+        const ATTRIBUTES: [(&str, Attribute); 5] = [
+            ("merchant.country", Attribute::Country),
+            ("merchant.mcc", Attribute::Mcc),
+            ("merchant.id", Attribute::Merchant),
+            ("device.id", Attribute::Device),
+            ("channel", Attribute::Channel),
+        ];
+        let own_name = catalog::lookup(name).map_or(name, |(_, entry)| entry.name);
+        let attribute = ATTRIBUTES.iter().find(|(attribute, _)| *attribute == own_name);
+        if attribute.is_none() {
+            let names = ATTRIBUTES.map(|(attribute, _)| attribute);
+            let help =
+                did_you_mean(name, names).unwrap_or_else(|| format!("it is one of: {}", names.join(", ")));
+            self.report.error(span, format!("`{name}` cannot be counted distinctly"), Some(help));
+        }
+        attribute.map(|(_, attribute)| *attribute)
+    }
+
+    fn list(&mut self, name: At<String>, mut table: Section<'_, '_>) -> ListDeclaration {
+        let file = table.take("file");
+        let values = table.take("values");
+        let values = match (values, file) {
+            (_, Some(file)) => {
+                let help = "write the values into the rules file: `values = [..]`";
+                self.report.error(file.span(), "lists from files are not built yet", Some(help.into()));
+                None
+            }
+            (Some(values), None) => self.list_values(values),
+            (None, None) => {
+                let message = format!("list `{}` has no `values`", name.value);
+                self.report.error(name.span.clone(), message, Some("write `values = [..]`".into()));
+                None
+            }
+        };
+        self.finish(table);
+        ListDeclaration { name, values }
+    }
+
+    fn list_values(&mut self, values: &Spanned<DeValue>) -> Option<ListValues> {
+        let Some(items) = values.get_ref().as_array() else {
+            let message = format!("`values` must be an array, found {}", kind_of(values.get_ref()));
+            self.report.error(values.span(), message, Some("write `values = [..]`".into()));
+            return None;
+        };
+        if items.len() > LIST_VALUES_MAX {
+            let message =
+                format!("the list has {} values, at most {LIST_VALUES_MAX} are allowed", items.len());
+            self.report.error(values.span(), message, None);
+            return None;
+        }
+        let (mut texts, mut ints) = (Vec::new(), Vec::new());
+        let mut whole = true;
+        for item in items.iter() {
+            let int = || {
+                let int = item.get_ref().as_integer()?;
+                i64::from_str_radix(int.as_str(), int.radix()).ok()
+            };
+            if let Some(text) = item.get_ref().as_str() {
+                texts.push(text.to_string());
+            } else if let Some(int) = int() {
+                ints.push(int);
+            } else {
+                whole = false;
+                let message = format!("a list holds texts or whole numbers, not {}", kind_of(item.get_ref()));
+                self.report.error(item.span(), message, None);
+                continue;
+            }
+            if !texts.is_empty() && !ints.is_empty() {
+                self.report.error(item.span(), "the values of a list need one type", None);
+                return None;
+            }
+        }
+        whole.then_some(match (texts.is_empty(), ints.is_empty()) {
+            (true, true) => ListValues::None,
+            (false, _) => ListValues::Texts(texts),
+            (true, false) => ListValues::Ints(ints),
+        })
+    }
+
+    fn rule(&mut self, mut table: Section<'_, '_>) -> RuleDeclaration {
+        let span = table.span.clone();
+        let id = self.required(&mut table, "id", &span).and_then(|id| self.id(id));
+        let when = self.required(&mut table, "when", &span).and_then(|when| self.expression("when", when));
+        let then = self
+            .required(&mut table, "then", &span)
+            .and_then(|then| self.one_of("then", then, Effect::ALL.map(|effect| (effect.name(), effect))));
+        let code_at = table.take("response_code");
+        let response_code = code_at.and_then(|code| self.response_code(code, then));
+        let reason = self.required(&mut table, "reason", &span).and_then(|reason| self.reason(reason));
+        let text = table.take("text").and_then(|text| self.sentence(text));
+        let mode = table.take("mode").and_then(|mode| {
+            self.one_of("mode", mode, [("live", Mode::Live), ("shadow", Mode::Shadow), ("off", Mode::Off)])
+        });
+        let group = table.take("group").and_then(|group| self.group(group));
+        self.finish(table);
+        let mode = mode.unwrap_or(Mode::Live);
+        RuleDeclaration { id, when, then, response_code, reason, text, mode, group, span }
+    }
+
+    fn id(&mut self, value: &Spanned<DeValue>) -> Option<At<String>> {
+        let id = self.text("id", value)?;
+        let is_id = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if id.is_empty() || id.len() > ID_BYTES_MAX || !id.bytes().all(is_id) {
+            let help = format!("letters, digits, `-` and `_`, at most {ID_BYTES_MAX}");
+            self.report.error(value.span(), format!("`{id}` is no rule id"), Some(help));
+            return None;
+        }
+        Some(At { value: id, span: value.span() })
+    }
+
+    fn reason(&mut self, value: &Spanned<DeValue>) -> Option<String> {
+        let reason = self.text("reason", value)?;
+        let is_code = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+        if reason.is_empty() || reason.len() > ID_BYTES_MAX || !reason.bytes().all(is_code) {
+            let help = format!("capitals, digits and `_`, at most {ID_BYTES_MAX}, such as \"CARD_TESTING\"");
+            self.report.error(value.span(), format!("`{reason}` is no reason code"), Some(help));
+            return None;
+        }
+        Some(reason)
+    }
+
+    fn sentence(&mut self, value: &Spanned<DeValue>) -> Option<String> {
+        let text = self.text("text", value)?;
+        if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.contains(char::is_control) {
+            let help = format!("one line of at most {TEXT_BYTES_MAX} bytes");
+            self.report.error(value.span(), "the text cannot be shown with a decision", Some(help));
+            return None;
+        }
+        Some(text)
+    }
+
+    fn group(&mut self, value: &Spanned<DeValue>) -> Option<String> {
+        let group = self.text("group", value)?;
+        let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        if group.is_empty() || group.len() > 32 || !group.bytes().all(is_label) {
+            let help = "small letters, digits and `_`, at most 32, such as \"velocity\"";
+            self.report.error(value.span(), format!("`{group}` is no group"), Some(help.into()));
+            return None;
+        }
+        Some(group)
+    }
+
+    fn response_code(&mut self, value: &Spanned<DeValue>, then: Option<Effect>) -> Option<ResponseCode> {
+        /// Approvals, and what only the engine may say about itself or a request.
+        const NOT_FOR_RULES: [&str; 8] = ["00", "08", "10", "11", "85", "91", "94", "96"];
+        let text = self.text("response_code", value)?;
+        let then = then?;
+        let (message, help) = match ResponseCode::new(&text) {
+            _ if then.response_code().is_none() => (
+                format!("`response_code` means nothing with `then = \"{}\"`", then.name()),
+                "take it out".to_string(),
+            ),
+            Some(code) if !NOT_FOR_RULES.contains(&text.as_str()) && text.to_ascii_uppercase() == text => {
+                return Some(code);
+            }
+            Some(_) => (
+                format!("a rule cannot answer with response code `{text}`"),
+                "take one that declines, such as \"59\" (suspected fraud), \"61\" (amount limit) or \"65\" \
+                 (count limit)"
+                    .to_string(),
+            ),
+            None => (
+                format!("`{text}` is no response code"),
+                "a response code (ISO 8583 field 39) is two digits or capitals in quotes, such as \"59\""
+                    .to_string(),
+            ),
+        };
+        self.report.error(value.span(), message, Some(help));
+        None
+    }
+
+    fn test(&mut self, mut table: Section<'_, '_>) -> TestDeclaration {
+        let span = table.span.clone();
+        let name = self.required(&mut table, "name", &span).and_then(|name| self.text("name", name));
+        let mut given = Vec::new();
+        if let Some(value) = self.required(&mut table, "given", &span)
+            && let Some(values) = self.table(value, "given = { amount = 5.00 }")
+        {
+            self.given(values, "", &mut given);
+            given.sort_by_key(|(name, _): &(At<String>, _)| name.span.start);
+        }
+        let (mut decision, mut rules) = (None, None);
+        if let Some(value) = self.required(&mut table, "expect", &span)
+            && let Some(expect) = self.table(value, "expect = { decision = \"DECLINED\" }")
+        {
+            let mut expect = Section::new("`expect`", expect, value.span());
+            let decision_at = expect.take("decision");
+            let rules_at = expect.take("rules");
+            if decision_at.is_none() && rules_at.is_none() {
+                let help = Some("write `decision = \"DECLINED\"`, `rules = [..]` or both".into());
+                self.report.error(value.span(), "the test expects nothing", help);
+            }
+            decision = decision_at.and_then(|at| {
+                let words = [Decision::Approved, Decision::Declined, Decision::StepUp];
+                self.one_of("decision", at, words.map(|decision| (decision.name(), decision)))
+            });
+            rules = rules_at.and_then(|at| self.ids(at));
+            self.finish(expect);
+        }
+        self.finish(table);
+        TestDeclaration { name, given, decision, rules, span }
+    }
+
+    /// Values by name; `merchant.country = ..` comes as a table within a table.
+    fn given(&mut self, table: &DeTable<'_>, prefix: &str, given: &mut Vec<(At<String>, At<GivenValue>)>) {
+        for (key, value) in table {
+            let name = format!("{prefix}{}", key.get_ref());
+            let at = match value.get_ref() {
+                DeValue::Table(inner) => {
+                    self.given(inner, &format!("{name}."), given);
+                    continue;
+                }
+                DeValue::String(text) => GivenValue::Text(text.to_string()),
+                DeValue::Boolean(value) => GivenValue::Bool(*value),
+                DeValue::Float(value) => GivenValue::Float(value.as_str().to_string()),
+                DeValue::Integer(value) if value.radix() == 10 => GivenValue::Int(value.as_str().to_string()),
+                other => {
+                    let message = format!("`{name}` cannot be {}", kind_of(other));
+                    self.report.error(value.span(), message, None);
+                    continue;
+                }
+            };
+            given.push((At { value: name, span: key.span() }, At { value: at, span: value.span() }));
+        }
+    }
+
+    fn ids(&mut self, value: &Spanned<DeValue>) -> Option<Vec<At<String>>> {
+        let Some(items) = value.get_ref().as_array() else {
+            let help = Some("write `rules = [\"rule-id\"]`".to_string());
+            self.report.error(value.span(), "`rules` must be an array of rule ids", help);
+            return None;
+        };
+        let ids = items.iter().map(|item| {
+            let text = self.text("rules", item)?;
+            Some(At { value: text, span: item.span() })
+        });
+        ids.collect()
+    }
+
+    fn required<'t, 'i>(
+        &mut self,
+        table: &mut Section<'t, 'i>,
+        key: &'static str,
+        at: &Range<usize>,
+    ) -> Option<&'t Spanned<DeValue<'i>>> {
+        let value = table.take(key);
+        if value.is_none() {
+            self.report.error(at.clone(), format!("`{key}` is missing in {}", table.what), None);
+        }
+        value
+    }
+
+    fn text(&mut self, key: &str, value: &Spanned<DeValue>) -> Option<String> {
+        let text = value.get_ref().as_str().map(str::to_string);
+        if text.is_none() {
+            let message = format!("`{key}` must be a text in quotes, found {}", kind_of(value.get_ref()));
+            self.report.error(value.span(), message, None);
+        }
+        text
+    }
+
+    fn expression(&mut self, key: &str, value: &Spanned<DeValue>) -> Option<Expression> {
+        let text = self.text(key, value)?;
+        Some(Expression::new(&text, self.source, value.span()))
+    }
+
+    fn one_of<T: Copy, const N: usize>(
+        &mut self,
+        key: &str,
+        value: &Spanned<DeValue>,
+        words: [(&'static str, T); N],
+    ) -> Option<T> {
+        let text = self.text(key, value)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let names = words.map(|(word, _)| word);
+            let help =
+                did_you_mean(&text, names).unwrap_or_else(|| format!("it is one of: {}", names.join(", ")));
+            self.report.error(value.span(), format!("`{key}` cannot be `{text}`"), Some(help));
+        }
+        found
+    }
+
+    /// Reports every key that was not asked for.
+    fn finish(&mut self, table: Section<'_, '_>) {
+        for (key, _) in table.table {
+            let name = key.get_ref().as_ref();
+            if !table.known.contains(&name) {
+                let help = did_you_mean(name, table.known.iter().copied())
+                    .unwrap_or_else(|| format!("known are: {}", table.known.join(", ")));
+                self.report.error(key.span(), format!("unknown key `{name}` in {}", table.what), Some(help));
+            }
+        }
+    }
+}
+
+fn of_span(table: &Section<'_, '_>, key: &str) -> Range<usize> {
+    let value = table.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
+    value.map_or(table.span.clone(), |(_, value)| value.span())
+}
+
+fn kind_of(value: &DeValue) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,130 @@
+//! What is wrong with a rules file, said so that its writer can mend it: file, line, column, the line itself with a
+//! caret below the place, and where possible what was probably meant.
+
+use std::{fmt, ops::Range};
+
+use serde::Serialize;
+
+/// Whether the file can be used in spite of the finding.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One thing found wrong, at its place. `Display` shows it over several lines, for people; serialised it is one
+/// flat object, for editors.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Finding {
+    pub severity: Severity,
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+    /// In characters, from 1.
+    pub column: u32,
+    /// Characters the place covers on its line, at least 1.
+    pub length: u32,
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// The line as it stands in the file.
+    pub source_line: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let Finding { file, line, column, message, source_line, .. } = self;
+        writeln!(f, "{file}:{line}:{column}: {severity}: {message}")?;
+        let number = line.to_string();
+        let margin = " ".repeat(number.len());
+        writeln!(f, "  {number} | {source_line}")?;
+        // Tabs are repeated below the line, so that the caret stands right however wide they are shown.
+        let before = source_line.chars().take(*column as usize - 1);
+        let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        write!(f, "  {margin} | {indent}{}", "^".repeat(self.length as usize))?;
+        if let Some(help) = &self.help {
+            write!(f, "\n  {margin} = help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects the findings of one file.
+pub struct Report<'a> {
+    file: String,
+    source: &'a str,
+    line_starts: Vec<usize>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(file: &str, source: &'a str) -> Report<'a> {
+        let line_starts =
+            std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Report { file: file.to_string(), source, line_starts, findings: Vec::new() }
+    }
+
+    pub fn error(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
+        self.add(Severity::Error, span, message.into(), help);
+    }
+
+    pub fn warning(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
+        self.add(Severity::Warning, span, message.into(), help);
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// The line, from 1, that a byte of the file stands on.
+    pub fn line_of(&self, byte: usize) -> u32 {
+        self.line_starts.partition_point(|start| *start <= byte) as u32
+    }
+
+    /// Everything found, in the order of the file.
+    pub fn finish(mut self) -> Vec<Finding> {
+        self.findings.sort_by_key(|finding| (finding.line, finding.column));
+        self.findings
+    }
+
+    fn add(&mut self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {
+        let source = self.source;
+        let clamp = |byte: usize| (0..=byte.min(source.len())).rev().find(|at| source.is_char_boundary(*at));
+        let (start, end) = (clamp(span.start).unwrap_or(0), clamp(span.end).unwrap_or(0));
+        let line = self.line_of(start);
+        let line_start = self.line_starts[line as usize - 1];
+        let text = source[line_start..].split(['\n', '\r']).next().unwrap_or("");
+        let covered = source.get(start..end.min(line_start + text.len())).unwrap_or("");
+        self.findings.push(Finding {
+            severity,
+            file: self.file.clone(),
+            line,
+            column: source[line_start..start].chars().count() as u32 + 1,
+            length: covered.chars().count().max(1) as u32,
+            message,
+            help,
+            source_line: text.to_string(),
+        });
+    }
+}
+
+/// The candidate that was probably meant, as a hint: near in spelling, or the last part of a longer name.
+pub fn did_you_mean<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
+    let lower = written.to_ascii_lowercase();
+    let allowed = (written.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .filter_map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase());
+            let is_part = candidate.rsplit(['.', '_']).next().is_some_and(|last| last == lower);
+            let rank = if distance <= allowed { distance } else { usize::MAX - usize::from(is_part) };
+            (rank < usize::MAX).then_some((rank, candidate))
+        })
+        .min()
+        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+}

@@ -1,0 +1,225 @@
+//! Rules that analysts write: one TOML file with aggregates, lists, rules and their tests; conditions are CEL.
+//!
+//! A file is checked whole and either becomes a [`RuleSet`] or a list of [`Finding`]s with places. The way through
+//! is `file` (shape) -> `parse` (the `cel` crate's parser) -> `check` (names, types) -> `program` (slots, ranges),
+//! put together in `compile`. What a decision pays for is [`RuleSet::evaluate`] alone.
+//!
+//! Deliberately absent: files (the text is an argument), clocks, and what a fired rule leads to (`authorise`).
+
+mod builtins;
+mod cases;
+mod check;
+mod compile;
+mod decimal;
+mod file;
+mod filter;
+mod finding;
+mod parse;
+mod program;
+mod typed;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use self::{
+    cases::TestCase,
+    program::{Condition, Program, Truth},
+};
+pub use self::{
+    cases::{TestResult, run_tests},
+    compile::compile,
+    finding::{Finding, Severity},
+};
+use crate::{
+    features::{aggregate::Aggregate, values::Values},
+    limits::RULES_MAX,
+    types::{codes::ResponseCode, money::Currency},
+};
+
+/// The rules file that ships with the engine.
+pub const SHIPPED: &str = include_str!("../../rules/default.toml");
+
+/// A whole rules file, checked and compiled.
+pub struct RuleSet {
+    /// First 12 hex digits of BLAKE3 over the source.
+    pub version: Arc<str>,
+    pub source: Arc<str>,
+    /// In the order of the file; the slot of each stands behind the catalogue in the same order.
+    pub aggregates: Vec<Aggregate>,
+    /// In the order of the file.
+    pub rules: Vec<Rule>,
+    /// What is doubtful about the file but no error.
+    pub warnings: Vec<Finding>,
+    /// Indices into `rules`: by precedence, among equals in the order of the file.
+    precedence: Vec<u16>,
+    program: Program,
+    /// One per rule.
+    conditions: Vec<Condition>,
+    /// Indices of the rules that are not switched off.
+    evaluated: Vec<u16>,
+    tests: Vec<TestCase>,
+}
+
+/// One rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub id: Arc<str>,
+    pub then: Effect,
+    /// What a decline, a referral or a step-up answers with; `None` for the other effects.
+    pub response_code: Option<ResponseCode>,
+    /// Reason code: capitals and underscores.
+    pub reason: Arc<str>,
+    /// One sentence for the people who read the decision.
+    pub text: Arc<str>,
+    pub mode: Mode,
+    /// What it counts as in metrics and summaries, such as `velocity`; `other` unless the file says so.
+    pub group: Arc<str>,
+    /// The condition as written.
+    pub when: Arc<str>,
+    /// Estimated time of one evaluation.
+    pub cost_ns: u32,
+}
+
+/// What a fired rule asks for, in the order of precedence.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Effect {
+    Decline,
+    /// Declined with a request to call the issuer.
+    Refer,
+    /// Not declined, but the cardholder must authenticate.
+    StepUp,
+    /// Silences the model, and nothing else.
+    ApproveDespiteScore,
+    /// Only a remark.
+    Flag,
+}
+
+impl Effect {
+    pub const ALL: [Effect; 5] =
+        [Effect::Decline, Effect::Refer, Effect::StepUp, Effect::ApproveDespiteScore, Effect::Flag];
+
+    /// As the file writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Effect::Decline => "decline",
+            Effect::Refer => "refer",
+            Effect::StepUp => "step_up",
+            Effect::ApproveDespiteScore => "approve_despite_score",
+            Effect::Flag => "flag",
+        }
+    }
+
+    /// The response code unless the rule names another; `None` where the effect does not answer.
+    pub fn response_code(self) -> Option<ResponseCode> {
+        match self {
+            Effect::Decline => Some(ResponseCode::SUSPECTED_FRAUD),
+            Effect::Refer => Some(ResponseCode::REFER),
+            Effect::StepUp => Some(ResponseCode::STEP_UP),
+            Effect::ApproveDespiteScore | Effect::Flag => None,
+        }
+    }
+}
+
+/// Whether a rule decides.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mode {
+    Live,
+    /// Evaluated and counted, never decides.
+    Shadow,
+    /// Checked when the file is loaded, never evaluated.
+    Off,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Live => "live",
+            Mode::Shadow => "shadow",
+            Mode::Off => "off",
+        }
+    }
+}
+
+const WORDS: usize = RULES_MAX.div_ceil(64);
+
+/// Which rules fired and which could not tell, by index in the file. Lives on the stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Hits {
+    fired: [u64; WORDS],
+    unknown: [u64; WORDS],
+}
+
+impl Hits {
+    /// Whether the condition of a rule is true, live or shadow.
+    pub fn is_fired(&self, rule: usize) -> bool {
+        self.fired.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
+    }
+
+    /// The rules whose condition is true, live or shadow, in the order of the file.
+    pub fn fired(&self) -> impl Iterator<Item = usize> {
+        ones(self.fired)
+    }
+
+    /// The rules whose condition is neither true nor false for want of a value, in the order of the file.
+    pub fn unknown(&self) -> impl Iterator<Item = usize> {
+        ones(self.unknown)
+    }
+}
+
+/// The places of the bits that are set, ascending.
+fn ones(words: [u64; WORDS]) -> impl Iterator<Item = usize> {
+    words.into_iter().enumerate().flat_map(|(index, mut word)| {
+        std::iter::from_fn(move || {
+            let bit = word.trailing_zeros() as usize;
+            (word != 0).then(|| {
+                word &= word - 1;
+                index * 64 + bit
+            })
+        })
+    })
+}
+
+impl RuleSet {
+    /// Evaluates every rule that is not off, live and shadow alike. `currency` is the billing currency, which gives
+    /// amounts in the rules their unit. Allocates nothing and cannot fail.
+    pub fn evaluate(&self, values: &Values<'_>, currency: Currency, hits: &mut Hits) {
+        *hits = Hits::default();
+        let exponent = currency.exponent();
+        for &rule in &self.evaluated {
+            let rule = usize::from(rule);
+            let (word, bit) = (rule / 64, 1 << (rule % 64));
+            match self.program.evaluate(&self.conditions[rule], values, exponent) {
+                Truth::True => hits.fired[word] |= bit,
+                Truth::Unknown => hits.unknown[word] |= bit,
+                Truth::False => {}
+            }
+        }
+    }
+
+    /// The live rules that fired, the deciding one first: by precedence of their effects, among equals in the order
+    /// of the file.
+    pub fn deciding<'a>(&'a self, hits: &'a Hits) -> impl Iterator<Item = &'a Rule> {
+        let any = hits.fired.iter().any(|word| *word != 0);
+        let precedence = if any { self.precedence.as_slice() } else { &[] };
+        precedence.iter().filter(|rule| hits.is_fired(usize::from(**rule))).filter_map(|rule| {
+            let rule = &self.rules[usize::from(*rule)];
+            (rule.mode == Mode::Live).then_some(rule)
+        })
+    }
+
+    /// Names of the aggregates, in the order of their slots.
+    pub fn aggregate_names(&self) -> impl Iterator<Item = &str> {
+        self.aggregates.iter().map(|aggregate| &*aggregate.name)
+    }
+}
+
+impl std::fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RuleSet")
+            .field("version", &self.version)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,194 @@
+//! The `Authorisation` service: authorise one, a stream or a batch, and reverse. Clearings, advices and refunds are
+//! declared and not built.
+
+use std::{future::poll_fn, sync::Arc, time::Instant};
+
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::{
+    authorise_stream::{self, AuthoriseStream, Decide},
+    convert::{Admission, from_proto, to_proto},
+    door::Door,
+    in_flight::{poll_shielded, shielded},
+    status,
+};
+use crate::{
+    engine::{Answered, Arrival, Pending},
+    limits::BATCH_ITEMS_MAX,
+    proto::{
+        AdviseRequest, AuthoriseBatchRequest, AuthoriseBatchResponse, AuthoriseItem, AuthoriseItemResult,
+        AuthoriseRequest, AuthoriseResponse, ClearRequest, Outcome, RefundRequest, ReverseRequest,
+        authorisation_server,
+    },
+    types::{
+        auth::{AuthAnswer, AuthRequest},
+        codes::ResponseCode,
+        fault::{Fault, Violation},
+    },
+};
+
+pub(super) struct Authorisation(pub(super) Arc<Door>);
+
+/// The engine, as the stream sees it.
+pub(super) struct EngineOfStream {
+    door: Arc<Door>,
+    /// Of the call; its deadline is that of the item being decided.
+    arrival: Arrival,
+}
+
+impl Decide for EngineOfStream {
+    type Pending = Pending<AuthAnswer>;
+
+    fn admission(&self) -> Admission {
+        self.door.admission()
+    }
+
+    fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> (Pending<AuthAnswer>, bool) {
+        self.arrival.deadline = deadline;
+        let pending = self.door.engine.authorise(request, &self.arrival);
+        let in_order = pending.in_order();
+        (pending, in_order)
+    }
+
+    fn refused(&self, code: Code) {
+        self.door.count_refusal(code);
+    }
+}
+
+#[tonic::async_trait]
+impl authorisation_server::Authorisation for Authorisation {
+    async fn authorise(
+        &self,
+        request: Request<AuthoriseRequest>,
+    ) -> Result<Response<AuthoriseResponse>, Status> {
+        let Authorisation(door) = self;
+        let arrival = door.arrival(&request);
+        let request = request.into_inner();
+        let admitted =
+            from_proto::authorise(&request, door.admission()).map_err(|fault| door.refuse(&fault))?;
+        let answered =
+            door.engine.authorise(admitted, &arrival).await.map_err(|fault| status::of_call(&fault))?;
+        Ok(Response::new(to_proto::authorise_response(request.transaction_id, &answered)))
+    }
+
+    type AuthoriseStreamStream = AuthoriseStream<Streaming<AuthoriseItem>, EngineOfStream>;
+
+    async fn authorise_stream(
+        &self,
+        request: Request<Streaming<AuthoriseItem>>,
+    ) -> Result<Response<Self::AuthoriseStreamStream>, Status> {
+        let Authorisation(door) = self;
+        let arrival = door.arrival(&request);
+        let deadline = arrival.deadline;
+        let decide = EngineOfStream { door: Arc::clone(door), arrival };
+        let source = request.into_inner();
+        let phase = door.phase.clone();
+        Ok(Response::new(AuthoriseStream::new(source, decide, deadline, phase, door.open_call())))
+    }
+
+    async fn authorise_batch(
+        &self,
+        request: Request<AuthoriseBatchRequest>,
+    ) -> Result<Response<AuthoriseBatchResponse>, Status> {
+        let Authorisation(door) = self;
+        let arrival = door.arrival(&request);
+        let items = request.into_inner().items;
+        if !(1..=BATCH_ITEMS_MAX).contains(&items.len()) {
+            return Err(door.refuse(&wrong_item_count()));
+        }
+        let decided: Vec<Item> = items.into_iter().map(|item| decide(door, &arrival, item)).collect();
+        Ok(Response::new(AuthoriseBatchResponse { results: settle(decided).await }))
+    }
+
+    async fn reverse(&self, request: Request<ReverseRequest>) -> Result<Response<Outcome>, Status> {
+        let Authorisation(door) = self;
+        let arrival = door.arrival(&request);
+        let request = request.into_inner();
+        let reversal =
+            from_proto::reverse(&request, door.admission()).map_err(|fault| door.refuse(&fault))?;
+        let answered =
+            door.engine.reverse(reversal, &arrival).await.map_err(|fault| status::of_call(&fault))?;
+        Ok(Response::new(to_proto::outcome(request.request_id, &answered)))
+    }
+
+    async fn clear(&self, _request: Request<ClearRequest>) -> Result<Response<Outcome>, Status> {
+        Err(self.0.refuse(&Fault::Unimplemented))
+    }
+
+    async fn advise(&self, _request: Request<AdviseRequest>) -> Result<Response<Outcome>, Status> {
+        Err(self.0.refuse(&Fault::Unimplemented))
+    }
+
+    async fn refund(&self, _request: Request<RefundRequest>) -> Result<Response<Outcome>, Status> {
+        Err(self.0.refuse(&Fault::Unimplemented))
+    }
+}
+
+/// One item of a batch on its way to a result.
+struct Item {
+    correlation: u64,
+    transaction_id: String,
+    answer: Answer,
+}
+
+enum Answer {
+    Waiting(Pending<AuthAnswer>),
+    Settled(Result<Answered<AuthAnswer>, Fault>),
+}
+
+/// Has one item of a batch decided.
+fn decide(door: &Arc<Door>, call: &Arrival, item: AuthoriseItem) -> Item {
+    let admitted = from_proto::authorise_item(&item, door.admission());
+    let answer = match admitted {
+        Ok((request, answer_within)) => {
+            let deadline = authorise_stream::earlier(call.deadline, answer_within);
+            let arrival = Arrival { deadline, ..call.clone() };
+            match shielded(|| door.engine.authorise(request, &arrival)) {
+                Ok(pending) => Answer::Waiting(pending),
+                Err(fault) => Answer::Settled(Err(fault)),
+            }
+        }
+        Err(fault) => {
+            door.count_refusal(status::code(&fault));
+            Answer::Settled(Err(fault))
+        }
+    };
+    Item {
+        correlation: item.correlation,
+        transaction_id: item.request.map(|request| request.transaction_id).unwrap_or_default(),
+        answer,
+    }
+}
+
+/// Waits for all answers of a batch, and gives them in item order.
+///
+/// Repeats first, then the others from the last one backwards: an answer that is resolved counts as handed over, so
+/// none may be before all are durable, and the last record is durable last. It also wakes the call only once.
+async fn settle(mut items: Vec<Item>) -> Vec<AuthoriseItemResult> {
+    for item in &mut items {
+        if let Answer::Waiting(pending) = &mut item.answer
+            && !pending.in_order()
+        {
+            item.answer = Answer::Settled(poll_fn(|cx| poll_shielded(pending, cx)).await);
+        }
+    }
+    let mut results = Vec::with_capacity(items.len());
+    while let Some(Item { correlation, transaction_id, answer }) = items.pop() {
+        let answer = match answer {
+            Answer::Waiting(mut pending) => poll_fn(|cx| poll_shielded(&mut pending, cx)).await,
+            Answer::Settled(answer) => answer,
+        };
+        results.push(authorise_stream::result(correlation, transaction_id, answer));
+    }
+    results.reverse();
+    results
+}
+
+fn wrong_item_count() -> Fault {
+    Fault::Invalid(vec![Violation {
+        field: "items",
+        description: format!("must have 1 to {BATCH_ITEMS_MAX} items"),
+        response_code: ResponseCode::FORMAT_ERROR,
+        number: 1,
+    }])
+}

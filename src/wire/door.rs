@@ -1,0 +1,105 @@
+//! What the services of one runtime share: the engine, the runtime's lane to the journal, what is accepted, and
+//! whether the server winds down.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tonic::{Code, Request, Status};
+
+use super::{convert::Admission, deadline::CallDeadline, status};
+use crate::{
+    engine::{Arrival, Client, Engine, Lane},
+    types::fault::Fault,
+};
+
+/// Whether new work is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Serving,
+    /// No new connections; what was read is answered; everything ends by `until`.
+    Draining {
+        until: Instant,
+    },
+}
+
+/// What the services of one runtime share.
+pub(super) struct Door {
+    pub(super) engine: Arc<Engine>,
+    pub(super) lane: Arc<Lane>,
+    pub(super) pans_allowed: bool,
+    pub(super) phase: watch::Receiver<Phase>,
+    /// Calls whose answer is not finished.
+    pub(super) open_calls: Arc<AtomicUsize>,
+}
+
+impl Door {
+    pub(super) fn admission(&self) -> Admission {
+        Admission { pans_allowed: self.pans_allowed, now: self.engine.now() }
+    }
+
+    /// How a call came in: without authentication all callers are one client.
+    pub(super) fn arrival<T>(&self, request: &Request<T>) -> Arrival {
+        let deadline = request.extensions().get::<CallDeadline>().map(|deadline| deadline.0);
+        Arrival { client: Client::ANONYMOUS, deadline, lane: Arc::clone(&self.lane) }
+    }
+
+    /// The status of a call that the wire itself refuses; counted, since the engine never sees it.
+    pub(super) fn refuse(&self, fault: &Fault) -> Status {
+        self.engine.refused(status::code(fault));
+        status::of_call(fault)
+    }
+
+    /// The status of an item that the wire itself refuses.
+    pub(super) fn refuse_item(&self, fault: &Fault) -> tonic_types::Status {
+        self.engine.refused(status::code(fault));
+        status::of_item(fault)
+    }
+
+    pub(super) fn count_refusal(&self, code: Code) {
+        self.engine.refused(code);
+    }
+
+    pub(super) fn open_call(&self) -> OpenCall {
+        self.open_calls.fetch_add(1, Ordering::Relaxed);
+        OpenCall(Arc::clone(&self.open_calls))
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        drain_end(&self.phase).is_some()
+    }
+}
+
+/// Counts one call as open until dropped.
+pub(super) struct OpenCall(Arc<AtomicUsize>);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// When the drain ends at the latest, once it has begun. A server that is gone without draining ends at once.
+pub(super) fn drain_end(phase: &watch::Receiver<Phase>) -> Option<Instant> {
+    match *phase.borrow() {
+        Phase::Draining { until } => Some(until),
+        Phase::Serving if phase.has_changed().is_err() => Some(Instant::now()),
+        Phase::Serving => None,
+    }
+}
+
+/// Waits for the drain to begin, and says when it ends at the latest.
+pub(super) async fn drain_begins(mut phase: watch::Receiver<Phase>) -> Instant {
+    match phase.wait_for(|phase| *phase != Phase::Serving).await.as_deref() {
+        Ok(Phase::Draining { until }) => *until,
+        Ok(Phase::Serving) | Err(_) => Instant::now(),
+    }
+}
+
+/// How long a winding-down stream or server waits for more before it takes the silence for the end.
+pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(500);

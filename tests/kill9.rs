@@ -1,0 +1,28 @@
+//! kill -9 under load, the real binary, again and again on one data directory: no acknowledged answer may be lost or
+//! changed, and nothing held twice. A few restarts by default; `SAKER_KILL9_RESTARTS=100` for the full run.
+
+mod checker;
+
+use checker::{Campaign, count_from, fresh_directory};
+
+#[test]
+fn kill_9_under_load_loses_nothing() -> anyhow::Result<()> {
+    let directory = fresh_directory("kill9")?;
+    let campaign = Campaign {
+        rung: "L3 kill -9",
+        restarts: count_from("SAKER_KILL9_RESTARTS", 3),
+        load_ms: 50..=900,
+        data: directory.path().join("data"),
+        evidence: directory.path().join("evidence"),
+        seed: Campaign::seed(),
+    };
+    let verdict = campaign.run(|server, _| {
+        server.kill()?;
+        Ok(())
+    });
+    let judged = verdict.and_then(|verdict| verdict.judge());
+    if judged.is_err() {
+        eprintln!("evidence is kept in {}", directory.keep().display());
+    }
+    judged
+}
