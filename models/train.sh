@@ -4,6 +4,6 @@ set -eu
 cd "$(dirname "$0")/.."
 world=$(mktemp -d)
 trap 'rm -rf "$world"' EXIT
-cargo run --release --locked --quiet -- simulate --accounts 1500 --days 150 --seed 20260101 --out "$world"
+cargo run --release --locked --quiet -- simulate --accounts 1500 --days 90 --seed 20260101 --out "$world"
 cargo run --release --locked --quiet -- train --transactions "$world/transactions.csv" \
-    --accounts "$world/accounts.csv" --train-from 2026-01-31 --test-from 2026-05-01 --out models/default.json
+    --accounts "$world/accounts.csv" --test-from 2026-03-10 --out models/default.json

@@ -58,7 +58,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings =
         Settings { accounts: args.accounts as usize, days: args.days, seed: args.seed, start: args.start };
     let World { accounts, transactions } = sim::generate(settings);
-    fs::create_dir_all(&args.out).with_context(|| format!("cannot make the directory {}", args.out.display()))?;
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the directory {}", args.out.display()))?;
 
     let mut frauds: BTreeMap<FraudKind, u64> = BTreeMap::new();
     for kind in transactions.iter().filter_map(|t| t.fraud_kind) {
@@ -68,7 +69,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     write(&args.out.join("accounts.csv"), |file| write_accounts(file, &accounts))?;
     write(&args.out.join("transactions.csv"), |file| {
         let bar = ProgressBar::new(transactions.len() as u64);
-        bar.set_style(ProgressStyle::with_template("{bar:40} {pos} of {len} transactions").expect("a valid template"));
+        bar.set_style(
+            ProgressStyle::with_template("{bar:40} {pos} of {len} transactions").expect("a valid template"),
+        );
         write_transactions(file, transactions.into_iter().progress_with(bar).map(Transaction::from))
     })?;
     match args.format {
@@ -116,7 +119,8 @@ impl Written {
     }
 
     fn json(&self, directory: &Path) -> serde_json::Value {
-        let frauds: BTreeMap<&str, u64> = self.frauds.iter().map(|(kind, rows)| (kind.name(), *rows)).collect();
+        let frauds: BTreeMap<&str, u64> =
+            self.frauds.iter().map(|(kind, rows)| (kind.name(), *rows)).collect();
         serde_json::json!({
             "accounts_file": directory.join("accounts.csv").display().to_string(),
             "transactions_file": directory.join("transactions.csv").display().to_string(),
@@ -134,8 +138,14 @@ mod tests {
     fn files(seed: u64) -> (Vec<u8>, Vec<u8>) {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("not/there/yet");
-        let args =
-            Args { accounts: 30, days: 5, seed, start: sim::DEFAULT_START, out: out.clone(), format: Format::Json };
+        let args = Args {
+            accounts: 30,
+            days: 5,
+            seed,
+            start: sim::DEFAULT_START,
+            out: out.clone(),
+            format: Format::Json,
+        };
         run(args).unwrap();
         (fs::read(out.join("accounts.csv")).unwrap(), fs::read(out.join("transactions.csv")).unwrap())
     }

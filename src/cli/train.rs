@@ -98,8 +98,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
     let mut replay = Replay::new(accounts, args.default_limit.clone());
     let mut periods = Periods::new(&args);
-    let bar = ProgressBar::new(transactions.len() as u64)
-        .with_style(ProgressStyle::with_template("features {bar:40} {pos} of {len}").expect("a valid template"));
+    let bar = ProgressBar::new(transactions.len() as u64).with_style(
+        ProgressStyle::with_template("features {bar:40} {pos} of {len}").expect("a valid template"),
+    );
     for transaction in &transactions {
         bar.inc(1);
         if let Some(row) = replay.take(transaction)? {
@@ -184,7 +185,9 @@ impl Replay {
             of_unknown_accounts: 0,
         };
         for row in accounts.into_iter().flatten() {
-            let (Some(currency), Some(limit_minor)) = (row.currency, row.credit_limit_minor) else { continue };
+            let (Some(currency), Some(limit_minor)) = (row.currency, row.credit_limit_minor) else {
+                continue;
+            };
             let cards: Vec<CardToken> = row.cards.iter().map(|c| c.token).collect();
             let account = replay.accounts.entry(row.account).or_insert_with(|| Account {
                 facts: row,
@@ -264,7 +267,8 @@ fn opened(transaction: &Transaction, default_limit: &str) -> anyhow::Result<Acco
         true => default_limit.trim_end_matches('0').trim_end_matches('.'),
         false => default_limit,
     };
-    let limit = Money::parse_major(digits, billed.currency).map_err(|why| anyhow::anyhow!("--default-limit: {why}"))?;
+    let limit = Money::parse_major(digits, billed.currency)
+        .map_err(|why| anyhow::anyhow!("--default-limit: {why}"))?;
     Ok(Account {
         facts: AccountChange {
             account: transaction.account,

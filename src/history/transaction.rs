@@ -117,7 +117,6 @@ pub fn write_transactions(
     for Transaction { request, account, card, home, outcome, label } in transactions {
         cells.iter_mut().for_each(String::clear);
         let mut set = |column: Column, text: Option<String>| cells[column.index] = text.unwrap_or_default();
-        let text = |value: Option<&dyn std::fmt::Display>| value.map(|v| v.to_string());
         set(TRANSACTION_ID, Some(request.key.to_string()));
         set(TIMESTAMP, request.transaction_time.map(|t| t.to_string()));
         set(ACCOUNT_ID, Some(account.to_string()));
@@ -147,7 +146,7 @@ pub fn write_transactions(
         set(OUTCOME, approved.map(str::to_owned));
         set(RESPONSE_CODE, outcome.and_then(|o| o.response_code).map(|c| c.to_string()));
         set(IS_FRAUD, label.map(|l| u8::from(l.is_fraud).to_string()));
-        set(LABELLED_AT, text(label.and_then(|l| l.labelled_at).as_ref().map(|t| t as _)));
+        set(LABELLED_AT, label.and_then(|l| l.labelled_at).map(|t| t.to_string()));
         csv.write_record(&cells)?;
     }
     csv.flush()

@@ -235,8 +235,13 @@ impl Cardholder {
             Ticket::new(time, shop, dollars.min(if large { self.limit * 0.4 } else { self.limit * 0.25 }));
         if web {
             let stored = category.mcc == 4899 || draw.chance(0.35);
-            ticket.entry = if stored { EntryMode::CredentialOnFile } else { EntryMode::Ecommerce };
-            ticket.device = Some(self.device(draw));
+            ticket.entry = match stored {
+                true => EntryMode::CredentialOnFile,
+                // Orders by telephone are typed in by the merchant.
+                false if draw.chance(0.02) => EntryMode::Manual,
+                false => EntryMode::Ecommerce,
+            };
+            ticket.device = Some(self.device(time, draw));
             ticket.ip_address = Some(self.ip_address);
             if !stored {
                 ticket.cvv = Some(CheckResult::Match);
@@ -263,8 +268,12 @@ impl Cardholder {
         tickets.push(ticket);
     }
 
-    fn device(&self, draw: &mut Draw) -> Id {
-        *draw.pick(&self.devices)
+    /// One of their own, now and then somebody else's or a new one.
+    fn device(&self, time: Timestamp, draw: &mut Draw) -> Id {
+        match draw.chance(0.03) {
+            true => Id::new(&format!("{}-{}", self.devices[0], time.0 / 1_000)).expect("short and ASCII"),
+            false => *draw.pick(&self.devices),
+        }
     }
 
     /// The last midnight where this person lives.

@@ -58,7 +58,7 @@ pub struct LabelledTransaction {
     pub is_fraud: bool,
     /// Present exactly where `is_fraud`.
     pub fraud_kind: Option<FraudKind>,
-    /// When it became known whether it was fraud: a few days to some weeks later.
+    /// When it became known whether it was fraud: one to seven days later.
     pub labelled_at: Timestamp,
 }
 
@@ -225,7 +225,7 @@ impl Ticket {
             account: owner.account,
             is_fraud: self.fraud.is_some(),
             fraud_kind: self.fraud,
-            labelled_at: self.time.plus_ms((draw.between(1.0, 14.0) * DAY_MS as f64) as i64 / 1_000 * 1_000),
+            labelled_at: self.time.plus_ms((draw.between(1.0, 7.0) * DAY_MS as f64) as i64 / 1_000 * 1_000),
         }
     }
 }
