@@ -66,8 +66,7 @@ impl Door {
     }
 
     pub(super) fn open_call(&self) -> OpenCall {
-        self.open_calls.fetch_add(1, Ordering::Relaxed);
-        OpenCall(Arc::clone(&self.open_calls))
+        OpenCall::new(&self.open_calls)
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -77,6 +76,13 @@ impl Door {
 
 /// Counts one call as open until dropped.
 pub(super) struct OpenCall(Arc<AtomicUsize>);
+
+impl OpenCall {
+    pub(super) fn new(open_calls: &Arc<AtomicUsize>) -> OpenCall {
+        open_calls.fetch_add(1, Ordering::Relaxed);
+        OpenCall(Arc::clone(open_calls))
+    }
+}
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
