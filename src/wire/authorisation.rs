@@ -13,7 +13,7 @@ use super::{
     status,
 };
 use crate::{
-    engine::{Answered, Arrival, Pending},
+    engine::{Arrival, Pending},
     limits::BATCH_ITEMS_MAX,
     proto::{
         AdviseRequest, AuthoriseBatchRequest, AuthoriseBatchResponse, AuthoriseItem, AuthoriseItemResult,
