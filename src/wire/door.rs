@@ -18,6 +18,9 @@ use crate::{
     types::fault::Fault,
 };
 
+/// How long a winding-down stream or server waits for more before it takes the silence for the end.
+pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(500);
+
 /// Whether new work is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -106,6 +109,3 @@ pub(super) async fn drain_begins(mut phase: watch::Receiver<Phase>) -> Instant {
         Ok(Phase::Serving) | Err(_) => Instant::now(),
     }
 }
-
-/// How long a winding-down stream or server waits for more before it takes the silence for the end.
-pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(500);
