@@ -20,6 +20,10 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 pub const BATCH_ITEMS_MAX: usize = 1_024;
 /// Items of one stream that may wait for their answer; beyond it flow control slows the sender.
 pub const STREAM_IN_FLIGHT_MAX: usize = 4_096;
+/// Rows of one upload of accounts that may wait for their answer.
+pub const UPLOAD_IN_FLIGHT_MAX: usize = 1_024;
+/// Refusals that the answer to one upload lists, so that it stays below the 4 MiB that clients accept by default.
+pub const UPLOAD_REFUSALS_MAX: usize = 4_096;
 /// Concurrent calls on one HTTP/2 connection.
 pub const CONNECTION_STREAMS_MAX: u32 = 1_024;
 /// Header list of one HTTP/2 request, in bytes.
@@ -91,6 +95,7 @@ const _: () =
 const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_RESERVE < RING_SLOTS / 2);
 const _: () =
     assert!(STREAM_IN_FLIGHT_MAX + RING_RESERVE < RING_SLOTS, "one stream alone is slowed, not shed");
+const _: () = assert!(UPLOAD_IN_FLIGHT_MAX + RING_RESERVE < RING_SLOTS, "one upload alone is never shed");
 const _: () = assert!(BATCH_ITEMS_MAX + RING_RESERVE < RING_SLOTS, "one batch alone fits");
 const _: () = assert!(AGGREGATES_MAX + 128 <= SLOTS_MAX, "the catalogue keeps at least 128 slots");
 const _: () = assert!(WINDOW_MAX_MS >= HOLD_LIFE_MAX_MS && LATENESS_MAX_MS < WINDOW_MAX_MS);

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     engine::{Answered, Arrival, Pending},
+    limits::{UPLOAD_IN_FLIGHT_MAX, UPLOAD_REFUSALS_MAX},
     proto::{
         Account, GetAccountRequest, ListHoldsRequest, ListHoldsResponse, Outcome, PostPaymentRequest,
         SetAccountStatusRequest, SetCardStatusRequest, SetCreditLimitRequest, UpsertAccountRequest,
@@ -30,12 +31,6 @@ use crate::{
         outcome::{self, Maintenance, Upserted},
     },
 };
-
-/// Rows of one upload that may wait for the disk: enough to fill a sync group, far below the journal's ring.
-const ROWS_IN_FLIGHT_MAX: usize = 1_024;
-/// Refusals that one answer lists, so that it stays below the 4 MiB that clients accept by default. Further rows
-/// are still worked on; the counts tell how many are missing.
-const REFUSALS_LISTED_MAX: usize = 4_096;
 
 pub(super) struct Accounts(pub(super) Arc<Door>);
 
@@ -148,7 +143,7 @@ impl<'a> Upload<'a> {
                 self.ending = Some(Err(self.door.refuse(&Fault::Unavailable(status::DRAINING))));
             }
             let mut read = false;
-            while self.ending.is_none() && self.in_flight.len() < ROWS_IN_FLIGHT_MAX {
+            while self.ending.is_none() && self.in_flight.len() < UPLOAD_IN_FLIGHT_MAX {
                 match Pin::new(&mut self.rows).poll_next(cx) {
                     Poll::Ready(Some(Ok(row))) => {
                         self.take(&row);
@@ -206,8 +201,9 @@ impl<'a> Upload<'a> {
         }
     }
 
+    /// Rows beyond the listed refusals are still worked on; the counts tell how many are missing.
     fn refuse(&mut self, row: u64, status: tonic_types::Status) {
-        if self.answer.refusals.len() < REFUSALS_LISTED_MAX {
+        if self.answer.refusals.len() < UPLOAD_REFUSALS_MAX {
             self.answer.refusals.push(UpsertRefusal { row, status: Some(status) });
         }
     }

@@ -13,7 +13,7 @@ use super::{
     status,
 };
 use crate::{
-    engine::{Answered, Arrival, Pending},
+    engine::{Arrival, Pending},
     limits::BATCH_ITEMS_MAX,
     proto::{
         AdviseRequest, AuthoriseBatchRequest, AuthoriseBatchResponse, AuthoriseItem, AuthoriseItemResult,
@@ -100,8 +100,21 @@ impl authorisation_server::Authorisation for Authorisation {
         if !(1..=BATCH_ITEMS_MAX).contains(&items.len()) {
             return Err(door.refuse(&wrong_item_count()));
         }
-        let decided: Vec<Item> = items.into_iter().map(|item| decide(door, &arrival, item)).collect();
-        Ok(Response::new(AuthoriseBatchResponse { results: settle(decided).await }))
+        let mut results = vec![AuthoriseItemResult::default(); items.len()];
+        let mut due = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let decided = decide(door, &arrival, &item);
+            let correlation = item.correlation;
+            let transaction_id = item.request.map(|request| request.transaction_id).unwrap_or_default();
+            match decided {
+                Ok(pending) => due.push(Due { index, correlation, transaction_id, pending }),
+                Err(fault) => {
+                    results[index] = authorise_stream::result(correlation, transaction_id, Err(fault));
+                }
+            }
+        }
+        settle(due, &mut results).await;
+        Ok(Response::new(AuthoriseBatchResponse { results }))
     }
 
     async fn reverse(&self, request: Request<ReverseRequest>) -> Result<Response<Outcome>, Status> {
@@ -127,64 +140,35 @@ impl authorisation_server::Authorisation for Authorisation {
     }
 }
 
-/// One item of a batch on its way to a result.
-struct Item {
+/// An item of a batch whose answer is due.
+struct Due {
+    index: usize,
     correlation: u64,
     transaction_id: String,
-    answer: Answer,
+    pending: Pending<AuthAnswer>,
 }
 
-enum Answer {
-    Waiting(Pending<AuthAnswer>),
-    Settled(Result<Answered<AuthAnswer>, Fault>),
+/// Has one item of a batch decided, or refuses it.
+fn decide(door: &Door, call: &Arrival, item: &AuthoriseItem) -> Result<Pending<AuthAnswer>, Fault> {
+    let (request, answer_within) = from_proto::authorise_item(item, door.admission())
+        .inspect_err(|fault| door.count_refusal(status::code(fault)))?;
+    let deadline = authorise_stream::earlier(call.deadline, answer_within);
+    let arrival = Arrival { deadline, ..call.clone() };
+    shielded(|| door.engine.authorise(request, &arrival))
 }
 
-/// Has one item of a batch decided.
-fn decide(door: &Arc<Door>, call: &Arrival, item: AuthoriseItem) -> Item {
-    let admitted = from_proto::authorise_item(&item, door.admission());
-    let answer = match admitted {
-        Ok((request, answer_within)) => {
-            let deadline = authorise_stream::earlier(call.deadline, answer_within);
-            let arrival = Arrival { deadline, ..call.clone() };
-            match shielded(|| door.engine.authorise(request, &arrival)) {
-                Ok(pending) => Answer::Waiting(pending),
-                Err(fault) => Answer::Settled(Err(fault)),
-            }
-        }
-        Err(fault) => {
-            door.count_refusal(status::code(&fault));
-            Answer::Settled(Err(fault))
-        }
-    };
-    Item {
-        correlation: item.correlation,
-        transaction_id: item.request.map(|request| request.transaction_id).unwrap_or_default(),
-        answer,
-    }
-}
-
-/// Waits for all answers of a batch, and gives them in item order.
+/// Waits for all answers of a batch and puts each in its item's place.
 ///
 /// Repeats first, then the others from the last one backwards: an answer that is resolved counts as handed over, so
 /// none may be before all are durable, and the last record is durable last. It also wakes the call only once.
-async fn settle(mut items: Vec<Item>) -> Vec<AuthoriseItemResult> {
-    for item in &mut items {
-        if let Answer::Waiting(pending) = &mut item.answer
-            && !pending.in_order()
-        {
-            item.answer = Answer::Settled(poll_fn(|cx| poll_shielded(pending, cx)).await);
-        }
+async fn settle(due: Vec<Due>, results: &mut [AuthoriseItemResult]) {
+    let (in_order, repeats): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.pending.in_order());
+    for Due { index, correlation, transaction_id, mut pending } in
+        repeats.into_iter().chain(in_order.into_iter().rev())
+    {
+        let answer = poll_fn(|cx| poll_shielded(&mut pending, cx)).await;
+        results[index] = authorise_stream::result(correlation, transaction_id, answer);
     }
-    let mut results = Vec::with_capacity(items.len());
-    while let Some(Item { correlation, transaction_id, answer }) = items.pop() {
-        let answer = match answer {
-            Answer::Waiting(mut pending) => poll_fn(|cx| poll_shielded(&mut pending, cx)).await,
-            Answer::Settled(answer) => answer,
-        };
-        results.push(authorise_stream::result(correlation, transaction_id, answer));
-    }
-    results.reverse();
-    results
 }
 
 fn wrong_item_count() -> Fault {

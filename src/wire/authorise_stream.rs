@@ -279,3 +279,277 @@ pub(super) fn earlier(call: Option<Instant>, answer_within: Option<Duration>) ->
         (call, own) => call.or(own),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        proto,
+        types::{
+            auth::Degraded,
+            codes::{Decision, ResponseCode},
+            reasons::{Label, Reasons},
+            time::Timestamp,
+        },
+    };
+    use std::{
+        future::poll_fn,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+    use tokio::sync::{mpsc, oneshot};
+    use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
+    use tonic_types::RpcStatusExt as _;
+
+    type Settle = oneshot::Sender<Result<Answered<AuthAnswer>, Fault>>;
+
+    struct Held(oneshot::Receiver<Result<Answered<AuthAnswer>, Fault>>);
+
+    impl Future for Held {
+        type Output = Result<Answered<AuthAnswer>, Fault>;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            Pin::new(&mut self.0).poll(cx).map(|settled| settled.unwrap_or(Err(Fault::Internal)))
+        }
+    }
+
+    /// An engine whose answers the test holds back.
+    struct Desk(mpsc::UnboundedSender<(AuthRequest, Option<Instant>, Settle)>);
+
+    impl Decide for Desk {
+        type Pending = Held;
+
+        fn admission(&self) -> Admission {
+            Admission { pans_allowed: false, now: Timestamp(0) }
+        }
+
+        fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> (Held, bool) {
+            assert_ne!(request.key.as_str(), "panic", "told to");
+            let in_order = !request.key.as_str().starts_with("repeat");
+            let (settle, held) = oneshot::channel();
+            self.0.send((request, deadline, settle)).expect("the test listens");
+            (Held(held), in_order)
+        }
+
+        fn refused(&self, _: Code) {}
+    }
+
+    /// A stream under test, with its two ends and the engine's side of it.
+    struct Bench {
+        send: Option<mpsc::UnboundedSender<Result<AuthoriseItem, Status>>>,
+        stream: AuthoriseStream<UnboundedReceiverStream<Result<AuthoriseItem, Status>>, Desk>,
+        decided: mpsc::UnboundedReceiver<(AuthRequest, Option<Instant>, Settle)>,
+        phase: watch::Sender<Phase>,
+        open_calls: Arc<AtomicUsize>,
+    }
+
+    fn bench(deadline: Option<Instant>) -> Bench {
+        let (send, source) = mpsc::unbounded_channel();
+        let (desk, decided) = mpsc::unbounded_channel();
+        let (phase, seen) = watch::channel(Phase::Serving);
+        let open_calls = Arc::new(AtomicUsize::new(0));
+        let source = UnboundedReceiverStream::new(source);
+        let open = OpenCall::new(&open_calls);
+        let stream = AuthoriseStream::new(source, Desk(desk), deadline, seen, open);
+        Bench { send: Some(send), stream, decided, phase, open_calls }
+    }
+
+    impl Bench {
+        fn send(&self, correlation: u64, key: &str) {
+            self.send_within(correlation, key, None);
+        }
+
+        fn send_within(&self, correlation: u64, key: &str, answer_within: Option<prost_types::Duration>) {
+            let request = proto::AuthoriseRequest {
+                transaction_id: key.to_owned(),
+                kind: 1,
+                card_token: "tok".to_owned(),
+                amount: Some(proto::Money { currency_code: "USD".to_owned(), minor_units: 1 }),
+                merchant: Some(proto::Merchant { merchant_id: "M".to_owned(), ..Default::default() }),
+                ..Default::default()
+            };
+            self.send_item(AuthoriseItem { correlation, request: Some(request), answer_within });
+        }
+
+        fn send_item(&self, item: AuthoriseItem) {
+            self.send.as_ref().expect("not closed yet").send(Ok(item)).expect("the stream reads");
+        }
+
+        fn half_close(&mut self) {
+            self.send = None;
+        }
+
+        /// Polls once; `None` where nothing is there yet. Unconstrained, since tokio's budget would have the test's
+        /// own channel seem empty now and then.
+        async fn poll(&mut self) -> Option<Option<Result<AuthoriseItemResult, Status>>> {
+            tokio::task::unconstrained(poll_fn(|cx| {
+                Poll::Ready(match Pin::new(&mut self.stream).poll_next(cx) {
+                    Poll::Ready(next) => Some(next),
+                    Poll::Pending => None,
+                })
+            }))
+            .await
+        }
+
+        async fn next(&mut self) -> AuthoriseItemResult {
+            self.stream.next().await.expect("not ended").expect("not failed")
+        }
+    }
+
+    fn approved(position: u64) -> Result<Answered<AuthAnswer>, Fault> {
+        let answer = AuthAnswer {
+            decision: Decision::Approved,
+            response_code: ResponseCode::APPROVED,
+            advice_code: None,
+            approved: None,
+            available: None,
+            reasons: Reasons::new(),
+            score: 0,
+            rules_version: Label::Static("r"),
+            model_version: Label::Static(""),
+            degraded: Degraded::NONE,
+            decided_at: Timestamp(0),
+            hold_expires_at: None,
+            position,
+        };
+        Ok(Answered { answer, replayed: false })
+    }
+
+    fn error_code(result: &AuthoriseItemResult) -> Option<Code> {
+        match result.result.as_ref().expect("one result") {
+            ItemResult::Response(_) => None,
+            ItemResult::Error(status) => Some(Code::from(status.code)),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_bad_item_ends_no_stream_and_touches_no_other() {
+        let mut bench = bench(None);
+        bench.send(1, "t-1");
+        bench.send_item(AuthoriseItem { correlation: 2, request: None, answer_within: None });
+        bench.send(3, "a\0b");
+        bench.send(4, "panic");
+        bench.send(5, "t-5");
+        bench.half_close();
+        for (correlation, transaction_id, code) in
+            [(2, "", Code::InvalidArgument), (3, "", Code::InvalidArgument), (4, "panic", Code::Internal)]
+        {
+            let result = bench.next().await;
+            assert_eq!((result.correlation, result.transaction_id.as_str()), (correlation, transaction_id));
+            assert_eq!(error_code(&result), Some(code), "{result:?}");
+        }
+        assert!(bench.poll().await.is_none(), "two answers are still due");
+        for position in [1, 2] {
+            let (.., settle) = bench.decided.recv().await.unwrap();
+            settle.send(approved(position)).unwrap();
+        }
+        for (correlation, transaction_id, position) in [(1, "t-1", 1), (5, "t-5", 2)] {
+            let result = bench.next().await;
+            let Some(ItemResult::Response(response)) = result.result else { panic!("{result:?}") };
+            assert_eq!((result.correlation, result.transaction_id.as_str()), (correlation, transaction_id));
+            assert_eq!((response.position, response.transaction_id.as_str()), (position, transaction_id));
+        }
+        assert!(bench.stream.next().await.is_none(), "then the stream ends OK");
+    }
+
+    #[tokio::test]
+    async fn a_repeat_from_disk_holds_up_nobody() {
+        let mut bench = bench(None);
+        for (correlation, key) in [(1, "repeat"), (2, "t-2")] {
+            bench.send(correlation, key);
+        }
+        assert!(bench.poll().await.is_none());
+        let (.., slow) = bench.decided.recv().await.unwrap();
+        let (.., quick) = bench.decided.recv().await.unwrap();
+        quick.send(approved(9)).unwrap();
+        assert_eq!(bench.next().await.correlation, 2);
+        slow.send(approved(3)).unwrap();
+        assert_eq!(bench.next().await.correlation, 1);
+    }
+
+    #[tokio::test]
+    async fn a_full_stream_is_slowed_and_not_shed() {
+        let mut bench = bench(None);
+        let items = STREAM_IN_FLIGHT_MAX as u64 + 10;
+        for correlation in 0..items {
+            bench.send(correlation, "t");
+        }
+        bench.half_close();
+        assert!(bench.poll().await.is_none());
+        assert_eq!(bench.decided.len(), STREAM_IN_FLIGHT_MAX);
+        let (.., settle) = bench.decided.recv().await.unwrap();
+        settle.send(approved(1)).unwrap();
+        assert_eq!(bench.next().await.correlation, 0);
+        assert!(bench.poll().await.is_none());
+        assert_eq!(bench.decided.len(), STREAM_IN_FLIGHT_MAX, "one answered, one more read");
+        for correlation in 1..items {
+            if bench.decided.is_empty() {
+                assert!(bench.poll().await.is_none(), "the rest is read now");
+            }
+            let (.., settle) = bench.decided.recv().await.unwrap();
+            settle.send(approved(correlation)).unwrap();
+            let result = bench.next().await;
+            assert_eq!((result.correlation, error_code(&result)), (correlation, None));
+        }
+        assert!(bench.stream.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_broken_message_ends_the_stream_after_the_answers_to_what_was_read() {
+        let mut bench = bench(None);
+        bench.send(1, "t-1");
+        bench.send.as_ref().unwrap().send(Err(Status::internal("not protobuf"))).unwrap();
+        bench.send(2, "t-2");
+        assert!(bench.poll().await.is_none());
+        let (.., settle) = bench.decided.recv().await.unwrap();
+        settle.send(approved(1)).unwrap();
+        assert_eq!(bench.next().await.correlation, 1);
+        assert_eq!(bench.stream.next().await.unwrap().unwrap_err().code(), Code::Internal);
+        assert!(bench.decided.is_empty(), "what came after the broken message is not decided");
+        assert!(bench.stream.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_drain_answers_what_was_read_refuses_what_comes_and_ends() {
+        let mut bench = bench(None);
+        bench.send(1, "t-1");
+        assert!(bench.poll().await.is_none());
+        bench.phase.send_replace(Phase::Draining { until: Instant::now() + Duration::from_millis(200) });
+        assert!(bench.poll().await.is_none());
+        bench.send(2, "t-2");
+        let refused = bench.next().await;
+        assert_eq!((refused.correlation, error_code(&refused)), (2, Some(Code::Unavailable)));
+        let Some(ItemResult::Error(status)) = refused.result else { panic!("{refused:?}") };
+        assert_eq!(status.get_details_error_info().unwrap().reason, status::DRAINING);
+        let (.., settle) = bench.decided.recv().await.unwrap();
+        assert!(bench.decided.is_empty());
+        settle.send(approved(1)).unwrap();
+        assert_eq!(bench.next().await.correlation, 1);
+        assert_eq!(bench.open_calls.load(Ordering::Relaxed), 1);
+        let end = bench.stream.next().await.unwrap().unwrap_err();
+        assert_eq!(end.code(), Code::Unavailable, "the silence of a client ends the stream");
+        drop(bench.stream);
+        assert_eq!(bench.open_calls.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn the_earlier_of_two_bounds_holds_and_the_calls_own_ends_the_stream() {
+        let call = Instant::now() + Duration::from_millis(100);
+        let mut bench = bench(Some(call));
+        let within = |millis: i32| prost_types::Duration { seconds: 0, nanos: millis * 1_000_000 };
+        for (correlation, answer_within) in [(1, None), (2, Some(within(1))), (3, Some(within(900)))] {
+            bench.send_within(correlation, "t", answer_within);
+            assert!(bench.poll().await.is_none());
+            let (_, deadline, settle) = bench.decided.recv().await.unwrap();
+            let deadline = deadline.expect("the call has one");
+            assert_eq!(deadline < call, correlation == 2, "item {correlation}");
+            settle.send(approved(correlation)).unwrap();
+            assert_eq!(bench.next().await.correlation, correlation);
+        }
+        let end = bench.stream.next().await.unwrap().unwrap_err();
+        assert_eq!(end.code(), Code::DeadlineExceeded);
+        assert!(Instant::now() >= call);
+    }
+}

@@ -96,10 +96,10 @@ impl Services {
         }
     }
 
-    fn begin(&self, mut request: Request<Incoming>) -> Result<ServiceFuture, Response<Body>> {
+    fn begin(&self, mut request: Request<Incoming>) -> State {
         let arrival = Instant::now();
         if let Some(refusal) = not_grpc(&request) {
-            return Err(refusal);
+            return State::Refused(refusal);
         }
         match deadline::from_headers(request.headers(), arrival) {
             Ok(Some(deadline)) => {
@@ -107,10 +107,13 @@ impl Services {
             }
             Ok(None) => {}
             Err(deadline::MalformedTimeout) => {
-                return Err(self.door.refuse(&malformed_timeout()).into_http());
+                return State::Refused(self.door.refuse(&malformed_timeout()).into_http());
             }
         }
-        self.route(request).ok_or_else(|| self.door.refuse(&Fault::Unimplemented).into_http())
+        match self.route(request) {
+            Some(future) => State::Running(future),
+            None => State::Refused(self.door.refuse(&Fault::Unimplemented).into_http()),
+        }
     }
 
     /// What tonic refused by itself carries no details: it is counted here, and where the contract asks for
@@ -152,11 +155,8 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
 
     fn call(&self, request: Request<Incoming>) -> Call {
         let Dispatch(services) = self;
-        let state = match services.begin(request) {
-            Ok(future) => State::Running(future),
-            Err(refusal) => State::Refused(refusal),
-        };
-        Call { state, services: Arc::clone(services), _open: services.door.open_call() }
+        let open = services.door.open_call();
+        Call { state: services.begin(request), services: Arc::clone(services), _open: open }
     }
 }
 

@@ -18,6 +18,9 @@ use crate::{
     types::fault::Fault,
 };
 
+/// How long a winding-down stream or server waits for more before it takes the silence for the end.
+pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(500);
+
 /// Whether new work is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -76,8 +79,7 @@ impl Door {
     }
 
     pub(super) fn open_call(&self) -> OpenCall {
-        self.open_calls.fetch_add(1, Ordering::Relaxed);
-        OpenCall(Arc::clone(&self.open_calls))
+        OpenCall::new(&self.open_calls)
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -87,6 +89,13 @@ impl Door {
 
 /// Counts one call as open until dropped.
 pub(super) struct OpenCall(Arc<AtomicUsize>);
+
+impl OpenCall {
+    pub(super) fn new(open_calls: &Arc<AtomicUsize>) -> OpenCall {
+        open_calls.fetch_add(1, Ordering::Relaxed);
+        OpenCall(Arc::clone(open_calls))
+    }
+}
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
@@ -110,6 +119,3 @@ pub(super) async fn drain_begins(mut phase: watch::Receiver<Phase>) -> Instant {
         Ok(Phase::Serving) | Err(_) => Instant::now(),
     }
 }
-
-/// How long a winding-down stream or server waits for more before it takes the silence for the end.
-pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(500);

@@ -137,8 +137,11 @@ impl Server {
     pub fn drain(self) -> bool {
         let until = Instant::now() + self.drain_grace;
         self.phase.send_replace(Phase::Draining { until });
-        // Every thread is waited for, also after one that was late.
-        self.threads.into_iter().fold(true, |ended, thread| thread.join().unwrap_or(false) && ended)
+        let mut all_ended = true;
+        for thread in self.threads {
+            all_ended &= thread.join().unwrap_or(false);
+        }
+        all_ended
     }
 }
 

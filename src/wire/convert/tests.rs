@@ -50,6 +50,8 @@ fn bad_fields(fault: Fault) -> Vec<(&'static str, String)> {
 }
 
 type Change = fn(&mut proto::AuthoriseRequest);
+/// What is wrong, how to make it so, and the paths and DE39 codes expected.
+type BadRow = (&'static str, Change, &'static [(&'static str, &'static str)]);
 
 fn merchant(request: &mut proto::AuthoriseRequest) -> &mut proto::Merchant {
     request.merchant.get_or_insert_default()
@@ -61,7 +63,7 @@ fn time(seconds: i64, nanos: i32) -> Option<prost_types::Timestamp> {
 
 #[test]
 fn each_bad_field_is_named_with_its_response_code() {
-    let rows: &[(&str, Change, &[(&str, &str)])] = &[
+    let rows: &[BadRow] = &[
         ("no key", |r| r.transaction_id.clear(), &[("transaction_id", "30")]),
         ("long key", |r| r.transaction_id = "x".repeat(65), &[("transaction_id", "30")]),
         ("key with NUL", |r| r.transaction_id = "a\0b".into(), &[("transaction_id", "30")]),

@@ -1,0 +1,671 @@
+//! The contract's situation table, one test per row or more, against the real program over a real connection.
+//!
+//! Each test starts `saker serve` on free ports with an empty rules file and no model, so that credit alone decides.
+//! Not here: what needs a broken disk or an overload, which have tests of their own.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Buf as _, BufMut as _};
+use saker::proto::{
+    self, AuthoriseBatchRequest, AuthoriseItem, AuthoriseItemResult, AuthoriseRequest, AuthoriseResponse,
+    Decision, Kind, Money, accounts_client::AccountsClient, authorisation_client::AuthorisationClient,
+    authorise_item_result::Result as ItemResult, decisions_client::DecisionsClient, get_decision_request::By,
+    risk_client::RiskClient,
+};
+use tonic::{
+    Code, Request, Status,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_types::{RpcStatusExt, StatusExt};
+
+/// A running engine and its data, both gone at the end of the test.
+struct Engine {
+    child: Child,
+    channel: Channel,
+    _data: tempfile::TempDir,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Engine {
+    async fn start() -> Engine {
+        let data = tempfile::tempdir().unwrap();
+        let rules = data.path().join("rules.toml");
+        std::fs::write(&rules, "version = 1\n").unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_saker"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--model", "none", "--data"])
+            .arg(data.path().join("data"))
+            .arg("--rules")
+            .arg(&rules)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line
+            .split_whitespace()
+            .map(|word| word.trim_start_matches("http://").trim_matches(|c: char| !c.is_alphanumeric()))
+            .find_map(|word| word.parse::<SocketAddr>().ok())
+            .unwrap_or_else(|| panic!("no address in {line:?}"));
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Engine { child, channel, _data: data }
+    }
+
+    /// An engine with the USD account `acc` of the given limit and its card `tok`.
+    async fn with_account(credit_limit_minor: i64) -> Engine {
+        let engine = Engine::start().await;
+        let account = proto::Account {
+            account_id: "acc".into(),
+            currency_code: "USD".into(),
+            credit_limit_minor: Some(credit_limit_minor),
+            cards: vec![proto::Card { card_token: "tok".into(), ..Default::default() }],
+            ..Default::default()
+        };
+        let row = proto::UpsertAccountRequest { request_id: "open-acc".into(), account: Some(account) };
+        let counts = engine.accounts().upsert_accounts(tokio_stream::once(row)).await.unwrap().into_inner();
+        assert_eq!((counts.accounts_opened, counts.refusals.len()), (1, 0), "{counts:?}");
+        engine
+    }
+
+    fn authorisation(&self) -> AuthorisationClient<Channel> {
+        AuthorisationClient::new(self.channel.clone())
+    }
+
+    fn accounts(&self) -> AccountsClient<Channel> {
+        AccountsClient::new(self.channel.clone())
+    }
+
+    async fn authorise(&self, request: AuthoriseRequest) -> Result<AuthoriseResponse, Status> {
+        self.authorisation().authorise(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn stream(&self, items: Vec<AuthoriseItem>) -> Result<Vec<AuthoriseItemResult>, Status> {
+        let mut results = Vec::new();
+        let mut answers =
+            self.authorisation().authorise_stream(tokio_stream::iter(items)).await?.into_inner();
+        while let Some(result) = answers.message().await? {
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    async fn batch(&self, items: Vec<AuthoriseItem>) -> Result<Vec<AuthoriseItemResult>, Status> {
+        let answer = self.authorisation().authorise_batch(AuthoriseBatchRequest { items }).await?;
+        Ok(answer.into_inner().results)
+    }
+
+    async fn held_minor(&self) -> i64 {
+        let request = proto::GetAccountRequest { account_id: "acc".into() };
+        self.accounts().get_account(request).await.unwrap().into_inner().held_minor
+    }
+
+    async fn health(&self, service: &str) -> Result<ServingStatus, Status> {
+        let request = HealthCheckRequest { service: service.into() };
+        HealthClient::new(self.channel.clone())
+            .check(request)
+            .await
+            .map(|answer| answer.into_inner().status())
+    }
+
+    /// Sends bytes that need not be protobuf to a unary call.
+    async fn raw(&self, path: &'static str, message: Vec<u8>) -> Result<(), Status> {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static(path);
+        grpc.unary(Request::new(message), path, Raw).await.map(drop)
+    }
+}
+
+/// A codec that passes bytes through.
+#[derive(Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let bytes = from.copy_to_bytes(from.remaining());
+        Ok(Some(bytes.to_vec()))
+    }
+}
+
+fn usd(minor_units: i64) -> Option<Money> {
+    Some(Money { currency_code: "USD".into(), minor_units })
+}
+
+fn purchase(transaction_id: &str, minor_units: i64) -> AuthoriseRequest {
+    AuthoriseRequest {
+        transaction_id: transaction_id.into(),
+        kind: Kind::Purchase.into(),
+        card_token: "tok".into(),
+        amount: usd(minor_units),
+        merchant: Some(proto::Merchant { merchant_id: "M-1".into(), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+fn item(correlation: u64, request: AuthoriseRequest) -> AuthoriseItem {
+    AuthoriseItem { correlation, request: Some(request), answer_within: None }
+}
+
+fn time_from_now(seconds: i64) -> Option<prost_types::Timestamp> {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    Some(prost_types::Timestamp { seconds: i64::try_from(now).unwrap() + seconds, nanos: 0 })
+}
+
+fn response(result: &AuthoriseItemResult) -> &AuthoriseResponse {
+    match result.result.as_ref().expect("exactly one result") {
+        ItemResult::Response(response) => response,
+        ItemResult::Error(status) => panic!("{status:?}"),
+    }
+}
+
+fn error(result: &AuthoriseItemResult) -> &tonic_types::Status {
+    match result.result.as_ref().expect("exactly one result") {
+        ItemResult::Response(response) => panic!("{response:?}"),
+        ItemResult::Error(status) => status,
+    }
+}
+
+/// Code, reason and DE39 of a call's error.
+fn told(status: &Status) -> (Code, String, String) {
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    assert_eq!(info.domain, "saker.v1");
+    (status.code(), info.reason, info.metadata["response_code"].clone())
+}
+
+fn bad_fields(status: &Status) -> Vec<String> {
+    let violations = status.get_details_bad_request().expect("BadRequest").field_violations;
+    violations.into_iter().map(|violation| violation.field).collect()
+}
+
+#[tokio::test]
+async fn a_decline_is_an_answer_and_never_an_error() {
+    let engine = Engine::with_account(1_000).await;
+    let approved = engine.authorise(purchase("t-1", 600)).await.unwrap();
+    assert_eq!((approved.decision(), approved.response_code.as_str()), (Decision::Approved, "00"));
+    assert_eq!((approved.approved_amount, approved.available_credit), (usd(600), usd(400)));
+    assert_eq!(approved.authorisation_code.len(), 6);
+    let declined = engine.authorise(purchase("t-2", 600)).await.unwrap();
+    assert_eq!((declined.decision(), declined.response_code.as_str()), (Decision::Declined, "51"));
+    assert_eq!(declined.reasons[0].code, "INSUFFICIENT_CREDIT");
+    assert_eq!((declined.authorisation_code.as_str(), declined.available_credit), ("", usd(400)));
+    assert!(declined.position > approved.position);
+
+    let wrong = AuthoriseRequest {
+        amount: Some(Money { currency_code: "EUR".into(), minor_units: 1 }),
+        ..purchase("t-3", 0)
+    };
+    let wrong = engine.authorise(wrong).await.unwrap();
+    assert_eq!((wrong.decision(), wrong.response_code.as_str()), (Decision::Declined, "13"));
+    assert_eq!(wrong.reasons[0].code, "WRONG_CURRENCY");
+
+    let nothing = engine.authorise(purchase("t-4", 0)).await.unwrap();
+    assert_eq!((nothing.decision(), nothing.response_code.as_str()), (Decision::Approved, "85"));
+    assert_eq!(nothing.authorisation_code, "");
+    let balance = AuthoriseRequest {
+        kind: Kind::BalanceInquiry.into(),
+        amount: None,
+        merchant: None,
+        ..purchase("t-5", 0)
+    };
+    let balance = engine.authorise(balance).await.unwrap();
+    assert_eq!((balance.response_code.as_str(), balance.available_credit), ("00", usd(400)));
+    assert_eq!(engine.held_minor().await, 600);
+}
+
+#[tokio::test]
+async fn a_malformed_request_names_every_bad_field_and_claims_no_key() {
+    let engine = Engine::with_account(1_000).await;
+    let bad = AuthoriseRequest {
+        amount: Some(Money { currency_code: "ZZZ".into(), minor_units: -5 }),
+        merchant: Some(proto::Merchant {
+            latitude: Some(f64::NAN),
+            longitude: Some(0.0),
+            ..Default::default()
+        }),
+        channel: 99,
+        ..purchase("t-1", 0)
+    };
+    let status = engine.authorise(bad).await.unwrap_err();
+    assert_eq!(told(&status), (Code::InvalidArgument, "INVALID_REQUEST".into(), "13".into()));
+    assert_eq!(
+        bad_fields(&status),
+        [
+            "amount.currency_code",
+            "amount.minor_units",
+            "merchant.merchant_id",
+            "merchant.latitude",
+            "channel"
+        ]
+    );
+    let good = engine.authorise(purchase("t-1", 100)).await.unwrap();
+    assert_eq!((good.decision(), good.replayed), (Decision::Approved, false));
+
+    let pan = AuthoriseRequest { card_token: "4111 1111 1111 1111".into(), ..purchase("t-2", 1) };
+    let status = engine.authorise(pan).await.unwrap_err();
+    assert_eq!((told(&status).2.as_str(), bad_fields(&status)), ("14", vec!["card_token".to_owned()]));
+    assert!(!status.message().contains("4111"));
+    assert!(!String::from_utf8_lossy(status.details()).contains("4111"));
+
+    let both = AuthoriseRequest { account_id: "acc".into(), ..purchase("t-2", 1) };
+    let status = engine.authorise(both).await.unwrap_err();
+    assert_eq!(told(&status).2, "30");
+    assert_eq!(bad_fields(&status), ["account_id", "card_token"]);
+
+    let verification = AuthoriseRequest { kind: Kind::AccountVerification.into(), ..purchase("t-2", 1) };
+    let status = engine.authorise(verification).await.unwrap_err();
+    assert_eq!((told(&status).2.as_str(), bad_fields(&status)), ("13", vec!["amount".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_repeat_gets_the_stored_answer_and_another_body_gets_94() {
+    let engine = Engine::with_account(1_000).await;
+    let first = engine.authorise(purchase("t-1", 300)).await.unwrap();
+    let again = AuthoriseRequest {
+        network: Some(proto::Network { stan: "000123".into(), ..Default::default() }),
+        device: Some(proto::Device { device_id: "d".into(), ..Default::default() }),
+        transaction_time: time_from_now(-1),
+        ..purchase("t-1", 300)
+    };
+    let repeat = engine.authorise(again).await.unwrap();
+    assert_eq!(repeat, AuthoriseResponse { replayed: true, ..first.clone() });
+
+    let other = engine.authorise(purchase("t-1", 301)).await.unwrap();
+    assert_eq!((other.decision(), other.response_code.as_str()), (Decision::Declined, "94"));
+    assert_eq!(engine.held_minor().await, 300);
+    let repeat = engine.authorise(purchase("t-1", 300)).await.unwrap();
+    assert_eq!(repeat, AuthoriseResponse { replayed: true, ..first.clone() }, "a 94 is not remembered");
+
+    let by = By::TransactionId("t-1".into());
+    let stored = DecisionsClient::new(engine.channel.clone())
+        .get_decision(proto::GetDecisionRequest { by: Some(by) })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(stored.response, Some(first));
+    assert_eq!(stored.request, Some(purchase("t-1", 300)));
+    assert_eq!((stored.account_id.as_str(), stored.voided), ("acc", false));
+}
+
+#[tokio::test]
+async fn an_unknown_card_or_account_is_declined_14_and_not_found_elsewhere() {
+    let engine = Engine::with_account(1_000).await;
+    let card = AuthoriseRequest { card_token: "nobody".into(), ..purchase("t-1", 1) };
+    let account =
+        AuthoriseRequest { account_id: "nobody".into(), card_token: String::new(), ..purchase("t-2", 1) };
+    for request in [card, account] {
+        let answer = engine.authorise(request).await.unwrap();
+        assert_eq!((answer.decision(), answer.response_code.as_str()), (Decision::Declined, "14"));
+        assert_eq!((answer.approved_amount, answer.available_credit), (None, None));
+    }
+    let get = proto::GetAccountRequest { account_id: "nobody".into() };
+    let status = engine.accounts().get_account(get).await.unwrap_err();
+    assert_eq!((told(&status).0, told(&status).2), (Code::NotFound, "14".into()));
+    let set = proto::SetCardStatusRequest {
+        request_id: "r-1".into(),
+        card_token: "nobody".into(),
+        status: proto::CardStatus::Blocked.into(),
+    };
+    let status = engine.accounts().set_card_status(set).await.unwrap_err();
+    assert_eq!((told(&status).0, told(&status).2), (Code::NotFound, "14".into()));
+    let by = By::TransactionId("never".into());
+    let get = proto::GetDecisionRequest { by: Some(by) };
+    let status = DecisionsClient::new(engine.channel.clone()).get_decision(get).await.unwrap_err();
+    assert_eq!(told(&status).0, Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_reversal_frees_once_and_one_that_came_first_leaves_no_hold() {
+    let engine = Engine::with_account(1_000).await;
+    let reverse = |request_id: &str, original: &str, keep: Option<Money>| proto::ReverseRequest {
+        request_id: request_id.into(),
+        original_transaction_id: original.into(),
+        replacement_amount: keep,
+    };
+    engine.authorise(purchase("t-1", 500)).await.unwrap();
+    let mut client = engine.authorisation();
+    let mut freed = async |request| client.reverse(request).await.map(tonic::Response::into_inner);
+    let partial = freed(reverse("r-1", "t-1", usd(200))).await.unwrap();
+    assert_eq!((partial.response_code.as_str(), partial.amount_moved), ("00", usd(300)));
+    let repeat = freed(reverse("r-1", "t-1", usd(200))).await.unwrap();
+    assert_eq!((repeat.replayed, repeat.amount_moved), (true, usd(300)));
+    let other = freed(reverse("r-1", "t-1", None)).await.unwrap();
+    assert_eq!(other.response_code, "94");
+    assert_eq!(engine.held_minor().await, 200);
+    let rest = freed(reverse("r-2", "t-1", None)).await.unwrap();
+    assert_eq!(rest.amount_moved, usd(200));
+    let none = freed(reverse("r-3", "t-1", None)).await.unwrap();
+    assert_eq!((none.response_code.as_str(), none.amount_moved), ("00", usd(0)));
+    let status = freed(reverse("r-4", "t-1", Some(Money { currency_code: "EUR".into(), minor_units: 1 })));
+    assert_eq!(status.await.unwrap_err().code(), Code::InvalidArgument);
+
+    freed(reverse("r-5", "t-2", None)).await.unwrap();
+    let late = engine.authorise(purchase("t-2", 100)).await.unwrap();
+    assert_eq!((late.decision(), late.response_code.as_str()), (Decision::Declined, "12"));
+    assert_eq!(late.reasons[0].code, "REVERSED_BEFORE_ARRIVAL");
+    assert_eq!(engine.held_minor().await, 0);
+}
+
+#[tokio::test]
+async fn a_deadline_leaves_nothing_or_a_void_or_an_answer_that_replays() {
+    let engine = Engine::with_account(1_000_000).await;
+    let items: Vec<AuthoriseItem> = (0..400_u64)
+        .map(|n| {
+            // From far too short to comfortable; where the edge lies depends on the disk.
+            let nanos = i32::try_from(1_000 + n * n * 60).unwrap();
+            let request = purchase(&format!("t-{n}"), 1);
+            let answer_within = Some(prost_types::Duration { seconds: 0, nanos });
+            AuthoriseItem { correlation: n, request: Some(request), answer_within }
+        })
+        .collect();
+    let mut approved = 0;
+    let mut not_started = 0;
+    for first in engine.stream(items).await.unwrap() {
+        let retry = engine.authorise(purchase(&first.transaction_id, 1)).await;
+        match first.result.as_ref().unwrap() {
+            ItemResult::Response(response) => {
+                approved += 1;
+                assert_eq!(retry.unwrap(), AuthoriseResponse { replayed: true, ..response.clone() });
+            }
+            ItemResult::Error(status) => {
+                assert_eq!(Code::from(status.code), Code::DeadlineExceeded, "{status:?}");
+                let info = status.get_details_error_info().unwrap();
+                assert_eq!(info.metadata["response_code"], "91");
+                match info.metadata["outcome"].as_str() {
+                    "NOT_STARTED" => {
+                        not_started += 1;
+                        approved += 1;
+                        let retry = retry.unwrap();
+                        assert_eq!((retry.decision(), retry.replayed), (Decision::Approved, false));
+                    }
+                    "VOIDED" => {
+                        let retry = retry.expect_err("never an approval").get_details_error_info().unwrap();
+                        assert_eq!(retry.metadata["outcome"], "VOIDED");
+                    }
+                    other => panic!("outcome {other}"),
+                }
+            }
+        }
+    }
+    assert!(not_started > 0, "a microsecond is too short");
+    assert_eq!(engine.held_minor().await, approved);
+}
+
+#[tokio::test]
+async fn a_client_that_went_away_finds_its_decision_again() {
+    let engine = Engine::with_account(1_000).await;
+    for n in 0..20_u64 {
+        let mut client = engine.authorisation();
+        let request = purchase(&format!("t-{n}"), 10);
+        let wait = Duration::from_micros(n * 100);
+        let _ = tokio::time::timeout(wait, client.authorise(request)).await;
+    }
+    for n in 0..20 {
+        let retry = engine.authorise(purchase(&format!("t-{n}"), 10)).await.unwrap();
+        assert_eq!(retry.decision(), Decision::Approved);
+    }
+    assert_eq!(engine.held_minor().await, 200, "each purchase is held once");
+}
+
+#[tokio::test]
+async fn a_time_far_ahead_is_refused_and_one_that_is_off_is_flagged() {
+    let engine = Engine::with_account(1_000).await;
+    let at = |key: &str, seconds| AuthoriseRequest {
+        transaction_time: time_from_now(seconds),
+        ..purchase(key, 1)
+    };
+    let status = engine.authorise(at("t-1", 24 * 3_600 + 60)).await.unwrap_err();
+    assert_eq!(told(&status), (Code::InvalidArgument, "INVALID_REQUEST".into(), "30".into()));
+    assert_eq!(bad_fields(&status), ["transaction_time"]);
+    for (key, seconds, flagged) in [("t-2", 3_600, true), ("t-3", -3_600, true), ("t-4", -60, false)] {
+        let answer = engine.authorise(at(key, seconds)).await.unwrap();
+        assert_eq!(answer.decision(), Decision::Approved);
+        let last = answer.reasons.last().is_some_and(|reason| reason.code == "TIME_SKEW");
+        assert_eq!(last, flagged, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_protobuf_or_too_large_ends_its_call_and_changes_nothing() {
+    use prost::Message as _;
+    let engine = Engine::with_account(100_000).await;
+    const AUTHORISE: &str = "/saker.v1.Authorisation/Authorise";
+    for message in [
+        vec![0xff; 10],
+        vec![0x0a, 0x7f, b'x'],
+        // transaction_id of two bytes that are not UTF-8
+        vec![0x0a, 0x02, 0xc3, 0x28],
+    ] {
+        let status = engine.raw(AUTHORISE, message).await.unwrap_err();
+        assert_eq!(status.code(), Code::Internal);
+    }
+    let mut large = purchase("t-1", 1).encode_to_vec();
+    large.resize(64 * 1024 + 1, 0);
+    assert_eq!(engine.raw(AUTHORISE, large).await.unwrap_err().code(), Code::OutOfRange);
+
+    let many = |n: u64| (0..n).map(|n| item(n, purchase(&format!("b-{n}"), 1))).collect::<Vec<_>>();
+    let batch = AuthoriseBatchRequest { items: many(1_024) };
+    let named = |bytes: usize| {
+        let mut batch = batch.clone();
+        for item in &mut batch.items {
+            let merchant = item.request.as_mut().unwrap().merchant.as_mut().unwrap();
+            merchant.name = "n".repeat(bytes);
+        }
+        batch.items
+    };
+    assert!(AuthoriseBatchRequest { items: named(200) }.encoded_len() > 64 * 1024);
+    assert_eq!(engine.batch(named(1_100)).await.unwrap_err().code(), Code::OutOfRange);
+    assert_eq!(engine.held_minor().await, 0);
+    assert_eq!(engine.batch(named(200)).await.unwrap().len(), 1_024, "a batch may have up to 1 MiB");
+    assert_eq!(engine.held_minor().await, 1_024);
+
+    let mut items = many(2);
+    items[1].request.as_mut().unwrap().merchant.as_mut().unwrap().name = "n".repeat(64 * 1024);
+    assert_eq!(engine.stream(items).await.unwrap_err().code(), Code::OutOfRange);
+    engine.authorise(purchase("t-1", 1)).await.expect("the connection stays open");
+}
+
+#[tokio::test]
+async fn one_bad_item_in_a_stream_or_a_batch_touches_no_other() {
+    let engine = Engine::with_account(100_000).await;
+    for call in ["stream", "batch"] {
+        let mut items: Vec<AuthoriseItem> =
+            (0..50).map(|n| item(1_000 + n, purchase(&format!("{call}-{n}"), 1))).collect();
+        items[7].request = None;
+        items[8].request.as_mut().unwrap().kind = 0;
+        items[9].answer_within = Some(prost_types::Duration::default());
+        items[10].request = Some(purchase(&format!("{call}-0"), 1));
+        items[11].request = Some(purchase(&format!("{call}-0"), 2));
+        let mut results = match call {
+            "stream" => engine.stream(items).await.unwrap(),
+            _ => engine.batch(items).await.unwrap(),
+        };
+        if call == "stream" {
+            results.sort_by_key(|result| result.correlation);
+        }
+        let correlations: Vec<u64> = results.iter().map(|result| result.correlation).collect();
+        assert_eq!(correlations, (1_000..1_050).collect::<Vec<u64>>(), "{call}: one result for each item");
+        let mut last = 0;
+        for (n, result) in results.iter().enumerate() {
+            match n {
+                7..=9 => {
+                    let status = error(result);
+                    assert_eq!(Code::from(status.code), Code::InvalidArgument);
+                    let field = ["request", "kind", "answer_within"][n - 7];
+                    let violations = status.get_details_bad_request().unwrap().field_violations;
+                    assert_eq!((violations.len(), violations[0].field.as_str()), (1, field));
+                }
+                10 => {
+                    let first = response(&results[0]).clone();
+                    assert_eq!(response(result), &AuthoriseResponse { replayed: true, ..first });
+                }
+                11 => assert_eq!(response(result).response_code, "94"),
+                _ => {
+                    let response = response(result);
+                    assert_eq!(response.decision(), Decision::Approved);
+                    assert!(response.position > last, "{call}: decided in the order sent");
+                    last = response.position;
+                    assert_eq!(result.transaction_id, format!("{call}-{n}"));
+                }
+            }
+        }
+    }
+    assert_eq!(engine.held_minor().await, 2 * 45);
+}
+
+#[tokio::test]
+async fn a_batch_has_1_to_1024_items_or_nothing_is_decided() {
+    let engine = Engine::with_account(100_000).await;
+    for count in [0, 1_025] {
+        let items = (0..count).map(|n| item(n, purchase(&format!("t-{n}"), 1))).collect();
+        let status = engine.batch(items).await.unwrap_err();
+        assert_eq!(told(&status).0, Code::InvalidArgument);
+        assert_eq!(bad_fields(&status), ["items"]);
+    }
+    assert_eq!(engine.held_minor().await, 0);
+}
+
+#[tokio::test]
+async fn account_maintenance_answers_like_the_contract_says() {
+    let engine = Engine::with_account(1_000).await;
+    let mut accounts = engine.accounts();
+    let block = |request_id: &str, status: proto::CardStatus| proto::SetCardStatusRequest {
+        request_id: request_id.into(),
+        card_token: "tok".into(),
+        status: status.into(),
+    };
+    let blocked = accounts.set_card_status(block("r-1", proto::CardStatus::Stolen)).await.unwrap();
+    assert_eq!(blocked.into_inner().response_code, "00");
+    assert_eq!(engine.authorise(purchase("t-1", 1)).await.unwrap().response_code, "43");
+    let again = accounts.set_card_status(block("r-1", proto::CardStatus::Stolen)).await.unwrap().into_inner();
+    assert!(again.replayed);
+    let other = accounts.set_card_status(block("r-1", proto::CardStatus::Active)).await.unwrap().into_inner();
+    assert_eq!(other.response_code, "94");
+    accounts.set_card_status(block("r-2", proto::CardStatus::Active)).await.unwrap();
+
+    let limit = |credit_limit_minor| proto::SetCreditLimitRequest {
+        request_id: format!("limit-{credit_limit_minor}"),
+        account_id: "acc".into(),
+        credit_limit_minor,
+    };
+    engine.authorise(purchase("t-2", 900)).await.unwrap();
+    let cut = accounts.set_credit_limit(limit(100)).await.unwrap().into_inner();
+    assert_eq!((cut.response_code.as_str(), cut.available_credit), ("00", usd(-800)));
+    let status = accounts.set_credit_limit(limit(-1)).await.unwrap_err();
+    assert_eq!((told(&status).2.as_str(), bad_fields(&status)), ("13", vec!["credit_limit_minor".into()]));
+
+    let row = |request_id: &str, account: proto::Account| proto::UpsertAccountRequest {
+        request_id: request_id.into(),
+        account: Some(account),
+    };
+    let named = |id: &str, code: &str| proto::Account {
+        account_id: id.into(),
+        currency_code: code.into(),
+        credit_limit_minor: Some(5),
+        ..Default::default()
+    };
+    let rows = vec![
+        row("u-1", named("acc-2", "JPY")),
+        row("u-2", named("acc-3", "ZZZ")),
+        row("u-1", named("acc-2", "JPY")),
+        row("u-3", named("acc-4", "KWD")),
+    ];
+    let counts = accounts.upsert_accounts(tokio_stream::iter(rows)).await.unwrap().into_inner();
+    assert_eq!((counts.accounts_opened, counts.accounts_changed, counts.unchanged), (2, 0, 1));
+    assert_eq!(counts.refusals.len(), 1);
+    assert_eq!(counts.refusals[0].row, 2);
+    let status = counts.refusals[0].status.as_ref().unwrap();
+    assert_eq!(Code::from(status.code), Code::InvalidArgument);
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(violations[0].field, "account.currency_code");
+}
+
+#[tokio::test]
+async fn what_is_not_built_says_so_with_error_info() {
+    let engine = Engine::start().await;
+    let clear = proto::ClearRequest { request_id: "r".into(), ..Default::default() };
+    let rules = RiskClient::new(engine.channel.clone()).get_rules(proto::GetRulesRequest {}).await;
+    for status in [
+        engine.authorisation().clear(clear).await.unwrap_err(),
+        rules.unwrap_err(),
+        engine.raw("/saker.v1.Authorisation/Nothing", Vec::new()).await.unwrap_err(),
+        engine.raw("/saker.v9.Nothing/Nothing", Vec::new()).await.unwrap_err(),
+    ] {
+        assert_eq!(told(&status).0, Code::Unimplemented);
+    }
+}
+
+#[tokio::test]
+async fn health_names_each_service_and_a_sigterm_is_told_before_the_end() {
+    let mut engine = Engine::with_account(1_000).await;
+    for service in ["", "saker.v1.Authorisation", "saker.v1.Accounts", "saker.v1.Decisions", "saker.v1.Risk"]
+    {
+        assert_eq!(engine.health(service).await.unwrap(), ServingStatus::Serving, "{service:?}");
+    }
+    assert_eq!(engine.health("saker.v1.Nothing").await.unwrap_err().code(), Code::NotFound);
+
+    let mut watch = HealthClient::new(engine.channel.clone())
+        .watch(HealthCheckRequest { service: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let (send, items) = tokio::sync::mpsc::unbounded_channel();
+    let source = tokio_stream::wrappers::UnboundedReceiverStream::new(items);
+    let mut stream = engine.authorisation().authorise_stream(source).await.unwrap().into_inner();
+    send.send(item(1, purchase("t-1", 1))).unwrap();
+    assert_eq!(response(&stream.message().await.unwrap().unwrap()).response_code, "00");
+
+    let pid = engine.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    send.send(item(2, purchase("t-2", 1))).unwrap();
+    let refused = stream.message().await.unwrap().unwrap();
+    assert_eq!(Code::from(error(&refused).code), Code::Unavailable);
+    assert_eq!(error(&refused).get_details_error_info().unwrap().reason, "DRAINING");
+    drop(send);
+    while stream.message().await.unwrap_or(None).is_some() {}
+    let ended = tokio::task::spawn_blocking(move || engine.child.wait().unwrap()).await.unwrap();
+    assert_eq!(ended.code(), Some(0));
+}
