@@ -78,7 +78,7 @@ async fn look_up(channel: &Channel, clerk: &Clerk, transaction_id: String, answe
     let mut book = clerk.book.lock();
     match found.map(|found| found.into_inner().response) {
         Ok(Some(response)) => {
-            let stored = Answer::Authorisation(response).as_first_given();
+            let stored = Answer::Authorisation(response).into_first_given();
             if stored.bytes() != answer.bytes() {
                 book.wrong(Wrong::Changed, || {
                     format!("{transaction_id}: {answer:?} is stored as {stored:?}")

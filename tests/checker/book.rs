@@ -81,7 +81,7 @@ impl Book {
             return self.wrong(Wrong::Other, || format!("{key}: answered without having been asked"));
         };
         let replayed = answer.is_replayed();
-        let answer = answer.as_first_given();
+        let answer = answer.into_first_given();
         entry.firsts += u32::from(!replayed);
         let firsts = entry.firsts;
         let first = match &entry.answer {
@@ -160,6 +160,7 @@ pub struct Clerk {
     pub book: Arc<Mutex<Book>>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "nearly all are answers, the largest")]
 enum Paper {
     Answer {
         key: String,

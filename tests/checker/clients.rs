@@ -482,8 +482,12 @@ async fn one_stream(channel: &Channel, shared: &Shared, random: &mut ChaCha8Rng)
         }
         all
     };
-    // The sender ends by itself when the stream does, because its channel is closed then.
-    let (_, received) = tokio::join!(sending, in_time(receiving));
+    let mut receiving = std::pin::pin!(in_time(receiving));
+    // A stream that broke frees no places, so that its sender is not waited for.
+    let received = tokio::select! {
+        received = &mut receiving => received,
+        () = sending => receiving.await,
+    };
     received.inspect_err(|status: &Status| shared.clerk.book.lock().error(status.code()))
 }
 

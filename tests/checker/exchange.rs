@@ -4,6 +4,7 @@ use prost::Message as _;
 use saker::proto::{AuthoriseRequest, AuthoriseResponse, Outcome, ReverseRequest, SetCreditLimitRequest};
 
 /// A request that carries a key.
+#[allow(clippy::large_enum_variant, reason = "nearly all are authorisations, the largest")]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Request {
     Authorise(AuthoriseRequest),
@@ -54,7 +55,7 @@ impl Answer {
     }
 
     /// The answer but for `replayed`: what every repeat must be equal to, byte by byte.
-    pub fn as_first_given(mut self) -> Answer {
+    pub fn into_first_given(mut self) -> Answer {
         match &mut self {
             Answer::Authorisation(answer) => answer.replayed = false,
             Answer::Outcome(answer) => answer.replayed = false,
