@@ -394,7 +394,7 @@ fn a_month_worked_out_by_hand() {
         request.merchant.mcc = Some(mcc);
         request
     };
-    past.approve(&shop("M-OLD", 7995, 999_00), ago(31 * DAY_MS));
+    past.approve(&shop("M-OLD", 7995, 99_900), ago(31 * DAY_MS));
     past.approve(&shop("M-1", 5411, 10_00), ago(20 * DAY_MS));
     past.approve(&shop("M-2", 5812, 30_00), ago(5 * DAY_MS));
     past.approve(&shop("M-3", 5411, 20_00), ago(10 * HOUR_MS));
@@ -432,7 +432,7 @@ fn a_month_worked_out_by_hand() {
         (slot::SUM_30D_MAJOR, 70.99),
         (slot::LAST_AMOUNT_MAJOR, 4.99),
         (slot::SECONDS_SINCE_LAST, 2_400.0),
-        (slot::AMOUNT_OVER_MEAN_30D, 60_00.0 / mean_30d),
+        (slot::AMOUNT_OVER_MEAN_30D, 6_000.0 / mean_30d),
         (slot::AMOUNT_OVER_MEAN_MCC_30D, 4.0),
         (slot::MEAN_7D_OVER_30D, (6_099.0 / 5.0) / mean_30d),
         (slot::COUNT_24H_OVER_DAILY_MEAN, 4.0 / (6.0 / 20.0)),
