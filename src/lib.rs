@@ -23,6 +23,7 @@
 pub mod admin;
 pub mod authorise;
 pub mod canary;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod features;

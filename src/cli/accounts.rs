@@ -115,10 +115,9 @@ pub(super) async fn connect(to: &str) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{to}"))
         .with_context(|| format!("{to} is no address such as 127.0.0.1:50051"))?
         .tcp_nodelay(true);
-    endpoint
-        .connect()
-        .await
-        .with_context(|| format!("no engine answers at {to}; is `saker serve` running, and is its --listen {to}?"))
+    endpoint.connect().await.with_context(|| {
+        format!("no engine answers at {to}; is `saker serve` running, and is its --listen {to}?")
+    })
 }
 
 /// The message that brings an account to what the change says.
@@ -216,7 +215,11 @@ fn named(file: &Path, skip_bad_rows: u64, refusals: &[UpsertRefusal]) -> anyhow:
         let account = row?.account;
         while let Some(refusal) = wanted.next_if(|refusal| refusal.row == place as u64 + 1) {
             let message = refusal.status.as_ref().map_or("no reason given", |status| status.message.as_str());
-            named.push(Refusal { row: refusal.row, account: account.to_string(), message: message.to_owned() });
+            named.push(Refusal {
+                row: refusal.row,
+                account: account.to_string(),
+                message: message.to_owned(),
+            });
         }
         if wanted.peek().is_none() {
             break;

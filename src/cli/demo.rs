@@ -95,7 +95,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if !once {
         if talk {
-            println!("\nserving until Ctrl-C: gRPC {}, metrics http://{}/metrics", service.grpc, service.admin);
+            println!(
+                "\nserving until Ctrl-C: gRPC {}, metrics http://{}/metrics",
+                service.grpc, service.admin
+            );
         }
         runtime.block_on(stop.next());
     }
@@ -108,7 +111,11 @@ async fn show(world: &World, seed: u64, service: &Service, talk: bool) -> anyhow
     let mut client = Client::connect(service.grpc).await?;
     client.open_accounts(seed, &world.accounts).await?;
     if talk {
-        println!("{} accounts opened; {} transactions follow\n", world.accounts.len(), world.transactions.len());
+        println!(
+            "{} accounts opened; {} transactions follow\n",
+            world.accounts.len(),
+            world.transactions.len()
+        );
     }
     let mut tally = Tally::new();
     let mut shown = Shown::new(world.transactions.len(), talk);
@@ -205,7 +212,8 @@ mod tests {
     fn a_taken_port_moves_to_the_next_free_one() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let wanted = taken.local_addr().unwrap();
-        let found = next_free("gRPC", &wanted.to_string(), false, |address| TcpListener::bind(address)).unwrap();
+        let found =
+            next_free("gRPC", &wanted.to_string(), false, |address| TcpListener::bind(address)).unwrap();
         assert!(found.local_addr().unwrap().port() > wanted.port());
     }
 

@@ -21,7 +21,10 @@ pub fn check(path: &Path, format_json: bool) -> ExitCode {
             } else {
                 print_findings(&rules.warnings);
                 let (count, aggregates) = (rules.rules.len(), rules.aggregates.len());
-                println!("{name}: version {}, {count} rules, {aggregates} aggregates: can be used", rules.version);
+                println!(
+                    "{name}: version {}, {count} rules, {aggregates} aggregates: can be used",
+                    rules.version
+                );
             }
             ExitCode::SUCCESS
         }
@@ -43,7 +46,10 @@ pub fn test(path: &Path, format_json: bool) -> ExitCode {
     let results = rules::run_tests(&rules);
     let failed = results.iter().filter(|result| !result.passed).count();
     if format_json {
-        println!("{}", json!({ "file": name, "version": &*rules.version, "failed": failed, "tests": results }));
+        println!(
+            "{}",
+            json!({ "file": name, "version": &*rules.version, "failed": failed, "tests": results })
+        );
     } else {
         for result in results.iter().filter(|result| !result.passed) {
             println!("{name}:{}: test failed: {}", result.line, result.name);

@@ -69,7 +69,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = settings(args)?;
     start_log(&config)?;
-    let grpc = TcpListener::bind(address(&config.listen.grpc)?).map_err(taken("gRPC", &config.listen.grpc))?;
+    let grpc =
+        TcpListener::bind(address(&config.listen.grpc)?).map_err(taken("gRPC", &config.listen.grpc))?;
     let admin = bind_admin(&config.listen.admin)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Signals are listened to from here on, so that one that comes while the journal is read is not lost.
@@ -149,12 +150,16 @@ impl Service {
             metrics,
             secret: secret(),
         };
-        let (engine, recovered) =
-            Engine::open(settings).map_err(|error| refused(&config.data, error))?;
+        let (engine, recovered) = Engine::open(settings).map_err(|error| refused(&config.data, error))?;
         let summary = &recovered.journal.summary;
         info!(records = summary.records, segments = summary.segments, "the journal is read back");
         if let Some(torn) = &recovered.journal.torn {
-            warn!(file = torn.file, byte = torn.offset, bytes = torn.bytes, "an unfinished group was cut off");
+            warn!(
+                file = torn.file,
+                byte = torn.offset,
+                bytes = torn.bytes,
+                "an unfinished group was cut off"
+            );
         }
 
         let options = wire::Options {
@@ -308,7 +313,9 @@ fn taken(what: &str, text: &str) -> impl FnOnce(io::Error) -> anyhow::Error {
     move |error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             let flag = if what == "gRPC" { "--listen" } else { "--admin" };
-            anyhow!("{what} cannot listen on {text}: the port is taken; name another with {flag}, or 0 for a free one")
+            anyhow!(
+                "{what} cannot listen on {text}: the port is taken; name another with {flag}, or 0 for a free one"
+            )
         }
         _ => anyhow!("{what} cannot listen on {text}: {error}"),
     }

@@ -32,9 +32,9 @@ use crate::{
 const DIFFERENCES_LISTED: usize = 20;
 
 /// What was found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Verified {
-    pub chain: Option<journal::VerifyReport>,
+    pub chain: journal::VerifyReport,
     /// Records by kind.
     pub counts: BTreeMap<&'static str, u64>,
     /// Decisions by decision and response code, such as `DECLINED 51`.
@@ -68,8 +68,15 @@ struct Epoch {
 /// Where the chain is broken, a record cannot be read, or a version that decided was not kept.
 pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified, VerifyError> {
     let names = Names::default();
-    let mut verified = Verified::default();
-    let epochs = epochs(data_dir, &names, &mut verified)?;
+    let (chain, epochs) = epochs(data_dir, &names)?;
+    let mut verified = Verified {
+        chain,
+        counts: BTreeMap::new(),
+        decisions: BTreeMap::new(),
+        reasons: BTreeMap::new(),
+        different: 0,
+        differences: Vec::new(),
+    };
     for (place, epoch) in epochs.iter().enumerate() {
         let setup = load(data_dir, epoch.numbers, &names)
             .map_err(|what| VerifyError::Versions { position: epoch.from, what })?;
@@ -79,9 +86,13 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
             let position = frame.position;
             let record =
                 Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
+            // What was introduced at the start is counted with the first epoch, which begins behind it.
+            if place == 0 && position < epoch.from {
+                count(&mut verified, &record);
+            }
             if position < epoch.from {
                 restore(&state, &setup, &names, position, &record);
-            } else if position < end && !matches!(record, Record::Introduced(_)) {
+            } else if position < end {
                 let again = again(&state, &setup, position, &record);
                 count(&mut verified, &record);
                 if again.as_deref() != Ok(frame.payload) {
@@ -96,7 +107,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
 }
 
 /// Walks the log once for its versions.
-fn epochs(data_dir: &Path, names: &Names, verified: &mut Verified) -> Result<Vec<Epoch>, VerifyError> {
+fn epochs(data_dir: &Path, names: &Names) -> Result<(journal::VerifyReport, Vec<Epoch>), VerifyError> {
     let mut numbers = VersionNumbers::default();
     let mut epochs: Vec<Epoch> = Vec::new();
     let chain = journal::verify(&journal_dir(data_dir), &mut |frame| {
@@ -109,7 +120,6 @@ fn epochs(data_dir: &Path, names: &Names, verified: &mut Verified) -> Result<Vec
             Versioned::Config => numbers.config = introduced.number,
         }
         names.introduce(&introduced);
-        *verified.counts.entry("introduced").or_default() += 1;
         // The introductions of one start follow each other: the epoch begins behind the last of them.
         let next = Epoch { from: frame.position + 1, numbers };
         match epochs.last_mut().filter(|epoch| epoch.from == frame.position) {
@@ -118,8 +128,7 @@ fn epochs(data_dir: &Path, names: &Names, verified: &mut Verified) -> Result<Vec
         }
         Ok(())
     })?;
-    verified.chain = Some(chain);
-    Ok(epochs)
+    Ok((chain, epochs))
 }
 
 fn load(data_dir: &Path, numbers: VersionNumbers, names: &Names) -> Result<Setup, String> {

@@ -294,7 +294,6 @@ async fn decisions_under_changed_rules_are_made_again_under_those_they_name() {
     // Six of the first round are approved, none of the third: its windows see the rounds before.
     assert_eq!(verified.decisions["DECLINED 65"], 2 + 8);
     assert_eq!(verified.counts["introduced"], 3 + 1 + 1);
-    assert!(verified.chain.is_some());
 }
 
 #[tokio::test]

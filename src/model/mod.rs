@@ -4,6 +4,9 @@
 //! else loaded, checked whole, and never changed. Training lives here too, so that what is trained is what is
 //! scored, but no decision calls it.
 
+/// The model that scores where none is given: trained by `models/train.sh` on a simulated world.
+pub const SHIPPED: &str = include_str!("../../models/default.json");
+
 mod explain;
 mod file;
 pub mod quality;

@@ -10,7 +10,6 @@ use super::{
     convert::{Admission, from_proto, to_proto},
     door::Door,
     in_flight::{poll_shielded, shielded},
-    status,
 };
 use crate::{
     engine::{Arrival, Pending},
@@ -113,7 +112,7 @@ impl authorisation_server::Authorisation for Authorisation {
                 }
             }
         }
-        settle(due, &mut results).await;
+        settle(door, due, &mut results).await;
         Ok(Response::new(AuthoriseBatchResponse { results }))
     }
 
@@ -150,8 +149,8 @@ struct Due {
 
 /// Has one item of a batch decided, or refuses it.
 fn decide(door: &Door, call: &Arrival, item: &AuthoriseItem) -> Result<Pending<AuthAnswer>, Fault> {
-    let (request, answer_within) = from_proto::authorise_item(item, door.admission())
-        .inspect_err(|fault| door.count_refusal(status::code(fault)))?;
+    let (request, answer_within) =
+        from_proto::authorise_item(item, door.admission()).inspect_err(|fault| door.count(fault))?;
     let deadline = authorise_stream::earlier(call.deadline, answer_within);
     let arrival = Arrival { deadline, ..call.clone() };
     shielded(|| door.engine.authorise(request, &arrival))
@@ -161,12 +160,15 @@ fn decide(door: &Door, call: &Arrival, item: &AuthoriseItem) -> Result<Pending<A
 ///
 /// Repeats first, then the others from the last one backwards: an answer that is resolved counts as handed over, so
 /// none may be before all are durable, and the last record is durable last. It also wakes the call only once.
-async fn settle(due: Vec<Due>, results: &mut [AuthoriseItemResult]) {
+async fn settle(door: &Door, due: Vec<Due>, results: &mut [AuthoriseItemResult]) {
     let (in_order, repeats): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.pending.in_order());
     for Due { index, correlation, transaction_id, mut pending } in
         repeats.into_iter().chain(in_order.into_iter().rev())
     {
         let answer = poll_fn(|cx| poll_shielded(&mut pending, cx)).await;
+        if let Err(fault) = &answer {
+            door.count(fault);
+        }
         results[index] = authorise_stream::result(correlation, transaction_id, answer);
     }
 }

@@ -322,7 +322,7 @@ mod tests {
         type Pending = Held;
 
         fn admission(&self) -> Admission {
-            Admission { pans_allowed: false, now: Timestamp(0) }
+            Admission { pans_allowed: false, latest_time: Timestamp(i64::MAX) }
         }
 
         fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> (Held, bool) {
@@ -332,6 +332,8 @@ mod tests {
             self.0.send((request, deadline, settle)).expect("the test listens");
             (Held(held), in_order)
         }
+
+        fn faulted(&self, _: &Fault) {}
 
         fn refused(&self, _: Code) {}
     }

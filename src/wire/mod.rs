@@ -22,4 +22,5 @@ mod listener;
 mod risk;
 mod status;
 
+pub use convert::to_proto::authorise_request;
 pub use listener::{Options, Server, serve};

@@ -43,7 +43,8 @@ pub(super) fn compare(tally: &Tally, metrics: &str) -> Figures {
             let metric = metric.copied().unwrap_or(0);
             if answers != metric {
                 let (decision, group) = (decision.name(), group.name());
-                differences.push(format!("{decision} {group}: {answers} answers, {metric} in {}", DECISIONS.name));
+                differences
+                    .push(format!("{decision} {group}: {answers} answers, {metric} in {}", DECISIONS.name));
             }
         }
     }

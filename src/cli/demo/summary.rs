@@ -402,9 +402,17 @@ impl fmt::Display for Summary {
         }
         writeln!(f, "\ngRPC {grpc}   metrics http://{admin}/metrics")?;
         match figures.differences.as_slice() {
-            [] => writeln!(f, "/metrics agrees: {} decisions, equal by decision and reason group", figures.counted),
+            [] => writeln!(
+                f,
+                "/metrics agrees: {} decisions, equal by decision and reason group",
+                figures.counted
+            ),
             differences => {
-                writeln!(f, "/metrics DISAGREES: {} decisions, {} answers", figures.counted, figures.answered)?;
+                writeln!(
+                    f,
+                    "/metrics DISAGREES: {} decisions, {} answers",
+                    figures.counted, figures.answered
+                )?;
                 differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))
             }
         }

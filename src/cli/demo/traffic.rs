@@ -14,9 +14,9 @@ use tonic::transport::Channel;
 use crate::{
     cli::accounts::{connect, upsert},
     proto::{
-        AuthoriseItem, AuthoriseResponse, GetDecisionRequest, GetDecisionResponse, accounts_client::AccountsClient,
-        authorisation_client::AuthorisationClient, authorise_item_result, decisions_client::DecisionsClient,
-        get_decision_request,
+        AuthoriseItem, AuthoriseResponse, GetDecisionRequest, GetDecisionResponse,
+        accounts_client::AccountsClient, authorisation_client::AuthorisationClient, authorise_item_result,
+        decisions_client::DecisionsClient, get_decision_request,
     },
     sim::LabelledTransaction,
     types::account::AccountChange,
@@ -39,7 +39,11 @@ impl Client {
         Ok(Client { channel: connect(&to.to_string()).await? })
     }
 
-    pub(super) async fn open_accounts(&mut self, seed: u64, accounts: &[AccountChange]) -> anyhow::Result<()> {
+    pub(super) async fn open_accounts(
+        &mut self,
+        seed: u64,
+        accounts: &[AccountChange],
+    ) -> anyhow::Result<()> {
         let rows: Vec<_> = accounts
             .iter()
             .enumerate()

@@ -81,7 +81,7 @@ pub(in crate::wire) fn decision(record: DecisionRecord) -> proto::GetDecisionRes
 }
 
 /// The request as it was taken in, which is as it was sent but for fields the contract does not know.
-pub(in crate::wire) fn authorise_request(request: &AuthRequest) -> proto::AuthoriseRequest {
+pub fn authorise_request(request: &AuthRequest) -> proto::AuthoriseRequest {
     let (account_id, card_token) = match request.subject {
         Subject::Account(account) => (account.as_str().to_owned(), String::new()),
         Subject::Card(card) => (String::new(), card.as_str().to_owned()),
