@@ -166,8 +166,6 @@ fn put_mark(files: &mut Files, mark: &Mark) {
     files.extend(disk.files());
 }
 
-// --- power loss -----------------------------------------------------------------------------------------------
-
 #[test]
 fn power_loss_at_any_operation_loses_nothing_acknowledged() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -280,8 +278,6 @@ fn a_failure_is_told_to_everybody_at_once() {
     assert_eq!(journal.failure().map(|failure| failure.durable), Some(1));
     assert_eq!(journal.close(), Err(journal.failure().expect("the failure")));
 }
-
-// --- damage ---------------------------------------------------------------------------------------------------
 
 #[test]
 fn any_flipped_byte_is_repaired_or_refused_with_its_place() {
@@ -507,6 +503,15 @@ fn swapped_missing_and_foreign_segments_are_refused() {
     later.get_mut(&two).expect("the segment")[8] = 2;
     assert_eq!(recovered(&later).kind, FaultKind::Version { found: 2 });
 
+    let mut later_mark = files.clone();
+    for copy in [0, 4096] {
+        later_mark.get_mut(MARK_NAME).expect("the mark")[copy + 8] = 3;
+    }
+    assert_eq!(
+        (recovered(&later_mark).file, recovered(&later_mark).kind),
+        (MARK_NAME.to_owned(), FaultKind::Version { found: 3 })
+    );
+
     let mut unmarked = files.clone();
     unmarked.remove(MARK_NAME);
     assert_eq!(recovered(&unmarked).kind, FaultKind::MarkUnreadable);
@@ -529,8 +534,6 @@ fn a_record_that_its_reader_refuses_stops_the_opening() {
         other => panic!("{other:?}"),
     }
 }
-
-// --- the running journal --------------------------------------------------------------------------------------
 
 #[test]
 fn a_directory_in_use_is_refused_and_free_after_close() {
@@ -754,6 +757,36 @@ fn a_wait_that_is_polled_without_a_runner_sees_the_stop() {
     assert!(wait.poll_durable(&mut cx).is_pending());
     journal.close().expect("a clean close");
     assert_eq!(wait.poll_durable(&mut cx), std::task::Poll::Ready(Err(Stopped)));
+}
+
+#[test]
+fn a_record_that_is_too_long_stops_the_journal_and_is_not_acknowledged() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open_on(&disk).expect("a journal");
+    let mut slot = journal.reserve(Class::Essential).expect("a slot");
+    slot.buffer().resize(crate::limits::RECORD_BYTES_MAX + 1, 7);
+    slot.publish();
+    wait_for("the failure", || journal.failure().is_some());
+    assert_eq!(journal.durable(), 0);
+    assert_eq!(recovered_records(&disk.after_kill()).ok(), Some(0));
+}
+
+#[test]
+fn a_record_of_the_longest_length_fits_the_smallest_segment() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open_on(&disk).expect("a journal");
+    for position in 1..=3 {
+        let mut slot = reserve(&journal).expect("a slot");
+        slot.buffer().resize(crate::limits::RECORD_BYTES_MAX, position);
+        slot.publish();
+    }
+    wait_durable(&journal, 3);
+    for position in 1..=3_u8 {
+        let payload = journal.read(u64::from(position)).expect("a readable record").expect("a record");
+        assert!(
+            payload.len() == crate::limits::RECORD_BYTES_MAX && payload.iter().all(|byte| *byte == position)
+        );
+    }
 }
 
 #[test]
