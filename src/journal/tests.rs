@@ -62,11 +62,14 @@ fn reserve(journal: &Journal) -> Result<Slot, ReserveError> {
 
 /// Publishes one record; `None` where the journal has stopped.
 fn publish(journal: &Journal) -> Option<u64> {
-    let mut slot = reserve(journal).ok()?;
+    reserve(journal).ok().map(publish_into)
+}
+
+fn publish_into(mut slot: Slot) -> u64 {
     let position = slot.take_sequence();
     slot.buffer().extend_from_slice(&payload(position));
     slot.publish();
-    Some(position)
+    position
 }
 
 fn wait_for(what: &str, condition: impl Fn() -> bool) {
@@ -81,15 +84,25 @@ fn wait_durable(journal: &Journal, position: u64) {
     wait_for("durability", || journal.durable() >= position || journal.failure().is_some());
 }
 
-/// Bursts of records, some with a pause after them that is long enough for the mark.
-fn write_bursts(journal: &Journal, bursts: u64) {
+/// Bursts of records, some with a pause after them that is long enough for the mark. Ends where the power is off: then
+/// the journal fails at its next write, or waits for a segment that cannot be prepared.
+fn write_bursts(disk: &SimulatedDisk, journal: &Journal, bursts: u64) {
     for burst in 0..bursts {
         let mut last = 0;
         for _ in 0..=burst % 4 {
-            let Some(position) = publish(journal) else { return };
-            last = position;
+            let slot = loop {
+                match journal.reserve(Class::Essential) {
+                    Ok(slot) => break slot,
+                    Err(ReserveError::Full | ReserveError::DiskLow) if !disk.is_off() => {
+                        std::thread::yield_now()
+                    }
+                    Err(_) => return,
+                }
+            };
+            last = publish_into(slot);
         }
-        wait_durable(journal, last);
+        let settled = || journal.durable() >= last || journal.failure().is_some() || disk.is_off();
+        wait_for("durability", settled);
         if burst % 5 == 4 {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -177,7 +190,7 @@ fn power_loss_at_any_operation_loses_nothing_acknowledged() {
         disk.set_trouble(Trouble::PowerOffAt(operation));
         let acknowledged = match open_on(&disk) {
             Ok((journal, _)) => {
-                write_bursts(&journal, 24);
+                write_bursts(&disk, &journal, 24);
                 let _ = journal.close();
                 journal.durable()
             }
@@ -221,7 +234,7 @@ fn a_failed_operation_stops_the_journal_and_is_never_tried_again() {
         let disk = SimulatedDisk::new();
         disk.set_trouble(Trouble::FailAt(operation));
         let Ok((journal, _)) = open_on(&disk) else { continue };
-        write_bursts(&journal, 16);
+        write_bursts(&disk, &journal, 16);
         let closed = journal.close();
         if disk.failed() > 0 {
             stopped += 1;
