@@ -639,9 +639,39 @@ struct Evaluation<'p, 'v, S> {
     exponent: usize,
 }
 
-impl<'v, S: Source> Evaluation<'_, 'v, S> {
-    #[inline]
+impl<S: Source> Evaluation<'_, '_, S> {
     fn node(&self, node: &Node) -> Truth {
+        let program = self.program;
+        match *node {
+            Node::All { first, count } => {
+                let mut all = Truth::True;
+                for term in &program.nodes[first as usize..(first + count) as usize] {
+                    match self.term(term) {
+                        Truth::True => {}
+                        Truth::False => return Truth::False,
+                        Truth::Unknown => all = Truth::Unknown,
+                    }
+                }
+                all
+            }
+            Node::Any { first, count } => {
+                let mut any = Truth::False;
+                for term in &program.nodes[first as usize..(first + count) as usize] {
+                    match self.term(term) {
+                        Truth::False => {}
+                        Truth::True => return Truth::True,
+                        Truth::Unknown => any = Truth::Unknown,
+                    }
+                }
+                any
+            }
+            _ => self.term(node),
+        }
+    }
+
+    /// A term of `&&` or `||`: the common ones right in the loop over them, without a call.
+    #[inline(always)]
+    fn term(&self, node: &Node) -> Truth {
         let program = self.program;
         match *node {
             Node::Const(truth) => truth,
@@ -668,28 +698,6 @@ impl<'v, S: Source> Evaluation<'_, 'v, S> {
             Node::SameText { left, right, outside } => {
                 let texts = self.values.text(left).zip(self.values.text(right));
                 Truth::of(texts.map(|(left, right)| (left == right) != outside))
-            }
-            Node::All { first, count } => {
-                let mut all = Truth::True;
-                for term in &program.nodes[first as usize..(first + count) as usize] {
-                    match self.node(term) {
-                        Truth::True => {}
-                        Truth::False => return Truth::False,
-                        Truth::Unknown => all = Truth::Unknown,
-                    }
-                }
-                all
-            }
-            Node::Any { first, count } => {
-                let mut any = Truth::False;
-                for term in &program.nodes[first as usize..(first + count) as usize] {
-                    match self.node(term) {
-                        Truth::False => {}
-                        Truth::True => return Truth::True,
-                        Truth::Unknown => any = Truth::Unknown,
-                    }
-                }
-                any
             }
             _ => self.general(node),
         }
