@@ -446,7 +446,7 @@ impl Program {
     }
 
     fn compare_int_float(&mut self, comparison: Comparison, left: &Int, right: &Float, negate: bool) -> Node {
-        let node = match (left, right) {
+        match (left, right) {
             (Int::Slot(slot), Float::Const(value, _)) => {
                 // Every whole number on one side of the literal: the bound is whole itself.
                 let floor = float_floor(*value);
@@ -464,8 +464,7 @@ impl Program {
                     Node::CompareIntFloat { comparison, left: self.int(left), right: self.float(right) };
                 self.not_if(negate, node)
             }
-        };
-        node
+        }
     }
 
     fn compare_money(&mut self, comparison: Comparison, left: &Money, right: &Money) -> Node {
@@ -854,7 +853,7 @@ impl<S: Source> Evaluation<'_, '_, S> {
         }
     }
 
-    fn text<'a>(&'a self, index: Index) -> Option<&'a str> {
+    fn text(&self, index: Index) -> Option<&str> {
         match self.program.texts[index as usize] {
             TextNode::Const(word) => Some(&self.program.words[word as usize]),
             TextNode::Slot(slot) => self.values.text(slot),
