@@ -196,7 +196,7 @@ impl Default for Journal {
 
 impl Default for Overload {
     fn default() -> Overload {
-        Overload { shed_after_ms: 50, retry_after_ms: 100, in_flight: 16_384 }
+        Overload { shed_after_ms: 500, retry_after_ms: 100, in_flight: 16_384 }
     }
 }
 

@@ -84,7 +84,7 @@ pub const ANSWER_RETENTION_MS: i64 = 35 * DAY_MS;
 pub const HOLD_LIFE_MAX_MS: i64 = 31 * DAY_MS;
 
 /// Largest payload of one journal record, in bytes.
-pub const RECORD_BYTES_MAX: usize = 8 * 1024;
+pub const RECORD_BYTES_MAX: usize = 12 * 1024;
 /// Records between the decisions and the disk: the size of the journal's ring.
 pub const RING_SLOTS: usize = 16 * 1024;
 /// Of them, kept back for reversals, status changes and expiry when authorisations have filled the rest.
@@ -99,11 +99,11 @@ const _: () = assert!(UPLOAD_IN_FLIGHT_MAX + RING_RESERVE < RING_SLOTS, "one upl
 const _: () = assert!(BATCH_ITEMS_MAX + RING_RESERVE < RING_SLOTS, "one batch alone fits");
 const _: () = assert!(AGGREGATES_MAX + 128 <= SLOTS_MAX, "the catalogue keeps at least 128 slots");
 const _: () = assert!(WINDOW_MAX_MS >= HOLD_LIFE_MAX_MS && LATENESS_MAX_MS < WINDOW_MAX_MS);
-// The largest record: ids, the merchant's name, reasons with code and text, every slot, every rule that fired.
+// The largest record: ids, texts, reasons with code and text, every slot, every rule that fired.
 const _: () = assert!(
     RECORD_BYTES_MAX
-        >= 16 * (ID_BYTES_MAX + 2)
-            + TEXT_BYTES_MAX
+        >= 12 * (ID_BYTES_MAX + 2)
+            + 7 * (TEXT_BYTES_MAX + 2)
             + REASONS_MAX * (ID_BYTES_MAX + TEXT_BYTES_MAX + 12)
             + AGGREGATES_MAX * 11
             + 128 * 4

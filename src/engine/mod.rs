@@ -4,6 +4,7 @@
 //! Calls decide at once on the thread that brings them and wait on that runtime's [`Lane`]; repeats and reads go to
 //! the journal on blocking threads; one sweeper thread expires the holds of idle accounts.
 
+mod ages;
 pub mod lane;
 pub mod pending;
 pub mod recover;
@@ -27,6 +28,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
@@ -39,7 +41,7 @@ use crate::{
     },
     config::Config,
     journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
-    limits::TIME_AHEAD_MAX_MS,
+    limits::{ANSWER_RETENTION_MS, TIME_AHEAD_MAX_MS},
     observe::{Live, Metrics, RuleCounts},
     types::{
         account::AccountView,
@@ -51,6 +53,7 @@ use crate::{
         time::Timestamp,
     },
 };
+use ages::Ages;
 pub use lane::Lane;
 pub use pending::Pending;
 use pending::{PendingAuth, Voider};
@@ -122,6 +125,7 @@ pub struct Engine {
     failed: watch::Receiver<Option<String>>,
     draining: AtomicBool,
     sweeper: sweep::Sweeper,
+    ages: Mutex<Ages>,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -411,9 +415,7 @@ impl Engine {
     ) -> Result<Answered<Outcome>, Fault> {
         loop {
             let key = self.state.answers.hash(arrival.client.0, &change.key());
-            if let Some(Some(found)) = self.state.answers.lookup(key)
-                && found.what != What::ReversedBefore
-            {
+            if let Some(Some(found)) = self.state.answers.lookup(key) {
                 let same = move |stored: &stored::StoredOutcome| stored.is_change(&change);
                 return self.repeat_outcome(found, same, &arrival).await;
             }
@@ -457,6 +459,18 @@ impl Engine {
         let view = view.ok_or(Fault::NotFound { what: "account" })?;
         self.on_disk(view.last_position, lane).await?;
         Ok(view)
+    }
+
+    /// Forgets the answers that have been kept for as long as they must be.
+    fn forget_old_answers(&self) {
+        let mut ages = self.ages.lock();
+        let now = self.time.now();
+        ages.note(now, self.journal.durable() + 1);
+        let outlived = ages.outlived(now, ANSWER_RETENTION_MS);
+        drop(ages);
+        if let Some(position) = outlived {
+            self.state.answers.forget_before(position);
+        }
     }
 
     /// What the engine can say of itself at this moment.

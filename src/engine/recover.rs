@@ -7,10 +7,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    Engine, Health, InForce, sweep,
+    Engine, Health, InForce,
+    ages::Ages,
+    sweep,
     time::{EngineTime, TimeSource},
     versions::{self, Names},
 };
@@ -183,11 +186,13 @@ impl Engine {
             ..Options::default()
         };
         let (mut records, mut last_time) = (0_u64, Timestamp::default());
+        let mut ages = Ages::default();
         let (journal, report) = journal::open(Arc::new(storage), options, &mut |record| {
             let position = record.position;
             let record =
                 Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
             last_time = last_time.max(time_of(&record));
+            ages.note(last_time, position);
             records += 1;
             restore(&state, &setup, &names, position, &record);
             Ok(())
@@ -223,6 +228,7 @@ impl Engine {
             failed,
             draining: false.into(),
             sweeper: sweep::Sweeper::default(),
+            ages: Mutex::new(ages),
         });
         let weak = Arc::downgrade(&engine);
         engine.metrics.watch_live(move || weak.upgrade().map(|engine| engine.live()));

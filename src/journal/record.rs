@@ -543,11 +543,11 @@ impl Writer<'_> {
         field!(r.verification.network_risk_score, score => self.u(u64::from(score)));
         field!(&r.device_id, id => self.text(id.as_str()));
         field!(&r.ip_address, id => self.text(id.as_str()));
-        field!(&r.network.scheme, id => self.text(id.as_str()));
-        field!(&r.network.stan, id => self.text(id.as_str()));
-        field!(&r.network.retrieval_reference_number, id => self.text(id.as_str()));
-        field!(&r.network.network_transaction_id, id => self.text(id.as_str()));
-        field!(&r.network.transmission_time, id => self.text(id.as_str()));
+        field!(&r.network.scheme, text => self.text(text));
+        field!(&r.network.stan, text => self.text(text));
+        field!(&r.network.retrieval_reference_number, text => self.text(text));
+        field!(&r.network.network_transaction_id, text => self.text(text));
+        field!(&r.network.transmission_time, text => self.text(text));
         field!(r.cashback_amount, money => self.money(money));
         field!(&r.original, key => self.text(key.as_str()));
         field!((r.instalments > 0).then_some(r.instalments), count => self.u(u64::from(count)));
@@ -779,11 +779,11 @@ impl<'a> Reader<'a> {
         let device_id = field!(self.id()?);
         let ip_address = field!(self.id()?);
         let network = Network {
-            scheme: field!(self.id()?),
-            stan: field!(self.id()?),
-            retrieval_reference_number: field!(self.id()?),
-            network_transaction_id: field!(self.id()?),
-            transmission_time: field!(self.id()?),
+            scheme: field!(self.text()?.into()),
+            stan: field!(self.text()?.into()),
+            retrieval_reference_number: field!(self.text()?.into()),
+            network_transaction_id: field!(self.text()?.into()),
+            transmission_time: field!(self.text()?.into()),
         };
         let cashback_amount = field!(self.money()?);
         let original = field!(self.key()?);
@@ -995,3 +995,6 @@ impl<'a> Reader<'a> {
         Ok(Expiry { time: self.time()?, account: self.account()?, holds: self.u()?, amount_minor: self.i()? })
     }
 }
+
+#[cfg(test)]
+mod tests;

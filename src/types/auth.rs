@@ -122,12 +122,12 @@ pub struct Verification {
 /// Trace data of the card network: kept for the record, never part of what makes a repeat the same request.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Network {
-    pub scheme: Option<Id>,
+    pub scheme: Option<Box<str>>,
     /// System trace audit number (DE11).
-    pub stan: Option<Id>,
-    pub retrieval_reference_number: Option<Id>,
-    pub network_transaction_id: Option<Id>,
-    pub transmission_time: Option<Id>,
+    pub stan: Option<Box<str>>,
+    pub retrieval_reference_number: Option<Box<str>>,
+    pub network_transaction_id: Option<Box<str>>,
+    pub transmission_time: Option<Box<str>>,
 }
 
 /// The parts of the engine that were missing when a decision was made.

@@ -330,7 +330,7 @@ fn verification(checks: &mut Checks, verification: &proto::Verification) -> Veri
 }
 
 fn network(checks: &mut Checks, network: &proto::Network) -> Network {
-    let mut trace = |text, path| checks.id(text, Field::new(path, 14));
+    let mut trace = |text, path| checks.text(text, Field::new(path, 14));
     Network {
         scheme: trace(&network.scheme, "network.scheme"),
         stan: trace(&network.stan, "network.stan"),

@@ -25,6 +25,11 @@ fn money(currency_code: &str, minor_units: i64) -> Option<proto::Money> {
     Some(proto::Money { currency_code: currency_code.to_owned(), minor_units })
 }
 
+/// Any text of a network trace: not only ASCII.
+fn trace(rng: &mut ChaCha8Rng) -> Box<str> {
+    format!("é{}", rng.random::<u32>()).into()
+}
+
 /// The smallest request there is.
 fn good() -> proto::AuthoriseRequest {
     proto::AuthoriseRequest {
@@ -154,7 +159,7 @@ fn each_bad_field_is_named_with_its_response_code() {
         ),
         (
             "network",
-            |r| r.network = Some(proto::Network { stan: "\u{202e}".into(), ..Default::default() }),
+            |r| r.network = Some(proto::Network { stan: "x".repeat(257), ..Default::default() }),
             &[("network.stan", "30")],
         ),
         ("original", |r| r.original_transaction_id = "x".repeat(65), &[("original_transaction_id", "30")]),
@@ -428,11 +433,11 @@ fn any_request(rng: &mut ChaCha8Rng) -> AuthRequest {
         device_id: maybe(rng, id),
         ip_address: maybe(rng, id),
         network: Network {
-            scheme: maybe(rng, id),
-            stan: maybe(rng, id),
-            retrieval_reference_number: maybe(rng, id),
-            network_transaction_id: maybe(rng, id),
-            transmission_time: maybe(rng, id),
+            scheme: maybe(rng, trace),
+            stan: maybe(rng, trace),
+            retrieval_reference_number: maybe(rng, trace),
+            network_transaction_id: maybe(rng, trace),
+            transmission_time: maybe(rng, trace),
         },
         partial_approval_allowed: rng.random(),
         single_message: rng.random(),

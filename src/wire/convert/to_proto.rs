@@ -162,11 +162,15 @@ fn verification(verification: &Verification) -> Option<proto::Verification> {
 
 fn network(network: &Network) -> Option<proto::Network> {
     (*network != Network::default()).then(|| proto::Network {
-        scheme: text(network.scheme),
-        stan: text(network.stan),
-        retrieval_reference_number: text(network.retrieval_reference_number),
-        network_transaction_id: text(network.network_transaction_id),
-        transmission_time: text(network.transmission_time),
+        scheme: network.scheme.as_deref().unwrap_or_default().to_owned(),
+        stan: network.stan.as_deref().unwrap_or_default().to_owned(),
+        retrieval_reference_number: network
+            .retrieval_reference_number
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned(),
+        network_transaction_id: network.network_transaction_id.as_deref().unwrap_or_default().to_owned(),
+        transmission_time: network.transmission_time.as_deref().unwrap_or_default().to_owned(),
     })
 }
 

@@ -1,0 +1,248 @@
+//! Every record comes back as it was written, the largest fits its frame, and no damaged payload panics.
+
+use super::*;
+use crate::limits::{AGGREGATES_MAX, ID_BYTES_MAX, REASONS_MAX, RECORD_BYTES_MAX, RULES_MAX, TEXT_BYTES_MAX};
+
+struct Named;
+
+impl VersionNames for Named {
+    fn name(&self, what: Versioned, number: u32) -> Label {
+        Label::Shared(format!("{what:?} {number}").into())
+    }
+}
+
+fn id() -> Id {
+    Id::new(&"~".repeat(ID_BYTES_MAX)).unwrap()
+}
+
+fn text() -> Option<Box<str>> {
+    Some("é".repeat(TEXT_BYTES_MAX / 2).into())
+}
+
+fn money() -> Money {
+    Money::new(i64::MIN, Currency::from_alpha("KWD").unwrap())
+}
+
+fn largest_request() -> AuthRequest {
+    AuthRequest {
+        key: RequestKey(id()),
+        kind: Kind::Incremental,
+        subject: Subject::Card(CardToken(id())),
+        amount: Some(money()),
+        billing_amount: Some(money()),
+        transaction_time: Some(Timestamp(i64::MIN)),
+        merchant: Merchant {
+            merchant_id: Some(id()),
+            terminal_id: Some(id()),
+            acquirer_id: Some(id()),
+            mcc: Some(9_999),
+            name: text(),
+            country: Country::new("ZZ"),
+            place: Place::new(-90.0, 180.0),
+        },
+        channel: Some(Channel::CardPresent),
+        entry_mode: Some(EntryMode::Ecommerce),
+        initiation: Some(Initiation::Recurring),
+        verification: Verification {
+            cvv: Some(CheckResult::Match),
+            avs: Some(CheckResult::NoMatch),
+            pin: Some(CheckResult::TriesExceeded),
+            three_ds: Some(CheckResult::NotChecked),
+            eci: Some(ArrayString::from("05").unwrap()),
+            network_risk_score: Some(u32::MAX),
+        },
+        device_id: Some(id()),
+        ip_address: Some(id()),
+        network: Network {
+            scheme: text(),
+            stan: text(),
+            retrieval_reference_number: text(),
+            network_transaction_id: text(),
+            transmission_time: text(),
+        },
+        partial_approval_allowed: true,
+        single_message: true,
+        cashback_amount: Some(money()),
+        original: Some(RequestKey(id())),
+        instalments: u32::MAX,
+    }
+}
+
+fn smallest_request() -> AuthRequest {
+    AuthRequest {
+        key: RequestKey::new("k").unwrap(),
+        kind: Kind::BalanceInquiry,
+        subject: Subject::Account(AccountId::new("a").unwrap()),
+        amount: None,
+        billing_amount: None,
+        transaction_time: None,
+        merchant: Merchant::default(),
+        channel: None,
+        entry_mode: None,
+        initiation: None,
+        verification: Verification::default(),
+        device_id: None,
+        ip_address: None,
+        network: Network::default(),
+        partial_approval_allowed: false,
+        single_message: false,
+        cashback_amount: None,
+        original: None,
+        instalments: 0,
+    }
+}
+
+fn reasons(count: usize) -> Reasons {
+    let reason = Reason {
+        code: Label::Shared("C".repeat(ID_BYTES_MAX).into()),
+        source: ReasonSource::Rule,
+        text: Label::Shared("t".repeat(TEXT_BYTES_MAX).into()),
+        contribution: -1.5,
+    };
+    std::iter::repeat_n(reason, count).collect()
+}
+
+const POSITION: u64 = 77;
+
+fn decided(request: AuthRequest, largest: bool) -> Record {
+    let versions = VersionNumbers { rules: 3, model: 0, config: u32::MAX };
+    let time = Timestamp(1_700_000_000_000);
+    let answer = AuthAnswer {
+        decision: Decision::PartiallyApproved,
+        response_code: ResponseCode::PARTIAL,
+        advice_code: largest.then(|| ArrayString::from("03").unwrap()),
+        approved: largest.then(money),
+        available: largest.then(money),
+        reasons: reasons(if largest { REASONS_MAX } else { 0 }),
+        score: if largest { 999 } else { 0 },
+        rules_version: Named.name(Versioned::Rules, 3),
+        model_version: Named.name(Versioned::Model, 0),
+        degraded: Degraded::MODEL,
+        decided_at: time,
+        hold_expires_at: largest.then_some(time),
+        position: POSITION,
+    };
+    let considered = match largest {
+        false => Considered::default(),
+        true => Considered {
+            vector: [f32::MIN; MODEL_FEATURES],
+            aggregates: vec![Some(i64::MAX); AGGREGATES_MAX],
+            fired: (0..RULES_MAX as u16).collect(),
+            shadow_fired: Vec::new(),
+        },
+    };
+    Record::Decided(Box::new(Decided {
+        client: u32::MAX,
+        time,
+        request,
+        account: largest.then(|| AccountId(id())),
+        card: NO_CARD,
+        versions,
+        answer,
+        original: largest.then_some(u64::MAX),
+        first: largest.then_some(u64::MAX),
+        considered,
+    }))
+}
+
+fn outcome(upserted: Option<Upserted>) -> Outcome {
+    Outcome {
+        response_code: ResponseCode::APPROVED,
+        moved: Some(money()),
+        available: None,
+        reasons: reasons(1),
+        position: POSITION,
+        upserted,
+    }
+}
+
+fn every_kind() -> Vec<Record> {
+    let (key, account, time) = (RequestKey(id()), AccountId(id()), Timestamp(5));
+    let reversal = Reversal { key, original: key, replacement: Some(money()) };
+    let reversed = |original, account| {
+        Record::Reversed(Box::new(Reversed {
+            client: 0,
+            time,
+            reversal: reversal.clone(),
+            original,
+            account,
+            outcome: outcome(None),
+        }))
+    };
+    let maintained = |change, upserted| {
+        let outcome = outcome(upserted);
+        Record::Maintained(Box::new(Maintained { client: 0, time, change, account, outcome }))
+    };
+    let change = AccountChange {
+        account,
+        currency: Currency::from_alpha("JPY"),
+        credit_limit_minor: Some(1),
+        posted_minor: Some(-1),
+        status: Some(AccountStatus::Closed),
+        product: Some(id()),
+        home_country: Country::new("JP"),
+        home: Place::new(1.0, 2.0),
+        opened_on: Some(Day(-9)),
+        cards: vec![
+            CardChange { token: CardToken(id()), status: Some(CardStatus::Lost), expires_on: Some(Day(9)) },
+            CardChange { token: CardToken(id()), status: None, expires_on: None },
+        ],
+    };
+    vec![
+        Record::Introduced(Introduced { time, what: Versioned::Model, number: 4, version: "ab".into() }),
+        decided(smallest_request(), false),
+        decided(largest_request(), true),
+        Record::Duplicated(Box::new(Duplicated { client: 1, time, request: largest_request(), of: 3 })),
+        Record::Voided(Voided { client: 1, time, key, of: 9, account: Some(account), freed_minor: 7 }),
+        reversed(Original::NotArrived, None),
+        reversed(Original::ReversedBefore(3), None),
+        reversed(Original::At(u64::MAX), Some(account)),
+        maintained(Maintenance::SetAccountStatus { key, account, status: AccountStatus::Blocked }, None),
+        maintained(
+            Maintenance::SetCardStatus { key, card: CardToken(id()), status: CardStatus::Stolen },
+            None,
+        ),
+        maintained(Maintenance::SetCreditLimit { key, account, limit_minor: i64::MAX }, None),
+        maintained(Maintenance::Upsert { key, change }, Some(Upserted::Unchanged)),
+        Record::Expiry(Expiry { time, account, holds: 3, amount_minor: 9 }),
+    ]
+}
+
+#[test]
+fn every_record_comes_back_as_it_was_written_and_fits_its_frame() {
+    for record in every_kind() {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        assert!(bytes.len() <= RECORD_BYTES_MAX, "{} bytes", bytes.len());
+        assert_eq!(Record::decode(&bytes, POSITION, &Named), Ok(record));
+    }
+}
+
+#[test]
+fn a_payload_that_ends_early_or_late_is_refused_with_its_place() {
+    for record in every_kind() {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        for length in 0..bytes.len() {
+            let error = Record::decode(&bytes[..length], POSITION, &Named).unwrap_err();
+            assert!(error.byte <= length, "{error}");
+        }
+        bytes.push(0);
+        assert_eq!(Record::decode(&bytes, POSITION, &Named).unwrap_err().what, "bytes left over");
+    }
+}
+
+#[test]
+fn no_flipped_byte_of_a_payload_panics() {
+    for record in every_kind() {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        for at in 0..bytes.len() {
+            for bit in [0x01, 0x80, 0xff] {
+                bytes[at] ^= bit;
+                let _ = Record::decode(&bytes, POSITION, &Named);
+                bytes[at] ^= bit;
+            }
+        }
+    }
+}
