@@ -5,7 +5,7 @@
 //! without another write: after a failed sync nobody knows what the disk holds.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -333,7 +333,10 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
     let directives = std::env::var("SAKER_LOG").unwrap_or_else(|_| level.to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(&directives)
         .with_context(|| format!("SAKER_LOG: `{directives}` is no level such as info"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     let started = match config.log.format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().try_init(),
