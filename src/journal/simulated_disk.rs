@@ -127,6 +127,12 @@ impl SimulatedDisk {
         self.state.lock().operations
     }
 
+    /// Whether the power has gone.
+    pub(super) fn is_off(&self) -> bool {
+        let state = self.state.lock();
+        matches!(state.trouble, Trouble::PowerOffAt(operation) if state.operations >= operation)
+    }
+
     pub(super) fn failed(&self) -> u64 {
         self.state.lock().failed
     }

@@ -62,11 +62,14 @@ fn reserve(journal: &Journal) -> Result<Slot, ReserveError> {
 
 /// Publishes one record; `None` where the journal has stopped.
 fn publish(journal: &Journal) -> Option<u64> {
-    let mut slot = reserve(journal).ok()?;
+    reserve(journal).ok().map(publish_into)
+}
+
+fn publish_into(mut slot: Slot) -> u64 {
     let position = slot.take_sequence();
     slot.buffer().extend_from_slice(&payload(position));
     slot.publish();
-    Some(position)
+    position
 }
 
 fn wait_for(what: &str, condition: impl Fn() -> bool) {
@@ -81,15 +84,25 @@ fn wait_durable(journal: &Journal, position: u64) {
     wait_for("durability", || journal.durable() >= position || journal.failure().is_some());
 }
 
-/// Bursts of records, some with a pause after them that is long enough for the mark.
-fn write_bursts(journal: &Journal, bursts: u64) {
+/// Bursts of records, some with a pause after them that is long enough for the mark. Ends where the power is off: then
+/// the journal fails at its next write, or waits for a segment that cannot be prepared.
+fn write_bursts(disk: &SimulatedDisk, journal: &Journal, bursts: u64) {
     for burst in 0..bursts {
         let mut last = 0;
         for _ in 0..=burst % 4 {
-            let Some(position) = publish(journal) else { return };
-            last = position;
+            let slot = loop {
+                match journal.reserve(Class::Essential) {
+                    Ok(slot) => break slot,
+                    Err(ReserveError::Full | ReserveError::DiskLow) if !disk.is_off() => {
+                        std::thread::yield_now()
+                    }
+                    Err(_) => return,
+                }
+            };
+            last = publish_into(slot);
         }
-        wait_durable(journal, last);
+        let settled = || journal.durable() >= last || journal.failure().is_some() || disk.is_off();
+        wait_for("durability", settled);
         if burst % 5 == 4 {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -166,8 +179,6 @@ fn put_mark(files: &mut Files, mark: &Mark) {
     files.extend(disk.files());
 }
 
-// --- power loss -----------------------------------------------------------------------------------------------
-
 #[test]
 fn power_loss_at_any_operation_loses_nothing_acknowledged() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -179,7 +190,7 @@ fn power_loss_at_any_operation_loses_nothing_acknowledged() {
         disk.set_trouble(Trouble::PowerOffAt(operation));
         let acknowledged = match open_on(&disk) {
             Ok((journal, _)) => {
-                write_bursts(&journal, 24);
+                write_bursts(&disk, &journal, 24);
                 let _ = journal.close();
                 journal.durable()
             }
@@ -223,7 +234,7 @@ fn a_failed_operation_stops_the_journal_and_is_never_tried_again() {
         let disk = SimulatedDisk::new();
         disk.set_trouble(Trouble::FailAt(operation));
         let Ok((journal, _)) = open_on(&disk) else { continue };
-        write_bursts(&journal, 16);
+        write_bursts(&disk, &journal, 16);
         let closed = journal.close();
         if disk.failed() > 0 {
             stopped += 1;
@@ -280,8 +291,6 @@ fn a_failure_is_told_to_everybody_at_once() {
     assert_eq!(journal.failure().map(|failure| failure.durable), Some(1));
     assert_eq!(journal.close(), Err(journal.failure().expect("the failure")));
 }
-
-// --- damage ---------------------------------------------------------------------------------------------------
 
 #[test]
 fn any_flipped_byte_is_repaired_or_refused_with_its_place() {
@@ -507,6 +516,15 @@ fn swapped_missing_and_foreign_segments_are_refused() {
     later.get_mut(&two).expect("the segment")[8] = 2;
     assert_eq!(recovered(&later).kind, FaultKind::Version { found: 2 });
 
+    let mut later_mark = files.clone();
+    for copy in [0, 4096] {
+        later_mark.get_mut(MARK_NAME).expect("the mark")[copy + 8] = 3;
+    }
+    assert_eq!(
+        (recovered(&later_mark).file, recovered(&later_mark).kind),
+        (MARK_NAME.to_owned(), FaultKind::Version { found: 3 })
+    );
+
     let mut unmarked = files.clone();
     unmarked.remove(MARK_NAME);
     assert_eq!(recovered(&unmarked).kind, FaultKind::MarkUnreadable);
@@ -529,8 +547,6 @@ fn a_record_that_its_reader_refuses_stops_the_opening() {
         other => panic!("{other:?}"),
     }
 }
-
-// --- the running journal --------------------------------------------------------------------------------------
 
 #[test]
 fn a_directory_in_use_is_refused_and_free_after_close() {
@@ -754,6 +770,36 @@ fn a_wait_that_is_polled_without_a_runner_sees_the_stop() {
     assert!(wait.poll_durable(&mut cx).is_pending());
     journal.close().expect("a clean close");
     assert_eq!(wait.poll_durable(&mut cx), std::task::Poll::Ready(Err(Stopped)));
+}
+
+#[test]
+fn a_record_that_is_too_long_stops_the_journal_and_is_not_acknowledged() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open_on(&disk).expect("a journal");
+    let mut slot = journal.reserve(Class::Essential).expect("a slot");
+    slot.buffer().resize(crate::limits::RECORD_BYTES_MAX + 1, 7);
+    slot.publish();
+    wait_for("the failure", || journal.failure().is_some());
+    assert_eq!(journal.durable(), 0);
+    assert_eq!(recovered_records(&disk.after_kill()).ok(), Some(0));
+}
+
+#[test]
+fn a_record_of_the_longest_length_fits_the_smallest_segment() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open_on(&disk).expect("a journal");
+    for position in 1..=3 {
+        let mut slot = reserve(&journal).expect("a slot");
+        slot.buffer().resize(crate::limits::RECORD_BYTES_MAX, position);
+        slot.publish();
+    }
+    wait_durable(&journal, 3);
+    for position in 1..=3_u8 {
+        let payload = journal.read(u64::from(position)).expect("a readable record").expect("a record");
+        assert!(
+            payload.len() == crate::limits::RECORD_BYTES_MAX && payload.iter().all(|byte| *byte == position)
+        );
+    }
 }
 
 #[test]

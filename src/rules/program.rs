@@ -446,7 +446,7 @@ impl Program {
     }
 
     fn compare_int_float(&mut self, comparison: Comparison, left: &Int, right: &Float, negate: bool) -> Node {
-        let node = match (left, right) {
+        match (left, right) {
             (Int::Slot(slot), Float::Const(value, _)) => {
                 // Every whole number on one side of the literal: the bound is whole itself.
                 let floor = float_floor(*value);
@@ -464,8 +464,7 @@ impl Program {
                     Node::CompareIntFloat { comparison, left: self.int(left), right: self.float(right) };
                 self.not_if(negate, node)
             }
-        };
-        node
+        }
     }
 
     fn compare_money(&mut self, comparison: Comparison, left: &Money, right: &Money) -> Node {
@@ -639,9 +638,39 @@ struct Evaluation<'p, 'v, S> {
     exponent: usize,
 }
 
-impl<'v, S: Source> Evaluation<'_, 'v, S> {
-    #[inline]
+impl<S: Source> Evaluation<'_, '_, S> {
     fn node(&self, node: &Node) -> Truth {
+        let program = self.program;
+        match *node {
+            Node::All { first, count } => {
+                let mut all = Truth::True;
+                for term in &program.nodes[first as usize..(first + count) as usize] {
+                    match self.term(term) {
+                        Truth::True => {}
+                        Truth::False => return Truth::False,
+                        Truth::Unknown => all = Truth::Unknown,
+                    }
+                }
+                all
+            }
+            Node::Any { first, count } => {
+                let mut any = Truth::False;
+                for term in &program.nodes[first as usize..(first + count) as usize] {
+                    match self.term(term) {
+                        Truth::False => {}
+                        Truth::True => return Truth::True,
+                        Truth::Unknown => any = Truth::Unknown,
+                    }
+                }
+                any
+            }
+            _ => self.term(node),
+        }
+    }
+
+    /// A term of `&&` or `||`: the common ones right in the loop over them, without a call.
+    #[inline(always)]
+    fn term(&self, node: &Node) -> Truth {
         let program = self.program;
         match *node {
             Node::Const(truth) => truth,
@@ -668,28 +697,6 @@ impl<'v, S: Source> Evaluation<'_, 'v, S> {
             Node::SameText { left, right, outside } => {
                 let texts = self.values.text(left).zip(self.values.text(right));
                 Truth::of(texts.map(|(left, right)| (left == right) != outside))
-            }
-            Node::All { first, count } => {
-                let mut all = Truth::True;
-                for term in &program.nodes[first as usize..(first + count) as usize] {
-                    match self.node(term) {
-                        Truth::True => {}
-                        Truth::False => return Truth::False,
-                        Truth::Unknown => all = Truth::Unknown,
-                    }
-                }
-                all
-            }
-            Node::Any { first, count } => {
-                let mut any = Truth::False;
-                for term in &program.nodes[first as usize..(first + count) as usize] {
-                    match self.node(term) {
-                        Truth::False => {}
-                        Truth::True => return Truth::True,
-                        Truth::Unknown => any = Truth::Unknown,
-                    }
-                }
-                any
             }
             _ => self.general(node),
         }
@@ -846,7 +853,7 @@ impl<'v, S: Source> Evaluation<'_, 'v, S> {
         }
     }
 
-    fn text<'a>(&'a self, index: Index) -> Option<&'a str> {
+    fn text(&self, index: Index) -> Option<&str> {
         match self.program.texts[index as usize] {
             TextNode::Const(word) => Some(&self.program.words[word as usize]),
             TextNode::Slot(slot) => self.values.text(slot),
