@@ -25,12 +25,12 @@ use self::{
     traffic::Client,
 };
 use super::{
-    Exit, Failure, Format,
+    Exit, Failure, Format, say,
     serve::{Service, StopSignals, address},
 };
 use crate::{
     admin::http::AdminListener,
-    config::{Config, Journal},
+    config::{Config, Journal, Overload},
     engine::time::TimeSource,
     observe::RuleGroups,
     rules::{self, RuleSet},
@@ -70,6 +70,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config {
         data: directory.path.clone(),
         journal: Journal { segment_bytes: SEGMENT_BYTES, ..Journal::default() },
+        // On a slow disk the demo takes its time: its few requests in flight are no overload.
+        overload: Overload { shed_after_ms: 60_000, ..Overload::default() },
         ..Config::default()
     };
     let talk = format == Format::Text;
@@ -84,7 +86,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut stop = runtime.block_on(async { StopSignals::new() })?;
     let service = Service::start(&config, TimeSource::Transactions, grpc, admin)?;
     if talk {
-        println!("saker serves gRPC on {} and metrics on http://{}/metrics", service.grpc, service.admin);
+        say(format_args!(
+            "saker serves gRPC on {} and metrics on http://{}/metrics",
+            service.grpc, service.admin
+        ));
     }
 
     let shown = runtime.block_on(async {
@@ -98,15 +103,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Err(Failure::wrong("interrupted before the traffic had ended"));
     };
     match format {
-        Format::Text => print!("\n{summary}"),
-        Format::Json => println!("{}", summary.as_json()),
+        Format::Text => say(format_args!("\n{summary}")),
+        Format::Json => say(summary.as_json()),
     }
     if !once {
         if talk {
-            println!(
-                "\nserving until Ctrl-C: gRPC {}, metrics http://{}/metrics",
+            say(format_args!(
+                "serving until Ctrl-C: gRPC {}, metrics http://{}/metrics",
                 service.grpc, service.admin
-            );
+            ));
         }
         runtime.block_on(stop.next());
     }
@@ -125,12 +130,12 @@ async fn show(
     let mut client = Client::connect(service.grpc).await?;
     client.open_accounts(seed, &world.accounts).await?;
     if talk {
-        println!(
+        say(format_args!(
             "{} accounts opened; {} transactions follow, a few of them shown\n\n{}",
             world.accounts.len(),
             world.transactions.len(),
             summary::HEADING
-        );
+        ));
     }
     let mut tally = Tally::new();
     let mut shown = Shown::new(world.transactions.len(), talk);
@@ -164,7 +169,11 @@ fn next_free<L>(
         match bind(candidate) {
             Ok(listener) => {
                 if step > 0 && talk {
-                    println!("port {} is taken; {what} moves to {}", wanted.port(), candidate.port());
+                    say(format_args!(
+                        "port {} is taken; {what} moves to {}",
+                        wanted.port(),
+                        candidate.port()
+                    ));
                 }
                 return Ok(listener);
             }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{check::Figures, explanation::Explanation, traffic::IN_FLIGHT};
 use crate::{
+    cli::say,
     observe::{ReasonGroup, RuleGroups},
     proto::AuthoriseResponse,
     sim::{FraudKind, LabelledTransaction, World},
@@ -72,7 +73,7 @@ impl Shown {
         let of_group = self.by_group.entry(decided.group).or_default();
         *of_group += 1;
         if self.talk && (*of_group <= LINES_PER_GROUP || self.seen.is_multiple_of(self.every)) {
-            println!("{}", line(transaction, decided));
+            say(line(transaction, decided));
         }
     }
 }
@@ -273,8 +274,8 @@ impl Summary {
             .iter()
             .map(|(currency, amount)| {
                 let minor = json!({
-                    "all_minor": amount.all_minor as f64,
-                    "caught_minor": amount.caught_minor as f64,
+                    "all_minor": whole(amount.all_minor),
+                    "caught_minor": whole(amount.caught_minor),
                 });
                 (currency.alpha(), minor)
             })
@@ -319,6 +320,11 @@ impl Summary {
 
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+/// An amount as wide as others take it. No demo comes near the end of the range.
+fn whole(minor: i128) -> i64 {
+    i64::try_from(minor).unwrap_or(i64::MAX)
+}
 
 /// Part of the whole, 0 where there is no whole.
 fn share(part: u64, whole: u64) -> f64 {
@@ -376,7 +382,7 @@ impl fmt::Display for Summary {
             writeln!(f, "  {:<24} {:>5} of {}", kind.name().replace('_', " "), fraud.caught, fraud.all)?;
         }
         for (currency, amount) in &tally.fraud_amounts {
-            let money = |minor: i128| Money::new(i64::try_from(minor).unwrap_or(i64::MAX), *currency);
+            let money = |minor: i128| Money::new(whole(minor), *currency);
             writeln!(
                 f,
                 "  {:<24} {} of {}",
