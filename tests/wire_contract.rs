@@ -58,7 +58,7 @@ impl Engine {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line
             .split_whitespace()
-            .map(|word| word.trim_start_matches("http://").trim_matches(|c: char| !c.is_alphanumeric()))
+            .filter_map(|word| word.rsplit(['=', '/']).next())
             .find_map(|word| word.parse::<SocketAddr>().ok())
             .unwrap_or_else(|| panic!("no address in {line:?}"));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
