@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Exit, Format};
+use super::{Exit, Format, say};
 use crate::{
     history::Rows,
     proto::{
@@ -77,30 +77,27 @@ pub fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let refused = count.saturating_sub(accounts_opened + accounts_changed + unchanged);
     let refusals = named(&file, skip_bad_rows, refusals)?;
     match format {
-        Format::Json => println!(
-            "{}",
-            json!({
-                "rows": count,
-                "opened": accounts_opened,
-                "changed": accounts_changed,
-                "unchanged": unchanged,
-                "skipped": skipped,
-                "refused": refused,
-                "refusals": refusals.iter().map(|refusal| json!({
-                    "row": refusal.row, "account_id": refusal.account, "message": refusal.message,
-                })).collect::<Vec<_>>(),
-            })
-        ),
+        Format::Json => say(json!({
+            "rows": count,
+            "opened": accounts_opened,
+            "changed": accounts_changed,
+            "unchanged": unchanged,
+            "skipped": skipped,
+            "refused": refused,
+            "refusals": refusals.iter().map(|refusal| json!({
+                "row": refusal.row, "account_id": refusal.account, "message": refusal.message,
+            })).collect::<Vec<_>>(),
+        })),
         Format::Text => {
-            println!(
+            say(format_args!(
                 "{count} rows: {accounts_opened} opened, {accounts_changed} changed, {unchanged} unchanged, \
                  {refused} refused"
-            );
+            ));
             for refusal in refusals.iter().take(REFUSALS_SHOWN) {
-                println!("  row {} (account {}): {}", refusal.row, refusal.account, refusal.message);
+                say(format_args!("  row {} (account {}): {}", refusal.row, refusal.account, refusal.message));
             }
             if refused > REFUSALS_SHOWN.min(refusals.len()) as u64 {
-                println!("  and {} more", refused - REFUSALS_SHOWN.min(refusals.len()) as u64);
+                say(format_args!("  and {} more", refused - REFUSALS_SHOWN.min(refusals.len()) as u64));
             }
         }
     }

@@ -6,6 +6,7 @@
 //! they would be. Nothing here knows the engine but through its doors, except to start and to stop it.
 
 mod check;
+mod explanation;
 mod summary;
 mod traffic;
 
@@ -16,20 +17,23 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use self::{
-    summary::{Shown, Summary, Tally},
+    explanation::Explanation,
+    summary::{Decided, Shown, Summary, Tally},
     traffic::Client,
 };
 use super::{
-    Exit, Failure, Format,
+    Exit, Failure, Format, say,
     serve::{Service, StopSignals, address},
 };
 use crate::{
     admin::http::AdminListener,
-    config::Config,
+    config::{Config, Journal, Overload},
     engine::time::TimeSource,
+    observe::RuleGroups,
+    rules::{self, RuleSet},
     sim::{self, World},
 };
 
@@ -63,25 +67,34 @@ const PORTS_TRIED: u16 = 100;
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { once, data, seed, format } = args;
     let directory = Directory::new(data)?;
-    let mut config = Config::default();
-    config.data = directory.path.clone();
-    config.journal.segment_bytes = SEGMENT_BYTES;
+    let config = Config {
+        data: directory.path.clone(),
+        journal: Journal { segment_bytes: SEGMENT_BYTES, ..Journal::default() },
+        // On a slow disk the demo takes its time: its few requests in flight are no overload.
+        overload: Overload { shed_after_ms: 60_000, ..Overload::default() },
+        ..Config::default()
+    };
     let talk = format == Format::Text;
-    let grpc = next_free("gRPC", &config.listen.grpc, talk, |address| TcpListener::bind(address))?;
+    let grpc = next_free("gRPC", &config.listen.grpc, talk, TcpListener::bind)?;
     let admin = next_free("HTTP", &config.listen.admin, talk, AdminListener::bind)?;
 
+    let rules = rules::compile("the shipped rules", rules::SHIPPED)
+        .map_err(|_| anyhow!("the shipped rules cannot be used: this program was not built whole"))?;
     let world =
         sim::generate(sim::Settings { accounts: ACCOUNTS, days: DAYS, seed, start: sim::DEFAULT_START });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut stop = runtime.block_on(async { StopSignals::new() })?;
     let service = Service::start(&config, TimeSource::Transactions, grpc, admin)?;
     if talk {
-        println!("saker serves gRPC on {} and metrics on http://{}/metrics", service.grpc, service.admin);
+        say(format_args!(
+            "saker serves gRPC on {} and metrics on http://{}/metrics",
+            service.grpc, service.admin
+        ));
     }
 
     let shown = runtime.block_on(async {
         tokio::select! {
-            result = show(&world, seed, &service, talk) => result.map(Some),
+            result = show(&world, seed, &rules, &service, talk) => result.map(Some),
             _ = stop.next() => Ok(None),
         }
     })?;
@@ -90,15 +103,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Err(Failure::wrong("interrupted before the traffic had ended"));
     };
     match format {
-        Format::Text => print!("\n{summary}"),
-        Format::Json => println!("{}", summary.as_json()),
+        Format::Text => say(format_args!("\n{summary}")),
+        Format::Json => say(summary.as_json()),
     }
     if !once {
         if talk {
-            println!(
-                "\nserving until Ctrl-C: gRPC {}, metrics http://{}/metrics",
+            say(format_args!(
+                "serving until Ctrl-C: gRPC {}, metrics http://{}/metrics",
                 service.grpc, service.admin
-            );
+            ));
         }
         runtime.block_on(stop.next());
     }
@@ -107,27 +120,36 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Opens the accounts, sends the traffic, has one decision of each kind explained and compares the figures.
-async fn show(world: &World, seed: u64, service: &Service, talk: bool) -> anyhow::Result<Summary> {
+async fn show(
+    world: &World,
+    seed: u64,
+    rules: &RuleSet,
+    service: &Service,
+    talk: bool,
+) -> anyhow::Result<Summary> {
     let mut client = Client::connect(service.grpc).await?;
     client.open_accounts(seed, &world.accounts).await?;
     if talk {
-        println!(
-            "{} accounts opened; {} transactions follow\n",
+        say(format_args!(
+            "{} accounts opened; {} transactions follow, a few of them shown\n\n{}",
             world.accounts.len(),
-            world.transactions.len()
-        );
+            world.transactions.len(),
+            summary::HEADING
+        ));
     }
     let mut tally = Tally::new();
     let mut shown = Shown::new(world.transactions.len(), talk);
+    let groups = RuleGroups::new(rules.rules.iter().map(|rule| (&*rule.reason, &*rule.group)));
     client
         .authorise(&world.transactions, |transaction, answer, latency| {
-            shown.show(transaction, answer);
-            tally.count(transaction, answer, latency);
+            let answer = answer.and_then(|answer| Decided::new(answer, &groups));
+            shown.show(transaction, &answer);
+            tally.count(transaction, &answer, latency);
         })
         .await?;
     let mut explanations = Vec::new();
     for (group, transaction_id) in tally.examples() {
-        explanations.push((group, client.explain(transaction_id).await?));
+        explanations.push(Explanation::new(group, client.explain(transaction_id).await?, rules));
     }
     let figures = check::compare(&tally, &check::scrape(service.admin).await?);
     Ok(Summary::new(seed, world, tally, explanations, figures, service.grpc, service.admin))
@@ -138,7 +160,7 @@ fn next_free<L>(
     what: &str,
     wanted: &str,
     talk: bool,
-    bind: impl Fn(SocketAddr) -> io::Result<L>,
+    bind: fn(SocketAddr) -> io::Result<L>,
 ) -> anyhow::Result<L> {
     let wanted = address(wanted)?;
     for step in 0..=PORTS_TRIED {
@@ -147,7 +169,11 @@ fn next_free<L>(
         match bind(candidate) {
             Ok(listener) => {
                 if step > 0 && talk {
-                    println!("port {} is taken; {what} moves to {}", wanted.port(), candidate.port());
+                    say(format_args!(
+                        "port {} is taken; {what} moves to {}",
+                        wanted.port(),
+                        candidate.port()
+                    ));
                 }
                 return Ok(listener);
             }
@@ -212,8 +238,7 @@ mod tests {
     fn a_taken_port_moves_to_the_next_free_one() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let wanted = taken.local_addr().unwrap();
-        let found =
-            next_free("gRPC", &wanted.to_string(), false, |address| TcpListener::bind(address)).unwrap();
+        let found = next_free("gRPC", &wanted.to_string(), false, TcpListener::bind).unwrap();
         assert!(found.local_addr().unwrap().port() > wanted.port());
     }
 

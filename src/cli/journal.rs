@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Exit, Failure, Format};
+use super::{Exit, Failure, Format, say};
 use crate::engine::replay::{self, Verified};
 
 #[derive(clap::Args, Debug)]
@@ -44,7 +44,7 @@ pub fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         ))
     })?;
     match format {
-        Format::Json => println!("{}", as_json(&verified)),
+        Format::Json => say(as_json(&verified)),
         Format::Text => print_text(&verified),
     }
     Ok(if verified.different == 0 { ExitCode::SUCCESS } else { Exit::Wrong.into() })
@@ -70,37 +70,37 @@ fn as_json(verified: &Verified) -> serde_json::Value {
 fn print_text(verified: &Verified) {
     let Verified { chain, counts, decisions, reasons, different, differences } = verified;
     let summary = &chain.summary;
-    println!(
+    say(format_args!(
         "{} records in {} groups and {} segments, chained without a gap up to position {}",
         summary.records,
         summary.groups,
         summary.segments,
         summary.last_position.unwrap_or(0)
-    );
-    println!("chain {}", hex(&summary.chain_hash));
+    ));
+    say(format_args!("chain {}", hex(&summary.chain_hash)));
     if let Some(tail) = &chain.tail {
-        println!(
+        say(format_args!(
             "behind it {} bytes of an unfinished group, {} from byte {}: being written, or cut at the next start",
             tail.bytes, tail.file, tail.offset
-        );
+        ));
     }
     for (kind, count) in counts {
-        println!("  {count:>12}  {kind}");
+        say(format_args!("  {count:>12}  {kind}"));
     }
-    println!("decisions");
+    say("decisions");
     for (decision, count) in decisions {
-        println!("  {count:>12}  {decision}");
+        say(format_args!("  {count:>12}  {decision}"));
     }
-    println!("of the declines and step-ups, by deciding reason");
+    say("of the declines and step-ups, by deciding reason");
     for (reason, count) in reasons {
-        println!("  {count:>12}  {reason}");
+        say(format_args!("  {count:>12}  {reason}"));
     }
     match different {
-        0 => println!("decided again: every record came out the same, byte for byte"),
+        0 => say("decided again: every record came out the same, byte for byte"),
         _ => {
-            println!("decided again: {different} records came out otherwise");
+            say(format_args!("decided again: {different} records came out otherwise"));
             for difference in differences {
-                println!("  {difference}");
+                say(format_args!("  {difference}"));
             }
         }
     }

@@ -3,7 +3,12 @@
 //!
 //! No verb calls `std::process::exit` nor prints its own errors, so that what was opened is closed on the way out.
 
-use std::{fmt, path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -132,6 +137,11 @@ struct RulesArgs {
 enum JournalVerb {
     /// Check the chain from first to last record, and that deciding again gives the same answers.
     Verify(journal::VerifyArgs),
+}
+
+/// Prints a line on stdout. Whoever closed the pipe wants no more lines, and what is being done goes on.
+fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Runs what the command line asks for. Usage errors are clap's: its text, exit code 2.

@@ -27,7 +27,7 @@ use crate::{
     },
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
-    observe::Metrics,
+    observe::{LoadedRule, Metrics},
     rules::{self, Finding},
     types::{reasons::Label, time::Timestamp},
 };
@@ -212,7 +212,13 @@ impl Engine {
         };
         metrics.configured(&versions::version_of(&config_text));
         metrics.model_loaded(&setup.model_version);
-        let counted = setup.rules.rules.iter().map(|rule| (&*rule.id, rule.mode.name())).collect::<Vec<_>>();
+        let counted = setup.rules.rules.iter().map(|rule| LoadedRule {
+            id: &rule.id,
+            mode: rule.mode.name(),
+            reason: &rule.reason,
+            group: &rule.group,
+        });
+        let counted = counted.collect::<Vec<_>>();
         let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted);
         let engine = Arc::new(Engine {
             state,

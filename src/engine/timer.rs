@@ -46,9 +46,9 @@ impl Watch for Timer<'_> {
         for rule in seen.hits.unknown() {
             self.rule_counts.unknown(self.lane, rule);
         }
-        let reason_group = match seen.decided_by {
-            None => ReasonGroup::None,
-            Some(_) => ReasonGroup::of_first(&seen.answer.reasons),
+        let reason_group = match (seen.decided_by, seen.answer.reasons.first()) {
+            (Some(_), Some(reason)) => self.rule_counts.group_of(reason.source, &reason.code),
+            _ => ReasonGroup::None,
         };
         self.metrics.decided(
             self.lane,

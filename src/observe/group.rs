@@ -1,7 +1,7 @@
 //! Into which few groups the reasons of a decision fall, so that a dashboard has a handful of lines and not one per
 //! rule. The group is a label and a heading; it decides nothing.
 
-use crate::types::{codes::ReasonSource, reasons::Reason};
+use crate::types::codes::ReasonSource;
 
 /// What decided, in groups.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -26,20 +26,27 @@ pub enum ReasonGroup {
     DuplicateKey,
 }
 
-/// Words in a rule's reason code that say what kind of rule it is, the first match counts. A rule that fits none
-/// is in the group `rule`.
-const RULE_WORDS: &[(&str, ReasonGroup)] = &[
-    ("COUNTRY", ReasonGroup::CrossRegion),
-    ("REGION", ReasonGroup::CrossRegion),
-    ("TRAVEL", ReasonGroup::CrossRegion),
-    ("CROSS_BORDER", ReasonGroup::CrossRegion),
-    ("VELOCITY", ReasonGroup::Velocity),
-    ("TOO_MANY", ReasonGroup::Velocity),
-    ("TESTING", ReasonGroup::Velocity),
-    ("BURST", ReasonGroup::Velocity),
-    ("AMOUNT", ReasonGroup::LargeAmount),
-    ("LARGE", ReasonGroup::LargeAmount),
-];
+/// The groups of the reasons that rules bring, as their file says.
+#[derive(Clone, Default, Debug)]
+pub struct RuleGroups(Vec<(String, ReasonGroup)>);
+
+impl RuleGroups {
+    /// From the reason code and the group of every rule in the order of the file; of rules that share a code the
+    /// first speaks.
+    pub fn new<'a>(rules: impl IntoIterator<Item = (&'a str, &'a str)>) -> RuleGroups {
+        let group = |name| match name {
+            "velocity" => ReasonGroup::Velocity,
+            "cross_region" => ReasonGroup::CrossRegion,
+            "large_amount" => ReasonGroup::LargeAmount,
+            _ => ReasonGroup::Rule,
+        };
+        RuleGroups(rules.into_iter().map(|(code, name)| (code.to_owned(), group(name))).collect())
+    }
+
+    fn of(&self, code: &str) -> ReasonGroup {
+        self.0.iter().find(|(known, _)| known == code).map_or(ReasonGroup::Rule, |(_, group)| *group)
+    }
+}
 
 impl ReasonGroup {
     pub const ALL: [ReasonGroup; 12] = [
@@ -75,27 +82,19 @@ impl ReasonGroup {
         }
     }
 
-    /// The group of a reason by where it comes from and its code.
-    pub fn of(source: ReasonSource, code: &str) -> ReasonGroup {
+    /// The group of a reason by where it comes from, its code, and what the rules say of theirs.
+    pub fn of(source: ReasonSource, code: &str, rules: &RuleGroups) -> ReasonGroup {
         match source {
             ReasonSource::Status if code == "DUPLICATE_KEY" => ReasonGroup::DuplicateKey,
             ReasonSource::Status => ReasonGroup::Status,
             ReasonSource::Verification => ReasonGroup::Verification,
             ReasonSource::List => ReasonGroup::List,
-            ReasonSource::Rule => RULE_WORDS
-                .iter()
-                .find(|(word, _)| code.contains(word))
-                .map_or(ReasonGroup::Rule, |(_, group)| *group),
+            ReasonSource::Rule => rules.of(code),
             ReasonSource::Model => ReasonGroup::Model,
             ReasonSource::ProductLimit => ReasonGroup::ProductLimit,
             ReasonSource::Credit => ReasonGroup::InsufficientCredit,
             ReasonSource::Engine => ReasonGroup::None,
         }
-    }
-
-    /// The group of a decision by its deciding reason; `None` where there is none.
-    pub fn of_first(reasons: &[Reason]) -> ReasonGroup {
-        reasons.first().map_or(ReasonGroup::None, |reason| ReasonGroup::of(reason.source, &reason.code))
     }
 
     /// Whether a decline of this group says that fraud is suspected.
@@ -115,7 +114,6 @@ impl ReasonGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::reasons::engine;
 
     #[test]
     fn the_table_and_the_numbers_agree() {
@@ -125,14 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_grouped_by_its_reason_code_and_the_engine_by_its_stage() {
-        let of_rule = |code| ReasonGroup::of(ReasonSource::Rule, code);
-        assert_eq!(of_rule("CARD_TESTING"), ReasonGroup::Velocity);
-        assert_eq!(of_rule("IMPOSSIBLE_TRAVEL"), ReasonGroup::CrossRegion);
-        assert_eq!(of_rule("AMOUNT_ABOVE_USUAL"), ReasonGroup::LargeAmount);
-        assert_eq!(of_rule("NIGHT_GAMBLING"), ReasonGroup::Rule);
-        assert_eq!(ReasonGroup::of_first(&[engine::INSUFFICIENT_CREDIT]), ReasonGroup::InsufficientCredit);
-        assert_eq!(ReasonGroup::of_first(&[engine::TIME_SKEW]), ReasonGroup::None);
-        assert_eq!(ReasonGroup::of_first(&[]), ReasonGroup::None);
+    fn a_rule_is_grouped_as_its_file_says_and_the_engine_by_its_stage() {
+        let rules =
+            RuleGroups::new([("CARD_TESTING", "velocity"), ("NIGHT", "other"), ("NIGHT", "large_amount")]);
+        let of = |source, code| ReasonGroup::of(source, code, &rules);
+        assert_eq!(of(ReasonSource::Rule, "CARD_TESTING"), ReasonGroup::Velocity);
+        assert_eq!(of(ReasonSource::Rule, "NIGHT"), ReasonGroup::Rule);
+        assert_eq!(of(ReasonSource::Rule, "NEVER_HEARD_OF"), ReasonGroup::Rule);
+        assert_eq!(of(ReasonSource::Model, "CARD_TESTING"), ReasonGroup::Model);
+        assert_eq!(of(ReasonSource::Status, "DUPLICATE_KEY"), ReasonGroup::DuplicateKey);
+        assert_eq!(of(ReasonSource::Engine, "TIME_SKEW"), ReasonGroup::None);
     }
 }

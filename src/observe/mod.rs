@@ -11,6 +11,6 @@ pub mod metrics;
 pub mod process;
 mod recorder;
 
-pub use group::ReasonGroup;
+pub use group::{ReasonGroup, RuleGroups};
 pub use lanes::{DecisionSeen, STAGES, Stage};
-pub use recorder::{Live, Metrics, RuleCounts};
+pub use recorder::{Live, LoadedRule, Metrics, RuleCounts};

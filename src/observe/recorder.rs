@@ -15,14 +15,18 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use parking_lot::Mutex;
 
 use super::{
-    group::ReasonGroup,
+    group::{ReasonGroup, RuleGroups},
     lanes::{Buckets, Cells, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, response_code_labels},
     metrics::{self as table, FAMILIES, Family, Kind},
     process::Usage,
 };
 use crate::{
     limits::RULES_MAX,
-    types::{auth::Degraded, codes::Decision, money::Currency},
+    types::{
+        auth::Degraded,
+        codes::{Decision, ReasonSource},
+        money::Currency,
+    },
 };
 
 /// What an engine can say of itself at a moment; read at each scrape.
@@ -115,6 +119,19 @@ pub struct RuleCounts(Arc<RuleCells>);
 
 struct RuleCells {
     lanes: Box<[Cells]>,
+    groups: RuleGroups,
+}
+
+/// What the figures need to know of a rule.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadedRule<'a> {
+    pub id: &'a str,
+    /// `live`, `shadow` or `off`.
+    pub mode: &'static str,
+    /// Its reason code.
+    pub reason: &'a str,
+    /// What it counts as.
+    pub group: &'a str,
 }
 
 impl RuleCounts {
@@ -126,6 +143,11 @@ impl RuleCounts {
     /// The rule at this place of the set could not be told for want of a value.
     pub fn unknown(&self, lane: usize, rule: usize) {
         self.lane(lane).add(2 * rule + 1, 1);
+    }
+
+    /// The group of a reason that came from here.
+    pub fn group_of(&self, source: ReasonSource, code: &str) -> ReasonGroup {
+        ReasonGroup::of(source, code, &self.0.groups)
     }
 
     fn lane(&self, lane: usize) -> &Cells {
@@ -238,11 +260,11 @@ impl Metrics {
         self.0.live.store(Some(Arc::new(Box::new(probe))));
     }
 
-    /// These rules decide from now on, each with its id and mode (`live`, `shadow`). What was counted under the ones
-    /// before stays.
-    pub fn rules_loaded(&self, version: &str, rules: &[(&str, &'static str)]) -> RuleCounts {
+    /// These rules decide from now on, in the order of their places. What was counted under the ones before stays.
+    pub fn rules_loaded(&self, version: &str, rules: &[LoadedRule<'_>]) -> RuleCounts {
         let cells = self.0.lanes.iter().map(|_| Cells::new(2 * rules.len())).collect();
-        let counts = Arc::new(RuleCells { lanes: cells });
+        let groups = RuleGroups::new(rules.iter().map(|rule| (rule.reason, rule.group)));
+        let counts = Arc::new(RuleCells { lanes: cells, groups });
         let mut scrape = self.0.scrape.lock();
         let counters = rules.iter().map(|rule| scrape.rule_counters(&self.0.registry, rule)).collect();
         scrape.rule_sets.push(RuleSet {
@@ -378,8 +400,8 @@ impl Scrape {
         });
     }
 
-    fn rule_counters(&mut self, registry: &Registry, rule: &(&str, &'static str)) -> (Counter, Counter) {
-        let (mut id, mode) = (rule.0.to_owned(), rule.1);
+    fn rule_counters(&mut self, registry: &Registry, rule: &LoadedRule<'_>) -> (Counter, Counter) {
+        let (mut id, mode) = (rule.id.to_owned(), rule.mode);
         if self.rule_series.len() >= RULE_SERIES_MAX && !self.rule_series.contains_key(&(id.clone(), mode)) {
             "other".clone_into(&mut id);
         }

@@ -2,7 +2,7 @@
 //! explained decision per kind of decline, fraud caught, false positives and latency.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     time::{Duration, Instant},
@@ -11,13 +11,11 @@ use std::{
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::{
-    check::Figures,
-    traffic::{Answer, IN_FLIGHT},
-};
+use super::{check::Figures, explanation::Explanation, traffic::IN_FLIGHT};
 use crate::{
-    observe::ReasonGroup,
-    proto::{AuthoriseResponse, GetDecisionResponse},
+    cli::say,
+    observe::{ReasonGroup, RuleGroups},
+    proto::AuthoriseResponse,
     sim::{FraudKind, LabelledTransaction, World},
     types::{
         auth::Subject,
@@ -30,22 +28,30 @@ use crate::{
 const LINES: usize = 20;
 /// Decisions of each kind that are shown whatever comes up.
 const LINES_PER_GROUP: usize = 2;
-/// Features shown with an explanation.
-const FEATURES_SHOWN: usize = 6;
 
-/// What decided, as the answer says: nothing for an approval, else the group of the first reason.
-fn group_of(answer: &AuthoriseResponse) -> ReasonGroup {
-    match (decision_of(answer), answer.reasons.first()) {
-        (Some(Decision::Declined | Decision::StepUp), Some(reason)) => {
-            let source = u8::try_from(reason.source).ok().and_then(ReasonSource::from_number);
-            source.map_or(ReasonGroup::None, |source| ReasonGroup::of(source, &reason.code))
-        }
-        _ => ReasonGroup::None,
-    }
+/// An answer with what it says in the engine's own words.
+pub(super) struct Decided {
+    answer: AuthoriseResponse,
+    decision: Decision,
+    /// What decided: nothing for an approval, else the group of the first reason.
+    group: ReasonGroup,
 }
 
-fn decision_of(answer: &AuthoriseResponse) -> Option<Decision> {
-    u8::try_from(answer.decision).ok().and_then(Decision::from_number)
+impl Decided {
+    /// # Errors
+    /// In words, where the answer has no decision that this program knows.
+    pub(super) fn new(answer: AuthoriseResponse, groups: &RuleGroups) -> Result<Decided, String> {
+        let decision = u8::try_from(answer.decision).ok().and_then(Decision::from_number);
+        let decision = decision.ok_or_else(|| format!("decision {} is unknown", answer.decision))?;
+        let group = match (decision, answer.reasons.first()) {
+            (Decision::Declined | Decision::StepUp, Some(reason)) => {
+                let source = u8::try_from(reason.source).ok().and_then(ReasonSource::from_number);
+                source.map_or(ReasonGroup::None, |source| ReasonGroup::of(source, &reason.code, groups))
+            }
+            _ => ReasonGroup::None,
+        };
+        Ok(Decided { answer, decision, group })
+    }
 }
 
 /// Decides which decisions are shown as they are made.
@@ -61,19 +67,24 @@ impl Shown {
         Shown { every: (transactions / LINES).max(1), seen: 0, by_group: BTreeMap::new(), talk }
     }
 
-    pub(super) fn show(&mut self, transaction: &LabelledTransaction, answer: &Answer) {
+    pub(super) fn show(&mut self, transaction: &LabelledTransaction, decided: &Result<Decided, String>) {
         self.seen += 1;
-        let Ok(answer) = answer else { return };
-        let of_group = self.by_group.entry(group_of(answer)).or_default();
+        let Ok(decided) = decided else { return };
+        let of_group = self.by_group.entry(decided.group).or_default();
         *of_group += 1;
-        if self.talk && (*of_group <= LINES_PER_GROUP || self.seen % self.every == 0) {
-            println!("{}", line(transaction, answer));
+        if self.talk && (*of_group <= LINES_PER_GROUP || self.seen.is_multiple_of(self.every)) {
+            say(line(transaction, decided));
         }
     }
 }
 
-/// Time, card, amount, country, decision, code, score, reasons: one decision in one line.
-fn line(transaction: &LabelledTransaction, answer: &AuthoriseResponse) -> String {
+/// The columns of [`line`].
+pub(super) const HEADING: &str =
+    "time                  card                     amount  at  decision  code score  reasons";
+
+/// One decision in one line.
+fn line(transaction: &LabelledTransaction, decided: &Decided) -> String {
+    let Decided { answer, decision, .. } = decided;
     let request = &transaction.request;
     let time = request.transaction_time.map(|time| time.to_string()).unwrap_or_default();
     let card = match request.subject {
@@ -82,10 +93,10 @@ fn line(transaction: &LabelledTransaction, answer: &AuthoriseResponse) -> String
     };
     let amount = request.amount.map(|amount| amount.to_string()).unwrap_or_default();
     let country = request.merchant.country.map_or("--".to_owned(), |country| country.as_str().to_owned());
-    let decision = decision_of(answer).map_or("?", Decision::name);
     let reasons: Vec<_> = answer.reasons.iter().map(|reason| reason.code.as_str()).collect();
     format!(
-        "{time:<20}  {card:<14} {amount:>16}  {country}  {decision:<9} {:<2}  {:>3}  {}",
+        "{time:<20}  {card:<14} {amount:>16}  {country}  {:<9} {:<4} {:>5}  {}",
+        decision.name(),
         answer.response_code,
         answer.score,
         reasons.join(" ")
@@ -147,21 +158,22 @@ impl Tally {
         }
     }
 
-    pub(super) fn count(&mut self, transaction: &LabelledTransaction, answer: &Answer, latency: Duration) {
+    pub(super) fn count(
+        &mut self,
+        transaction: &LabelledTransaction,
+        decided: &Result<Decided, String>,
+        latency: Duration,
+    ) {
         self.took = self.began.elapsed();
-        let answer = match answer {
-            Ok(answer) => answer,
+        let Decided { answer, decision, group } = match decided {
+            Ok(decided) => decided,
             Err(why) => {
                 self.undecided += 1;
                 self.undecided_why.get_or_insert_with(|| why.clone());
                 return;
             }
         };
-        let Some(decision) = decision_of(answer) else {
-            self.undecided += 1;
-            return;
-        };
-        let group = group_of(answer);
+        let (decision, group) = (*decision, *group);
         *self.decisions.entry((decision, group)).or_default() += 1;
         self.latency_us.saturating_record(latency.as_micros().try_into().unwrap_or(LATENCY_US_MAX));
         let passed = matches!(decision, Decision::Approved | Decision::PartiallyApproved);
@@ -216,7 +228,7 @@ pub(super) struct Summary {
     seed: u64,
     accounts: usize,
     tally: Tally,
-    explanations: Vec<(ReasonGroup, GetDecisionResponse)>,
+    explanations: Vec<Explanation>,
     figures: Figures,
     grpc: SocketAddr,
     admin: SocketAddr,
@@ -227,7 +239,7 @@ impl Summary {
         seed: u64,
         world: &World,
         tally: Tally,
-        explanations: Vec<(ReasonGroup, GetDecisionResponse)>,
+        explanations: Vec<Explanation>,
         figures: Figures,
         grpc: SocketAddr,
         admin: SocketAddr,
@@ -262,8 +274,8 @@ impl Summary {
             .iter()
             .map(|(currency, amount)| {
                 let minor = json!({
-                    "all_minor": amount.all_minor as f64,
-                    "caught_minor": amount.caught_minor as f64,
+                    "all_minor": whole(amount.all_minor),
+                    "caught_minor": whole(amount.caught_minor),
                 });
                 (currency.alpha(), minor)
             })
@@ -280,7 +292,7 @@ impl Summary {
             "declined": tally.of_decision(Decision::Declined),
             "stepped_up": tally.of_decision(Decision::StepUp),
             "decisions": decisions,
-            "explained": explanations.iter().map(explanation_json).collect::<Vec<_>>(),
+            "explained": explanations.iter().map(Explanation::as_json).collect::<Vec<_>>(),
             "fraud": {
                 "all": all.all,
                 "caught": all.caught,
@@ -309,21 +321,9 @@ impl Summary {
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
-fn explanation_json((group, explained): &(ReasonGroup, GetDecisionResponse)) -> Value {
-    let response = explained.response.clone().unwrap_or_default();
-    json!({
-        "reason_group": group.name(),
-        "transaction_id": response.transaction_id,
-        "decision": decision_of(&response).map_or("?", Decision::name),
-        "response_code": response.response_code,
-        "score": response.score,
-        "reasons": response.reasons.iter().map(|reason| json!({
-            "code": reason.code, "text": reason.text, "contribution": reason.contribution,
-        })).collect::<Vec<_>>(),
-        "rules_fired": explained.rules_fired,
-        "features": explained.features.iter().map(|feature| (feature.name.clone(), feature.value))
-            .collect::<BTreeMap<_, _>>(),
-    })
+/// An amount as wide as others take it. No demo comes near the end of the range.
+fn whole(minor: i128) -> i64 {
+    i64::try_from(minor).unwrap_or(i64::MAX)
 }
 
 /// Part of the whole, 0 where there is no whole.
@@ -367,9 +367,7 @@ impl fmt::Display for Summary {
         }
 
         writeln!(f, "\none of each, as GetDecision explains it")?;
-        for (group, explained) in explanations {
-            write_explanation(f, *group, explained)?;
-        }
+        explanations.iter().try_for_each(|explanation| write!(f, "{explanation}"))?;
 
         let fraud = tally.all_fraud();
         writeln!(
@@ -381,12 +379,17 @@ impl fmt::Display for Summary {
             fraud.stopped
         )?;
         for (kind, fraud) in &tally.fraud {
-            writeln!(f, "  {:<24} {:>5} of {:<5}", kind.name().replace('_', " "), fraud.caught, fraud.all)?;
+            writeln!(f, "  {:<24} {:>5} of {}", kind.name().replace('_', " "), fraud.caught, fraud.all)?;
         }
         for (currency, amount) in &tally.fraud_amounts {
-            let money = |minor: i128| Money::new(i64::try_from(minor).unwrap_or(i64::MAX), *currency);
-            let text = format!("{} of {}", money(amount.caught_minor), money(amount.all_minor));
-            writeln!(f, "  {:<24} {text}", "amount caught")?;
+            let money = |minor: i128| Money::new(whole(minor), *currency);
+            writeln!(
+                f,
+                "  {:<24} {} of {}",
+                "amount caught",
+                money(amount.caught_minor),
+                money(amount.all_minor)
+            )?;
         }
         writeln!(
             f,
@@ -417,47 +420,4 @@ impl fmt::Display for Summary {
             }
         }
     }
-}
-
-fn write_explanation(
-    f: &mut fmt::Formatter<'_>,
-    group: ReasonGroup,
-    explained: &GetDecisionResponse,
-) -> fmt::Result {
-    let response = explained.response.clone().unwrap_or_default();
-    writeln!(
-        f,
-        "  {}: {}  {} {}  score {}",
-        group.name().replace('_', " "),
-        response.transaction_id,
-        decision_of(&response).map_or("?", Decision::name),
-        response.response_code,
-        response.score
-    )?;
-    let mut texts = BTreeSet::new();
-    for reason in response.reasons.iter().filter(|reason| texts.insert(reason.text.as_str())) {
-        let weight = match reason.contribution {
-            0.0 => String::new(),
-            contribution => format!(" ({contribution:+.2})"),
-        };
-        writeln!(f, "      {}{weight}: {}", reason.code, reason.text)?;
-    }
-    if !explained.rules_fired.is_empty() {
-        writeln!(f, "      rules fired: {}", explained.rules_fired.join(", "))?;
-    }
-    let known: Vec<_> = explained
-        .features
-        .iter()
-        .filter_map(|feature| Some(format!("{} = {}", feature.name, rounded(feature.value?))))
-        .take(FEATURES_SHOWN)
-        .collect();
-    if !known.is_empty() {
-        writeln!(f, "      {}", known.join(", "))?;
-    }
-    Ok(())
-}
-
-fn rounded(value: f64) -> String {
-    let text = format!("{value:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -62,7 +62,7 @@ impl Client {
     pub(super) async fn authorise(
         &mut self,
         transactions: &[LabelledTransaction],
-        mut on_answer: impl FnMut(&LabelledTransaction, &Answer, Duration),
+        mut on_answer: impl FnMut(&LabelledTransaction, Answer, Duration),
     ) -> anyhow::Result<()> {
         let (sender, receiver) = mpsc::channel(IN_FLIGHT);
         let mut sent_at = Vec::with_capacity(transactions.len());
@@ -102,7 +102,7 @@ impl Client {
                 Some(authorise_item_result::Result::Error(status)) => Err(status.message),
                 None => Err("an empty result".to_owned()),
             };
-            on_answer(transaction, &answer, arrived - *sent);
+            on_answer(transaction, answer, arrived - *sent);
             answered += 1;
             send_next(&mut sent_at)?;
         }

@@ -14,6 +14,10 @@ fn approved(score: u16) -> DecisionSeen {
     }
 }
 
+fn live(id: &str) -> LoadedRule<'_> {
+    LoadedRule { id, mode: "live", reason: "REASON", group: "other" }
+}
+
 /// The value of the one line that starts with this name and label set.
 fn value(text: &str, series: &str) -> f64 {
     let mut found = text.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -58,7 +62,7 @@ fn a_scrape_holds_every_family_of_the_table_and_none_beside() {
     metrics.changed("reverse");
     metrics.failed("UNAVAILABLE", "NOT_SERVING");
     metrics.shed("queue_age");
-    metrics.rules_loaded("r1", &[("card-testing", "live")]);
+    metrics.rules_loaded("r1", &[live("card-testing")]);
     let usd = Currency::from_alpha("USD").unwrap();
     metrics.watch_live(move || Some(Live { held_minor: vec![(usd, 5)], ..Live::default() }));
     let text = metrics.render();
@@ -87,12 +91,12 @@ fn a_scrape_holds_every_family_of_the_table_and_none_beside() {
 #[test]
 fn hits_survive_a_reload_of_the_rules_and_are_counted_once() {
     let metrics = Metrics::new(2);
-    let first = metrics.rules_loaded("v1", &[("a", "live"), ("b", "shadow")]);
+    let first = metrics.rules_loaded("v1", &[live("a"), LoadedRule { mode: "shadow", ..live("b") }]);
     first.hit(0, 0);
     first.hit(1, 0);
     first.unknown(1, 1);
     metrics.render();
-    let second = metrics.rules_loaded("v2", &[("b", "live"), ("a", "live")]);
+    let second = metrics.rules_loaded("v2", &[live("b"), live("a")]);
     second.hit(0, 1);
     // A decision that began with the old rules still counts under them.
     first.hit(0, 0);
@@ -110,7 +114,7 @@ fn hits_survive_a_reload_of_the_rules_and_are_counted_once() {
 fn reloads_for_ever_do_not_grow_the_series() {
     let metrics = Metrics::new(1);
     for reload in 0..RULE_SERIES_MAX + 50 {
-        metrics.rules_loaded("v", &[(&format!("rule-{reload}"), "live")]).hit(0, 0);
+        metrics.rules_loaded("v", &[live(&format!("rule-{reload}"))]).hit(0, 0);
     }
     let text = metrics.render();
     assert_eq!(value(&text, r#"saker_rule_hits_total{rule="other",mode="live"}"#), 50.0);
