@@ -12,7 +12,6 @@ use crate::{
     limits::{HOLD_LIFE_MAX_MS, RECORD_BYTES_MAX},
     types::{
         codes::{Channel, Initiation, Kind},
-        money::Currency,
         time::DAY_MS,
     },
 };
@@ -48,16 +47,13 @@ pub struct Listen {
     pub card_numbers: bool,
 }
 
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Decide {
     /// Replaces the shipped rules.
     pub rules: Option<PathBuf>,
     /// Replaces the shipped model; `none` serves without one.
     pub model: Option<PathBuf>,
-    /// In which amounts of several currencies are compared.
-    #[serde(deserialize_with = "currency")]
-    pub base_currency: Currency,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -101,9 +97,6 @@ pub struct Overload {
     /// The hint that goes with a refusal.
     #[serde(deserialize_with = "within::<_, 1, 60_000>")]
     pub retry_after_ms: u64,
-    /// Calls and items in work over all connections.
-    #[serde(deserialize_with = "within::<_, 1, 1_000_000>")]
-    pub in_flight: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -169,13 +162,6 @@ impl Default for Listen {
     }
 }
 
-impl Default for Decide {
-    fn default() -> Decide {
-        let base_currency = Currency::from_alpha("USD").expect("the table of ISO 4217 has the dollar");
-        Decide { rules: None, model: None, base_currency }
-    }
-}
-
 impl Default for Answers {
     fn default() -> Answers {
         Answers { capacity: 20_000_000 }
@@ -196,7 +182,7 @@ impl Default for Journal {
 
 impl Default for Overload {
     fn default() -> Overload {
-        Overload { shed_after_ms: 500, retry_after_ms: 100, in_flight: 16_384 }
+        Overload { shed_after_ms: 500, retry_after_ms: 100 }
     }
 }
 
@@ -382,12 +368,6 @@ fn power_of_two<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     }
 }
 
-fn currency<'de, D: Deserializer<'de>>(from: D) -> Result<Currency, D::Error> {
-    let code = String::deserialize(from)?;
-    Currency::from_alpha(&code)
-        .ok_or_else(|| D::Error::custom(format!("`{code}` is no currency of ISO 4217, such as USD")))
-}
-
 /// A configuration that was refused, with the place in the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError {
@@ -437,7 +417,7 @@ impl Config {
     /// decision can be made again under the settings it was made with.
     pub fn decision_text(&self) -> String {
         use std::fmt::Write as _;
-        let mut text = format!("[decide]\nbase_currency = \"{}\"\n", self.decide.base_currency);
+        let mut text = String::new();
         for HoldRow { kind, channel, initiation, mcc, days } in &self.holds.0 {
             text.push_str("\n[[holds]]\n");
             let names = [
@@ -485,7 +465,6 @@ mod tests {
             ("[overload]\nshed_after_ms = 0\n", 2, 17, "0 is not between 1 and 60000"),
             ("[overload]\nshed_after_ms = \"soon\"\n", 2, 17, "invalid type: string"),
             ("[accounts]\nshards = 1000\n", 2, 10, "1000 is no power of two"),
-            ("[decide]\nbase_currency = \"XXX\"\n", 2, 17, "no currency of ISO 4217"),
             ("[log]\nlevel = \"loud\"\n", 2, 9, "unknown variant `loud`"),
             ("[log]\nlevel = \n", 2, 9, ""),
         ] {
@@ -509,9 +488,9 @@ mod tests {
 
     #[test]
     fn an_error_shows_the_line_and_points_at_it() {
-        let error = Config::parse("saker.toml", "data = \"d\"\n[overload]\nin_flight = -1\n").unwrap_err();
-        let expected =
-            "saker.toml:3:13: -1 is not between 1 and 1000000\n   |\n 3 | in_flight = -1\n   |             ^";
+        let error =
+            Config::parse("saker.toml", "data = \"d\"\n[overload]\nshed_after_ms = -1\n").unwrap_err();
+        let expected = "saker.toml:3:17: -1 is not between 1 and 60000\n   |\n 3 | shed_after_ms = -1\n   |                 ^";
         assert_eq!(error.to_string(), expected);
     }
 
@@ -541,7 +520,6 @@ mod tests {
             hash("data = \"elsewhere\"\n[overload]\nshed_after_ms = 9\n[log]\nlevel = \"debug\"\n"),
             default
         );
-        assert_ne!(hash("[decide]\nbase_currency = \"EUR\"\n"), default);
         assert_ne!(hash("[[holds]]\ndays = 7\n"), default);
         assert_ne!(
             hash("[[holds]]\nmcc = [\"4411\"]\ndays = 7\n[[holds]]\ndays = 7\n"),

@@ -109,8 +109,8 @@ pub struct Seen<'a> {
     pub decided_by: Option<ReasonSource>,
     pub hits: &'a Hits,
     pub score: Option<u16>,
-    /// Place of the account, or [`NO_ACCOUNT`].
-    pub account: u32,
+    /// Holds whose deadline was found to have come.
+    pub expired_holds: usize,
 }
 
 /// Who asks, and when.
@@ -125,6 +125,10 @@ pub struct Asked {
 }
 
 /// What came of a request.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would be an allocation"
+)]
 pub enum Taken {
     /// Decided now; the answer counts once its position is durable.
     Decided(AuthAnswer, Remembered),
@@ -250,7 +254,8 @@ fn decide_on(
         let credit = matches!(verdict.decided_by, Some(ReasonSource::Credit | ReasonSource::ProductLimit));
         history.record(&setup.plan, features::event_of(&moment, position, verdict.decision, credit));
     }
-    let (answer, first) = enact(account, setup, request, asked.now, &verdict, score, chain, position);
+    let (answer, first, expired_holds) =
+        enact(account, setup, request, asked.now, &verdict, score, chain, position);
 
     // 8. Journal record.
     let in_mode = |mode: Mode| {
@@ -279,7 +284,13 @@ fn decide_on(
     record.encode(sink.buffer());
     sink.publish();
     watch.ended(Stage::Record);
-    watch.decided(&Seen { answer: &answer, decided_by: verdict.decided_by, hits: &hits, score, account: at });
+    watch.decided(&Seen {
+        answer: &answer,
+        decided_by: verdict.decided_by,
+        hits: &hits,
+        score,
+        expired_holds,
+    });
     answer
 }
 
@@ -294,8 +305,8 @@ fn enact(
     score: Option<u16>,
     chain: Option<u64>,
     position: u64,
-) -> (AuthAnswer, Option<u64>) {
-    account.expire(now);
+) -> (AuthAnswer, Option<u64>, usize) {
+    let expired = account.expire(now);
     account.last_position = position;
     let mut hold_expires_at = None;
     let mut first = None;
@@ -333,7 +344,7 @@ fn enact(
         hold_expires_at,
         position,
     };
-    (answer, first)
+    (answer, first, expired.holds)
 }
 
 /// How long a posted amount can be found by a reversal.
@@ -390,7 +401,7 @@ fn refuse(
         decided_by,
         hits: &Hits::default(),
         score: None,
-        account: NO_ACCOUNT,
+        expired_holds: 0,
     });
     answer
 }

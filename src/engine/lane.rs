@@ -39,6 +39,6 @@ impl Lane {
 
     /// Whether the next decision has its stages timed.
     pub(super) fn is_timed(&self) -> bool {
-        self.decisions.fetch_add(1, Ordering::Relaxed) % TIMED_ONE_IN == 0
+        self.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIMED_ONE_IN)
     }
 }

@@ -56,7 +56,7 @@ use crate::{
 use ages::Ages;
 pub use lane::Lane;
 pub use pending::Pending;
-use pending::{PendingAuth, Voider};
+use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};
 pub use stored::{DecisionKey, DecisionRecord};
 use time::EngineTime;
@@ -69,8 +69,8 @@ const DISK_LOW: &str = "DISK_LOW";
 
 /// How long to wait before a full ring is tried again by those who may not be shed.
 const RETRY: Duration = Duration::from_millis(1);
-/// What a shed client is told to wait.
-const RETRY_AFTER_MS: u32 = 100;
+/// What a client is told to wait when no more answers can be remembered: they are forgotten by the hour.
+const FULL_RETRY_AFTER_MS: u32 = 60_000;
 
 /// Who calls. Without authentication all callers are one client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,7 +191,8 @@ impl Engine {
     }
 
     fn try_authorise(self: &Arc<Self>, request: &AuthRequest, arrival: &Arrival) -> Result<Tried, Fault> {
-        if arrival.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        let asked_at = Instant::now();
+        if arrival.deadline.is_some_and(|deadline| asked_at >= deadline) {
             return Err(Fault::DeadlineNotStarted);
         }
         self.check_running()?;
@@ -207,7 +208,7 @@ impl Engine {
             }
         };
         loop {
-            let slot = self.journal.reserve(Class::Authorisation).map_err(refused)?;
+            let slot = self.journal.reserve(Class::Authorisation).map_err(|error| self.refused(error))?;
             let now = self.time.at_door(request);
             let asked = Asked { client: arrival.client.0, now, original };
             let in_force = self.in_force.load();
@@ -228,16 +229,14 @@ impl Engine {
                         key: request.key,
                         found,
                     });
-                    return Ok(Tried::Pending(Pending::queued(answer, wait, voider)));
+                    let told = Told { metrics: self.metrics.clone(), lane: arrival.lane.number(), asked_at };
+                    return Ok(Tried::Pending(Pending::queued(answer, wait, voider, Some(told))));
                 }
                 Taken::Known(found) => return Ok(Tried::Later(Some(found))),
                 Taken::Busy => return Ok(Tried::Later(None)),
                 Taken::Again => {}
                 Taken::Full => {
-                    return Err(Fault::Overloaded {
-                        retry_after_ms: 60_000,
-                        what: "answers are at capacity",
-                    });
+                    return Err(full());
                 }
             }
         }
@@ -288,7 +287,7 @@ impl Engine {
         arrival: Arrival,
         found: Remembered,
     ) -> Result<Answered<AuthAnswer>, Fault> {
-        let mut slot = self.journal.reserve(Class::Authorisation).map_err(refused)?;
+        let mut slot = self.journal.reserve(Class::Authorisation).map_err(|error| self.refused(error))?;
         let now = self.time.at_door(&request);
         let position = slot.take_sequence();
         encode_duplicated(slot.buffer(), arrival.client.0, now, &request, found.position);
@@ -383,7 +382,7 @@ impl Engine {
         match self.try_maintain(&change, arrival) {
             Ok(Some(outcome)) => {
                 let wait = arrival.lane.durable(outcome.position);
-                Pending::queued(outcome, wait, None)
+                Pending::queued(outcome, wait, None, None)
             }
             Err(fault) => Pending::ready(Err(fault)),
             Ok(None) => {
@@ -400,7 +399,7 @@ impl Engine {
         let slot = match self.journal.reserve(Class::Essential) {
             Ok(slot) => slot,
             Err(ReserveError::Full) => return Ok(None),
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(self.refused(error)),
         };
         let key = self.state.answers.hash(arrival.client.0, &change.key());
         let Held::Claim(own) = self.claim(key)? else { return Ok(None) };
@@ -535,8 +534,8 @@ impl Engine {
     /// Sheds authorisations where the oldest record has waited too long for the disk.
     fn check_queue(&self) -> Result<(), Fault> {
         let waited_us = self.journal.queue().oldest_us;
-        match waited_us > u64::from(self.config.overload.shed_after_ms) * 1_000 {
-            true => Err(Fault::Overloaded { retry_after_ms: RETRY_AFTER_MS, what: "the disk lags behind" }),
+        match waited_us > self.config.overload.shed_after_ms * 1_000 {
+            true => Err(self.overloaded("the disk lags behind")),
             false => Ok(()),
         }
     }
@@ -547,7 +546,7 @@ impl Engine {
             match self.journal.reserve(Class::Essential) {
                 Ok(slot) => return Ok(slot),
                 Err(ReserveError::Full) => tokio::time::sleep(RETRY).await,
-                Err(error) => return Err(refused(error)),
+                Err(error) => return Err(self.refused(error)),
             }
         }
     }
@@ -565,11 +564,28 @@ impl Engine {
         }
     }
 
+    fn refused(&self, error: ReserveError) -> Fault {
+        match error {
+            ReserveError::Full => self.overloaded("the journal's ring is full"),
+            ReserveError::DiskLow => Fault::Unavailable(DISK_LOW),
+            ReserveError::Stopped => Fault::Unavailable(JOURNAL_STOPPED),
+        }
+    }
+
+    fn overloaded(&self, what: &'static str) -> Fault {
+        let retry_after_ms = u32::try_from(self.config.overload.retry_after_ms).unwrap_or(u32::MAX);
+        Fault::Overloaded { retry_after_ms, what }
+    }
+
     async fn on_disk(&self, position: u64, lane: &Arc<Lane>) -> Result<(), Fault> {
         lane.durable(position).await.map_err(|_| Fault::Unavailable(JOURNAL_STOPPED))
     }
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would be an allocation"
+)]
 enum Tried {
     Pending(PendingAuth),
     /// Known under a record, or being decided at this moment.
@@ -583,15 +599,5 @@ enum Held<'a> {
 }
 
 fn full() -> Fault {
-    Fault::Overloaded { retry_after_ms: 60_000, what: "answers are at capacity" }
-}
-
-fn refused(error: ReserveError) -> Fault {
-    match error {
-        ReserveError::Full => {
-            Fault::Overloaded { retry_after_ms: RETRY_AFTER_MS, what: "the journal's ring is full" }
-        }
-        ReserveError::DiskLow => Fault::Unavailable(DISK_LOW),
-        ReserveError::Stopped => Fault::Unavailable(JOURNAL_STOPPED),
-    }
+    Fault::Overloaded { retry_after_ms: FULL_RETRY_AFTER_MS, what: "answers are at capacity" }
 }

@@ -12,6 +12,7 @@ use super::{Answered, Engine, Lane};
 use crate::{
     authorise::answers::Remembered,
     journal::Durable,
+    observe::Metrics,
     types::{auth::AuthAnswer, fault::Fault, ids::RequestKey},
 };
 
@@ -31,6 +32,7 @@ enum Inner<T> {
         answer: Option<T>,
         wait: Durable,
         voider: Option<Voider>,
+        told: Option<Told>,
     },
     /// Needs a read, a retry or a second record.
     Slow(Slow<T>),
@@ -44,6 +46,20 @@ pub(super) struct Voider {
     pub client: u32,
     pub key: RequestKey,
     pub found: Remembered,
+}
+
+/// Where the time of an answer is counted.
+pub(super) struct Told {
+    pub metrics: Metrics,
+    pub lane: usize,
+    pub asked_at: Instant,
+}
+
+impl Told {
+    fn answered(&self) {
+        let waited_ns = u64::try_from(self.asked_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.metrics.answered(self.lane, waited_ns);
+    }
 }
 
 impl Voider {
@@ -64,8 +80,8 @@ impl<T> Pending<T> {
         Pending(Inner::Slow(Box::pin(future)))
     }
 
-    pub(super) fn queued(answer: T, wait: Durable, voider: Option<Voider>) -> Pending<T> {
-        Pending(Inner::Queued { answer: Some(answer), wait, voider })
+    pub(super) fn queued(answer: T, wait: Durable, voider: Option<Voider>, told: Option<Told>) -> Pending<T> {
+        Pending(Inner::Queued { answer: Some(answer), wait, voider, told })
     }
 
     /// False for repeats and for whatever else needs a read from disk: those may resolve out of order.
@@ -87,7 +103,7 @@ impl<T: Send + 'static> Future for Pending<T> {
                     return Poll::Ready(result.take().unwrap_or(Err(Fault::Internal)));
                 }
                 Inner::Slow(future) => return future.as_mut().poll(context),
-                Inner::Queued { answer, wait, voider } => {
+                Inner::Queued { answer, wait, voider, told } => {
                     let result = std::task::ready!(Pin::new(wait).poll(context));
                     let voider = voider.take();
                     if result.is_err() {
@@ -99,6 +115,9 @@ impl<T: Send + 'static> Future for Pending<T> {
                         }
                         _ => {
                             let answer = answer.take().ok_or(Fault::Internal)?;
+                            if let Some(told) = told {
+                                told.answered();
+                            }
                             return Poll::Ready(Ok(Answered { answer, replayed: false }));
                         }
                     }

@@ -40,6 +40,9 @@ impl Watch for Timer<'_> {
     }
 
     fn decided(&mut self, seen: &Seen<'_>) {
+        if seen.expired_holds > 0 {
+            self.metrics.expired_on_touch(seen.expired_holds as u64);
+        }
         for rule in seen.hits.fired() {
             self.rule_counts.hit(self.lane, rule);
         }

@@ -111,7 +111,7 @@ pub fn looks_like_card_number(text: &str) -> bool {
         };
         digits += 1;
     }
-    (13..=19).contains(&digits) && sum % 10 == 0
+    (13..=19).contains(&digits) && sum.is_multiple_of(10)
 }
 
 #[cfg(test)]

@@ -55,18 +55,18 @@ mod tests {
 
     #[test]
     fn a_time_without_an_offset_is_utc() {
-        let expected = Some(Timestamp(1_672_531_228_000));
+        let expected = Timestamp(1_672_531_228_000);
         for text in [
             "2023-01-01T00:00:28Z",
             "2023-01-01T00:00:28",
             "2023-01-01 00:00:28",
             "2023-01-01T01:00:28+01:00",
         ] {
-            assert_eq!(Timestamp::parse(text), expected, "{text}");
+            assert_eq!(Timestamp::parse(text), Some(expected), "{text}");
         }
         for text in ["2023-02-30T00:00:00Z", "yesterday", "", "1672531228"] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
-        assert_eq!(expected.unwrap().to_string(), "2023-01-01T00:00:28Z");
+        assert_eq!(expected.to_string(), "2023-01-01T00:00:28Z");
     }
 }
