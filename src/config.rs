@@ -85,7 +85,7 @@ pub struct Journal {
 
 /// A segment holds the largest group that may gather at least once over.
 const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
-const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const _: () = assert!(SEGMENT_BYTES_MIN >= 64 * RECORD_BYTES_MAX as u64);
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]

@@ -75,8 +75,10 @@ pub const MODEL_GOLDEN_ROWS_MAX: usize = 1_000;
 
 /// Cards of one account.
 pub const CARDS_PER_ACCOUNT_MAX: usize = 32;
-/// Open holds of one account; beyond it authorisations are declined 65.
+/// Open holds of one account; at this number an authorisation that would add one is refused as overload.
 pub const HOLDS_PER_ACCOUNT_MAX: usize = 4_096;
+/// Posted amounts of one account that a reversal can still find; the oldest make way.
+pub const POSTED_PER_ACCOUNT_MAX: usize = 1_024;
 
 /// How long an answer is remembered.
 pub const ANSWER_RETENTION_MS: i64 = 35 * DAY_MS;

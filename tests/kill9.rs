@@ -1,6 +1,10 @@
 //! kill -9 under load, the real binary, again and again on one data directory: no acknowledged answer may be lost or
 //! changed, and nothing held twice. A few restarts by default; `SAKER_KILL9_RESTARTS=100` for the full run.
 
+use std::{path::Path, process::Command};
+
+use anyhow::ensure;
+
 mod checker;
 
 use checker::{Campaign, count_from, fresh_directory};
@@ -20,9 +24,18 @@ fn kill_9_under_load_loses_nothing() -> anyhow::Result<()> {
         server.kill()?;
         Ok(())
     });
-    let judged = verdict.and_then(|verdict| verdict.judge());
+    let judged = verdict.and_then(|verdict| verdict.judge()).and_then(|()| decided_again(&campaign.data));
     if judged.is_err() {
         eprintln!("evidence is kept in {}", directory.keep().display());
     }
     judged
+}
+
+/// Every decision of all those lives, made again under the rules and the model it names, must come out the same.
+fn decided_again(data: &Path) -> anyhow::Result<()> {
+    let verify = Command::new(env!("CARGO_BIN_EXE_saker")).args(["journal", "verify"]).arg(data).output()?;
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&verify.stdout), String::from_utf8_lossy(&verify.stderr));
+    ensure!(verify.status.success(), "journal verify: {}\n{said}", verify.status);
+    Ok(())
 }

@@ -67,6 +67,9 @@ pub enum What {
     ReversedBefore = 3,
     /// The record that voided the authorisation.
     Voided = 4,
+    /// An authorisation's own record, whose answer somebody got from it or reversed: it can no longer be voided.
+    /// Known in memory only; after a restart nobody waits for an answer.
+    Answered = 5,
 }
 
 /// What is remembered of a key.
@@ -77,6 +80,13 @@ pub struct Remembered {
     pub position: u64,
     /// The account's place in the store, or [`NO_ACCOUNT`].
     pub account: u32,
+}
+
+impl Remembered {
+    /// Whether the record is that of the authorisation itself.
+    pub fn is_authorisation(&self) -> bool {
+        matches!(self.what, What::Authorisation | What::Answered)
+    }
 }
 
 /// A [`Remembered`], or a key in flight, in twelve bytes: position 48 bits, kind 16, account 32.
@@ -97,6 +107,7 @@ impl Packed {
             2 => What::Other,
             3 => What::ReversedBefore,
             4 => What::Voided,
+            5 => What::Answered,
             _ => return None,
         };
         let position = u64::from(self.0[1] & 0xffff) << 32 | u64::from(self.0[0]);
@@ -190,6 +201,18 @@ impl Answers {
         let entry = shard.get_mut(&key).filter(|entry| entry.get() == Some(found))?;
         *entry = Packed::IN_FLIGHT;
         Some(Claim { answers: self, key, before: Some(found) })
+    }
+
+    /// Says that an authorisation's answer is about to be handed over, so that it can no longer be voided. False where
+    /// it no longer stands as `found`: then what stands now must be looked at.
+    pub fn hand_over(&self, key: KeyHash, found: Remembered) -> bool {
+        let mut shard = self.shards[key.shard()].lock();
+        let Some(entry) = shard.get_mut(&key) else { return false };
+        let answered = Packed::new(Remembered { what: What::Answered, ..found });
+        if *entry == Packed::new(found) {
+            *entry = answered;
+        }
+        *entry == answered
     }
 
     /// What stands under a key: nothing, something in flight (`Some(None)`), or a record.

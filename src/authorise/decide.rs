@@ -7,7 +7,7 @@ use crate::{
     features::catalog::MODEL_FEATURES,
     journal::record::NO_CARD,
     ledger::Account,
-    limits::{HOLDS_PER_ACCOUNT_MAX, TIME_SKEW_FLAG_MS},
+    limits::TIME_SKEW_FLAG_MS,
     rules::{Effect, Hits, Mode},
     types::{
         account::Day,
@@ -29,8 +29,9 @@ pub struct Found<'a> {
     pub vector: &'a [f32; MODEL_FEATURES],
     /// 0 to 999, where a model serves.
     pub score: Option<u16>,
-    /// The position of the chain an increment belongs to; `None` where its original holds nothing here.
-    pub chain: Option<u64>,
+    /// The first position of the chain an increment belongs to, and how long it may live; `None` where its original
+    /// holds nothing here.
+    pub chain: Option<(u64, Timestamp)>,
 }
 
 /// What was decided.
@@ -115,6 +116,12 @@ impl Collected {
             // A full list has lost its last remark, never the reason that decides.
             self.list.rotate_right(1);
         }
+    }
+
+    /// A remark that goes before all others.
+    fn first(&mut self, reason: Reason) {
+        self.remark(reason);
+        self.list.rotate_right(1);
     }
 
     fn remark(&mut self, reason: Reason) {
@@ -236,16 +243,14 @@ fn credit(found: &Found<'_>, reasons: &mut Collected) -> i64 {
     let Some(billed) = found.request.billed().filter(|billed| billed.currency == account.currency) else {
         return 0;
     };
-    if account.holds().len() >= HOLDS_PER_ACCOUNT_MAX {
-        reasons.against(Against::decline(ResponseCode::COUNT_LIMIT, engine::TOO_MANY_HOLDS));
-        return 0;
-    }
     if account.can_hold(billed.minor, found.now) {
         return billed.minor;
     }
     let available = account.available_minor(found.now);
     if found.request.partial_approval_allowed && available > 0 {
-        reasons.remark(engine::PARTIAL_APPROVAL);
+        if reasons.deciding.is_none() {
+            reasons.first(engine::PARTIAL_APPROVAL);
+        }
         return available;
     }
     reasons.against(Against::decline(ResponseCode::INSUFFICIENT_FUNDS, engine::INSUFFICIENT_CREDIT));

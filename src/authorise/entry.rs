@@ -74,21 +74,16 @@ impl Store {
     /// Claims a card token for the account at `at`. A token belongs to one account for ever.
     ///
     /// # Errors
-    /// The place of the account that has it. `Ok(true)` where it was free before.
-    pub fn claim_card(&self, card: CardToken, at: u32) -> Result<bool, u32> {
+    /// The place of the account that has it.
+    pub fn claim_card(&self, card: CardToken, at: u32) -> Result<(), u32> {
         match self.by_card.entry(card) {
-            MapEntry::Occupied(entry) if *entry.get() == at => Ok(false),
+            MapEntry::Occupied(entry) if *entry.get() == at => Ok(()),
             MapEntry::Occupied(entry) => Err(*entry.get()),
             MapEntry::Vacant(entry) => {
                 entry.insert(at);
-                Ok(true)
+                Ok(())
             }
         }
-    }
-
-    /// Gives a token back that [`Store::claim_card`] took and whose card was then not opened.
-    pub fn unclaim_card(&self, card: &CardToken) {
-        self.by_card.remove(card.as_str());
     }
 
     /// Runs `f` under the lock of the account at `at`. `f` must not block, await or lock.

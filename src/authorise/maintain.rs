@@ -34,18 +34,18 @@ pub fn maintain(
     own: Claim<'_>,
     sink: impl Sink,
 ) -> Result<Outcome, Fault> {
-    let (at, claimed) = match &change {
+    let at = match &change {
         Maintenance::SetAccountStatus { account, .. } | Maintenance::SetCreditLimit { account, .. } => {
             let at = state.store.find(&Subject::Account(*account));
-            (at.ok_or(Fault::NotFound { what: "account" })?, Vec::new())
+            at.ok_or(Fault::NotFound { what: "account" })?
         }
         Maintenance::SetCardStatus { card, .. } => {
             let at = state.store.find(&Subject::Card(*card));
-            (at.ok_or(Fault::NotFound { what: "card" })?, Vec::new())
+            at.ok_or(Fault::NotFound { what: "card" })?
         }
-        Maintenance::Upsert { change, .. } => claim_places(state, change)?,
+        Maintenance::Upsert { change: wanted, .. } => claim_places(state, &change, wanted)?,
     };
-    let result = state.store.with_account(at, |entry| {
+    let outcome = state.store.with_account(at, |entry| {
         check(&change, entry)?;
         let mut sink = sink;
         let position = sink.take_sequence();
@@ -59,29 +59,14 @@ pub fn maintain(
             position,
             upserted,
         };
-        let record = Maintained {
-            client: asked.client,
-            time: asked.now,
-            change: change.clone(),
-            account: account.id,
-            outcome,
-        };
+        let record =
+            Maintained { client: asked.client, time: asked.now, change, account: account.id, outcome };
         record.encode(sink.buffer());
         sink.publish();
         Ok(record.outcome)
-    });
-    match result {
-        Ok(outcome) => {
-            own.settle(Remembered { what: What::Other, position: outcome.position, account: at });
-            Ok(outcome)
-        }
-        Err(fault) => {
-            for card in claimed {
-                state.store.unclaim_card(&card);
-            }
-            Err(fault)
-        }
-    }
+    })?;
+    own.settle(Remembered { what: What::Other, position: outcome.position, account: at });
+    Ok(outcome)
 }
 
 /// Puts a change of the journal back in force.
@@ -105,30 +90,28 @@ pub fn restore(state: &State, maintained: &Maintained) {
     state.answers.remember(key, Remembered { what: What::Other, position, account: at });
 }
 
-/// Takes a place for the account and its cards, before its lock is taken. Returns the tokens claimed only now.
-fn claim_places(
-    state: &State,
-    change: &AccountChange,
-) -> Result<(u32, Vec<crate::types::ids::CardToken>), Fault> {
-    let known = state.store.find(&Subject::Account(change.account));
-    if known.is_none() {
-        needed_for_opening(change)?;
+/// Takes a place for the account and its cards, before its lock is taken: an account's lock is never held together
+/// with a map's. What can be refused is refused before anything is claimed. A token stays claimed where another
+/// upsert of the same account came between and made this one fail: it was named for this account.
+fn claim_places(state: &State, change: &Maintenance, wanted: &AccountChange) -> Result<u32, Fault> {
+    let known = state.store.find(&Subject::Account(wanted.account));
+    match known {
+        None => needed_for_opening(wanted)?,
+        Some(at) => state.store.with_account(at, |entry| check(change, entry))?,
     }
-    let at = known.unwrap_or_else(|| state.store.place(change.account));
-    let mut claimed = Vec::new();
-    for card in &change.cards {
-        match state.store.claim_card(card.token, at) {
-            Ok(true) => claimed.push(card.token),
-            Ok(false) => {}
-            Err(_) => {
-                for token in &claimed {
-                    state.store.unclaim_card(token);
-                }
-                return Err(invalid("account.cards", "a card token belongs to another account", 9));
-            }
-        }
+    let taken = |token| state.store.find(&Subject::Card(token)).is_some_and(|owner| Some(owner) != known);
+    if wanted.cards.iter().any(|card| taken(card.token)) {
+        return Err(card_of_another());
     }
-    Ok((at, claimed))
+    let at = known.unwrap_or_else(|| state.store.place(wanted.account));
+    for card in &wanted.cards {
+        state.store.claim_card(card.token, at).map_err(|_| card_of_another())?;
+    }
+    Ok(at)
+}
+
+fn card_of_another() -> Fault {
+    invalid("account.cards", "a card token belongs to another account", 9)
 }
 
 fn invalid(field: &'static str, description: &str, number: u32) -> Fault {

@@ -19,9 +19,9 @@ use arrayvec::ArrayVec;
 use crate::{
     canary,
     features::{self, AccountFacts, Moment, Plan, catalog::MODEL_FEATURES, values::Values},
-    journal::record::{DecidedView, NO_CARD},
+    journal::record::{Decided, DecidedView, NO_CARD},
     ledger::{Account, Hold},
-    limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS},
+    limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
     rules::{Hits, Mode},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
@@ -140,6 +140,8 @@ pub enum Taken {
     Again,
     /// No room to remember one more answer.
     Full,
+    /// No room for one more hold on the account.
+    TooManyHolds,
 }
 
 /// Decides one request and publishes its record.
@@ -177,21 +179,23 @@ pub fn authorise(
             refuse(setup, request, asked, code, position, sink, watch)
         }
         Some(at) => {
-            state.store.with_account(at, |entry| decide_on(entry, at, setup, request, asked, sink, watch))
+            let decided = state
+                .store
+                .with_account(at, |entry| decide_on(entry, at, setup, request, asked, sink, watch));
+            let Some(answer) = decided else { return Taken::TooManyHolds };
+            answer
         }
     };
-    let remembered = Remembered {
-        what: What::Authorisation,
-        position: answer.position,
-        account: at.unwrap_or(NO_ACCOUNT),
-    };
+    // An answer given without an account stays without one, whoever is opened in its place later.
+    let account = at.filter(|_| answer.approved.is_some()).unwrap_or(NO_ACCOUNT);
+    let remembered = Remembered { what: What::Authorisation, position: answer.position, account };
     claim.settle(remembered);
     Taken::Decided(answer, remembered)
 }
 
 const UNKNOWN: (ResponseCode, Reason) = (ResponseCode::INVALID_CARD, engine::UNKNOWN_CARD);
 
-/// Stages 2 to 8, under the account's lock.
+/// Stages 2 to 8, under the account's lock. `None` where the account has as many holds as it may have: nothing changed.
 fn decide_on(
     entry: &mut Entry,
     at: u32,
@@ -200,12 +204,12 @@ fn decide_on(
     asked: Asked,
     mut sink: impl Sink,
     watch: &mut impl Watch,
-) -> AuthAnswer {
+) -> Option<AuthAnswer> {
     let Entry { account, history } = entry;
     let card = account.as_ref().and_then(|account| card_of(account, &request.subject));
     let (Some(account), Some(card)) = (account, card) else {
         let position = sink.take_sequence();
-        return refuse(setup, request, asked, UNKNOWN, position, sink, watch);
+        return Some(refuse(setup, request, asked, UNKNOWN, position, sink, watch));
     };
     watch.ended(Stage::LockWait);
 
@@ -217,7 +221,7 @@ fn decide_on(
     let facts = facts(account, asked.now);
     let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token);
     let card_token = card_token.as_ref().map(|token| token.as_str());
-    let moment = Moment { request, account: &facts, card, card_token, time: asked.now };
+    let moment = Moment { request, account: &facts, card: window_card(card), card_token, time: asked.now };
     if request.kind != Kind::BalanceInquiry {
         history.read(&setup.plan, &moment, &mut values);
         features::catalog::model_vector(&values, &mut vector);
@@ -238,9 +242,13 @@ fn decide_on(
     let chain = original
         .and_then(|position| account.hold(position))
         .filter(|hold| hold.expires_at > asked.now && !hold.posted)
-        .map(|hold| hold.first);
+        .map(|hold| (hold.first, hold.chain_until));
     let found = Found { request, now: asked.now, account, card, hits: &hits, vector: &vector, score, chain };
     let verdict = decide::decide(&found, setup);
+    let is_full = account.holds().len() >= HOLDS_PER_ACCOUNT_MAX;
+    if is_full && verdict.approved_minor > 0 && account.open_holds(asked.now) >= HOLDS_PER_ACCOUNT_MAX {
+        return None;
+    }
     watch.ended(Stage::Decide);
 
     let aggregates: ArrayVec<Option<i64>, AGGREGATES_MAX> = (0..setup.rules.aggregates.len())
@@ -291,7 +299,7 @@ fn decide_on(
         score,
         expired_holds,
     });
-    answer
+    Some(answer)
 }
 
 /// Applies what was decided to the account and makes the answer of it.
@@ -303,7 +311,7 @@ fn enact(
     now: Timestamp,
     verdict: &Verdict,
     score: Option<u16>,
-    chain: Option<u64>,
+    chain: Option<(u64, Timestamp)>,
     position: u64,
 ) -> (AuthAnswer, Option<u64>, usize) {
     let expired = account.expire(now);
@@ -315,16 +323,18 @@ fn enact(
             verdict.approved_minor <= account.available_minor(now),
             "a hold that was decided under this lock fits"
         );
+        let chain_until = chain.map_or(now.plus_ms(HOLD_LIFE_MAX_MS), |(_, until)| until);
         let expires_at = match request.single_message {
             true => kept_posted_until(now),
-            false => setup.expires_at(request, now),
+            false => setup.expires_at(request, now).min(chain_until),
         };
-        first = chain;
+        first = chain.map(|(first, _)| first);
         account.place(Hold {
             position,
             first: first.unwrap_or(position),
             amount_minor: verdict.approved_minor,
             expires_at,
+            chain_until,
             posted: request.single_message,
         });
         hold_expires_at = (!request.single_message).then_some(expires_at);
@@ -345,6 +355,12 @@ fn enact(
         position,
     };
     (answer, first, expired.holds)
+}
+
+/// The place of a card among the windows of its account: 0 is for requests without a card, so that cards opened
+/// later do not take it over.
+fn window_card(card: u8) -> u8 {
+    card.wrapping_add(1)
 }
 
 /// How long a posted amount can be found by a reversal.
@@ -443,7 +459,7 @@ pub fn same_body(a: &AuthRequest, b: &AuthRequest) -> bool {
 }
 
 /// Puts a decision of the journal back in force without deciding again: recovery.
-pub fn restore(state: &State, setup: &Setup, decided: &crate::journal::record::Decided) {
+pub fn restore(state: &State, setup: &Setup, decided: &Decided) {
     let position = decided.answer.position;
     let key = state.answers.hash(decided.client, &decided.request.key);
     let at = decided.account.and_then(|account| state.store.find(&Subject::Account(account)));
@@ -456,7 +472,7 @@ pub fn restore(state: &State, setup: &Setup, decided: &crate::journal::record::D
             let moment = Moment {
                 request: &decided.request,
                 account: &facts,
-                card: decided.card,
+                card: window_card(decided.card),
                 card_token: None,
                 time: decided.time,
             };
@@ -468,11 +484,13 @@ pub fn restore(state: &State, setup: &Setup, decided: &crate::journal::record::D
                 history.record(&setup.plan, event);
             }
             if let Some(approved) = decided.answer.approved.filter(|approved| approved.minor > 0) {
+                let chain = decided.first.and_then(|first| account.chain_until(first));
                 account.place(Hold {
                     position,
                     first: decided.first.unwrap_or(position),
                     amount_minor: approved.minor,
                     expires_at: decided.answer.hold_expires_at.unwrap_or(kept_posted_until(decided.time)),
+                    chain_until: chain.unwrap_or(decided.time.plus_ms(HOLD_LIFE_MAX_MS)),
                     posted: decided.request.single_message,
                 });
             }

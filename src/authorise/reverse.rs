@@ -70,7 +70,8 @@ pub fn reverse(
         sink.publish();
     } else {
         state.store.with_account(account, |entry| {
-            let Some(account) = entry.account.as_mut() else { return Ok(()) };
+            // Answers name an account only where it was open, and an account is never closed for good.
+            let Some(account) = entry.account.as_mut() else { return Err(Fault::Internal) };
             let keep = reversed.reversal.replacement;
             if keep.is_some_and(|keep| keep.currency != account.currency) {
                 return Err(Fault::Invalid(vec![Violation {

@@ -337,8 +337,7 @@ fn authorise_step(
         if let Some(original) = world.random_key(random) {
             wanted.original = RequestKey::new(&original).ok();
             let hash = state.answers.hash(0, &wanted.original.unwrap());
-            asked.original =
-                state.answers.lookup(hash).flatten().filter(|found| found.what == What::Authorisation);
+            asked.original = state.answers.lookup(hash).flatten().filter(|found| found.is_authorisation());
             chain = world.sent.get(&original).filter(|sent| sent.account == account && !sent.voided).cloned();
         }
     }

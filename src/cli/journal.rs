@@ -8,7 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Exit, Failure, Format, say};
-use crate::engine::replay::{self, Verified};
+use crate::{
+    engine::replay::{self, Verified, VerifyError},
+    journal::LogError,
+};
 
 #[derive(clap::Args, Debug)]
 pub struct VerifyArgs {
@@ -37,11 +40,16 @@ pub fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         }
     });
     progress.finish_and_clear();
-    let verified = verified.map_err(|error| {
-        Failure::wrong(format!(
+    let verified = verified.map_err(|error| match error {
+        // Nothing was found wrong: there is nothing to check, or it cannot be read.
+        VerifyError::Journal(LogError::Io { .. }) => anyhow::anyhow!(
+            "{}: {error}\nGive a data directory that `saker serve` or `saker demo --data` has written to.",
+            directory.display()
+        ),
+        _ => Failure::wrong(format!(
             "{}: {error}\nNothing was changed. Keep the directory as it is, and restore it from a copy that verifies.",
             directory.display()
-        ))
+        )),
     })?;
     match format {
         Format::Json => say(as_json(&verified)),

@@ -46,8 +46,8 @@ use crate::{
     types::{
         account::AccountView,
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
-        codes::Kind,
-        fault::Fault,
+        codes::{Kind, ResponseCode},
+        fault::{Fault, Violation},
         ids::{AccountId, RequestKey},
         outcome::{Maintenance, Outcome, Reversal},
         time::Timestamp,
@@ -196,19 +196,24 @@ impl Engine {
             return Err(Fault::DeadlineNotStarted);
         }
         self.check_running()?;
-        self.check_queue()?;
+        if let Err(fault) = self.check_queue() {
+            return self.known_or(request, arrival, fault);
+        }
         let original = match request.original.filter(|_| request.kind == Kind::Incremental) {
             None => None,
             Some(key) => {
                 let hash = self.state.answers.hash(arrival.client.0, &key);
                 match self.state.answers.lookup(hash) {
                     Some(None) => return Ok(Tried::Later(None)),
-                    found => found.flatten().filter(|found| found.what == What::Authorisation),
+                    found => found.flatten().filter(Remembered::is_authorisation),
                 }
             }
         };
         loop {
-            let slot = self.journal.reserve(Class::Authorisation).map_err(|error| self.refused(error))?;
+            let slot = match self.journal.reserve(Class::Authorisation) {
+                Ok(slot) => slot,
+                Err(error) => return self.known_or(request, arrival, self.refused(error)),
+            };
             let now = self.time.at_door(request);
             let asked = Asked { client: arrival.client.0, now, original };
             let in_force = self.in_force.load();
@@ -235,10 +240,20 @@ impl Engine {
                 Taken::Known(found) => return Ok(Tried::Later(Some(found))),
                 Taken::Busy => return Ok(Tried::Later(None)),
                 Taken::Again => {}
+                Taken::TooManyHolds => return Err(self.overloaded("the account has too many open holds")),
                 Taken::Full => {
                     return Err(full());
                 }
             }
+        }
+    }
+
+    /// Where nothing new is taken, a repeat still gets its answer: that needs no record.
+    fn known_or(&self, request: &AuthRequest, arrival: &Arrival, fault: Fault) -> Result<Tried, Fault> {
+        let key = self.state.answers.hash(arrival.client.0, &request.key);
+        match self.state.answers.lookup(key).flatten() {
+            Some(found) if found.what != What::ReversedBefore => Ok(Tried::Later(Some(found))),
+            _ => Err(fault),
         }
     }
 
@@ -267,16 +282,25 @@ impl Engine {
         arrival: Arrival,
         found: Remembered,
     ) -> Result<Answered<AuthAnswer>, Fault> {
-        let stored = self.stored(found.position, &arrival.lane).await?;
-        match self.stored_decision(stored, &arrival.lane).await? {
-            Some((decided, voided)) if authorise::same_body(&decided.request, &request) => {
+        let key = self.state.answers.hash(arrival.client.0, &request.key);
+        let mut found = found;
+        loop {
+            let stored = self.stored(found.position, &arrival.lane).await?;
+            let Some((decided, voided)) = self.stored_decision(stored, &arrival.lane).await? else {
+                return self.duplicate(request, arrival, found).await;
+            };
+            if !authorise::same_body(&decided.request, &request) {
+                return self.duplicate(request, arrival, found).await;
+            }
+            // What is handed over here can no longer be voided; what is being voided must be seen as void.
+            if voided || self.state.answers.hand_over(key, found) {
                 self.metrics.replayed(arrival.lane.number());
-                match voided {
+                return match voided {
                     true => Err(Fault::DeadlineVoided),
                     false => Ok(Answered { answer: decided.answer, replayed: true }),
-                }
+                };
             }
-            _ => self.duplicate(request, arrival, found).await,
+            found = self.remembered(arrival.client, &request.key).await.ok_or(Fault::Internal)?;
         }
     }
 
@@ -290,39 +314,37 @@ impl Engine {
         let mut slot = self.journal.reserve(Class::Authorisation).map_err(|error| self.refused(error))?;
         let now = self.time.at_door(&request);
         let position = slot.take_sequence();
-        encode_duplicated(slot.buffer(), arrival.client.0, now, &request, found.position);
+        let versions = self.in_force.load().setup.numbers;
+        encode_duplicated(slot.buffer(), arrival.client.0, now, &request, versions, found.position);
         slot.publish();
-        let answer =
-            stored::duplicate_answer(&*self.names, now, position, &self.in_force.load().setup.numbers);
+        let answer = stored::duplicate_answer(&*self.names, now, position, &versions);
         self.metrics.duplicate_key(arrival.lane.number());
         self.on_disk(position, &arrival.lane).await?;
         Ok(Answered { answer, replayed: false })
     }
 
-    /// Voids an authorisation whose deadline has passed, and says how that went.
+    /// Voids an authorisation whose deadline has passed. False where its answer was handed over to a repeat, or it
+    /// was reversed: then it stands.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] where the void cannot be made durable.
     async fn void(
         self: &Arc<Self>,
         client: u32,
         key: RequestKey,
         found: Remembered,
         lane: &Arc<Lane>,
-    ) -> Fault {
-        let slot = match self.slot_for_essential().await {
-            Ok(slot) => slot,
-            Err(fault) => return fault,
-        };
+    ) -> Result<bool, Fault> {
+        let slot = self.slot_for_essential().await?;
         let hash = self.state.answers.hash(client, &key);
         let position = {
-            // Someone else voided it first: that record stands.
-            let Some(claim) = self.state.answers.reclaim(hash, found) else { return Fault::DeadlineVoided };
+            let Some(claim) = self.state.answers.reclaim(hash, found) else { return Ok(false) };
             let asked = Asked { client, now: self.time.now(), original: None };
             reverse::void(&self.state, key, found, asked, claim, slot)
         };
         self.metrics.voided();
-        match self.on_disk(position, lane).await {
-            Ok(()) => Fault::DeadlineVoided,
-            Err(fault) => fault,
-        }
+        self.on_disk(position, lane).await?;
+        Ok(true)
     }
 
     /// Frees what an authorisation still holds.
@@ -335,6 +357,14 @@ impl Engine {
         reversal: Reversal,
         arrival: &Arrival,
     ) -> Result<Answered<Outcome>, Fault> {
+        if reversal.key == reversal.original {
+            return Err(Fault::Invalid(vec![Violation {
+                field: "original_transaction_id",
+                description: "must be another key than the reversal's own".into(),
+                response_code: ResponseCode::FORMAT_ERROR,
+                number: 2,
+            }]));
+        }
         let client = arrival.client.0;
         let own_key = self.state.answers.hash(client, &reversal.key);
         let original_key = self.state.answers.hash(client, &reversal.original);
@@ -359,6 +389,14 @@ impl Engine {
                 Claimed::ReversedBefore(claim, found) => {
                     drop(claim);
                     Target::Found(found)
+                }
+                // A client that reverses knows of the authorisation: it is no longer voided for want of an answer.
+                Claimed::Known(found)
+                    if found.what == What::Authorisation
+                        && !self.state.answers.hand_over(original_key, found) =>
+                {
+                    drop(own);
+                    continue;
                 }
                 Claimed::Known(found) => Target::Found(found),
                 Claimed::Busy => {
@@ -404,7 +442,14 @@ impl Engine {
         let key = self.state.answers.hash(arrival.client.0, &change.key());
         let Held::Claim(own) = self.claim(key)? else { return Ok(None) };
         let asked = Asked { client: arrival.client.0, now: self.time.now(), original: None };
-        maintain::maintain(&self.state, change.clone(), asked, own, slot).map(Some)
+        let outcome = maintain::maintain(&self.state, change.clone(), asked, own, slot)?;
+        self.metrics.changed(match change {
+            Maintenance::SetAccountStatus { .. } => "set_account_status",
+            Maintenance::SetCardStatus { .. } => "set_card_status",
+            Maintenance::SetCreditLimit { .. } => "set_credit_limit",
+            Maintenance::Upsert { .. } => "upsert",
+        });
+        Ok(Some(outcome))
     }
 
     async fn maintain_later(

@@ -63,7 +63,8 @@ impl Told {
 }
 
 impl Voider {
-    async fn void(self) -> Fault {
+    /// See [`Engine::void`].
+    async fn void(self) -> Result<bool, Fault> {
         self.engine.void(self.client, self.key, self.found, &self.lane).await
     }
 }
@@ -111,7 +112,14 @@ impl<T: Send + 'static> Future for Pending<T> {
                     }
                     match voider {
                         Some(late) if Instant::now() >= late.deadline => {
-                            self.0 = Inner::Slow(Box::pin(async move { Err(late.void().await) }));
+                            let answer = answer.take().ok_or(Fault::Internal)?;
+                            self.0 = Inner::Slow(Box::pin(async move {
+                                match late.void().await? {
+                                    true => Err(Fault::DeadlineVoided),
+                                    // A repeat has had the same answer meanwhile: it stands.
+                                    false => Ok(Answered { answer, replayed: false }),
+                                }
+                            }));
                         }
                         _ => {
                             let answer = answer.take().ok_or(Fault::Internal)?;
@@ -136,7 +144,9 @@ impl<T> Drop for Pending<T> {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 tokio::time::sleep_until(voider.deadline.into()).await;
-                voider.void().await;
+                if let Err(fault) = voider.void().await {
+                    tracing::warn!(%fault, "an authorisation nobody waits for could not be voided");
+                }
             });
         }
     }

@@ -239,7 +239,9 @@ impl Engine {
         let weak = Arc::downgrade(&engine);
         engine.metrics.watch_live(move || weak.upgrade().map(|engine| engine.live()));
         if engine.failed.borrow().is_none() {
-            engine.health.send_replace(Health { authorisation: true, others: true });
+            engine.health.send_modify(|health| {
+                *health = Health { authorisation: !engine.journal.low_disk(), others: true };
+            });
         }
         Ok((engine, Recovered { journal: report, records, last_time }))
     }

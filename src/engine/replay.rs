@@ -7,7 +7,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    recover::{Source, empty_state, journal_dir, restore, setup_of},
+    ages::Ages,
+    recover::{Source, empty_state, journal_dir, restore, setup_of, time_of},
     versions::{self, Names},
 };
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
             Decided, Expiry, Maintained, Original, Record, Reversed, VersionNumbers, Versioned, Voided,
         },
     },
+    limits::ANSWER_RETENTION_MS,
     types::{auth::Subject, codes::Decision},
 };
 
@@ -60,6 +62,8 @@ pub enum VerifyError {
 struct Epoch {
     from: u64,
     numbers: VersionNumbers,
+    /// Records to decide again; an epoch without any needs no versions.
+    records: u64,
 }
 
 /// Reads a data directory, in use or not, and decides everything in it again. `progress` is told each position.
@@ -68,32 +72,38 @@ struct Epoch {
 /// Where the chain is broken, a record cannot be read, or a version that decided was not kept.
 pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified, VerifyError> {
     let names = Names::default();
-    let (chain, epochs) = epochs(data_dir, &names)?;
+    let (chain, epochs, introduced) = epochs(data_dir, &names)?;
+    // A directory in use grows meanwhile; every walk ends where the first one did.
+    let last = chain.summary.last_position.unwrap_or(0);
     let mut verified = Verified {
         chain,
-        counts: BTreeMap::new(),
+        counts: BTreeMap::from([("introduced", introduced)]),
         decisions: BTreeMap::new(),
         reasons: BTreeMap::new(),
         different: 0,
         differences: Vec::new(),
     };
-    for (place, epoch) in epochs.iter().enumerate() {
+    for (place, epoch) in epochs.iter().enumerate().filter(|(_, epoch)| epoch.records > 0) {
         let setup = load(data_dir, epoch.numbers, &names)
             .map_err(|what| VerifyError::Versions { position: epoch.from, what })?;
-        let end = epochs.get(place + 1).map_or(u64::MAX, |next| next.from);
-        let state = empty_state(&Config::default(), (0, 0));
+        let end = epochs.get(place + 1).map_or(last + 1, |next| next.from);
+        let (state, mut ages) = (empty_state(&unbounded(), (0, 0)), Ages::default());
         journal::verify(&journal_dir(data_dir), &mut |frame| {
             let position = frame.position;
             let record =
                 Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
-            // What was introduced at the start is counted with the first epoch, which begins behind it.
-            if place == 0 && position < epoch.from {
-                count(&mut verified, &record);
-            }
+            ages.note(time_of(&record), position);
             if position < epoch.from {
                 restore(&state, &setup, &names, position, &record);
-            } else if position < end {
-                let again = again(&state, &setup, position, &record);
+            } else if position < end && !matches!(record, Record::Introduced(_)) {
+                let mut again = again(&state, &setup, position, &record);
+                if again.is_err()
+                    && let Some(outlived) = ages.outlived(time_of(&record), ANSWER_RETENTION_MS)
+                {
+                    // The engine forgets by the hour; which hour it was shows only where a key is used again.
+                    state.answers.forget_before(outlived);
+                    again = self::again(&state, &setup, position, &record);
+                }
                 count(&mut verified, &record);
                 if again.as_deref() != Ok(frame.payload) {
                     differ(&mut verified, &names, position, &record, again);
@@ -106,29 +116,43 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
     Ok(verified)
 }
 
-/// Walks the log once for its versions.
-fn epochs(data_dir: &Path, names: &Names) -> Result<(journal::VerifyReport, Vec<Epoch>), VerifyError> {
+/// Settings for a state that decides what was decided: no capacity is in the way.
+fn unbounded() -> Config {
+    let mut config = Config::default();
+    config.answers.capacity = u64::MAX;
+    config
+}
+
+/// Walks the log once for its versions, and counts their introductions.
+fn epochs(data_dir: &Path, names: &Names) -> Result<(journal::VerifyReport, Vec<Epoch>, u64), VerifyError> {
     let mut numbers = VersionNumbers::default();
     let mut epochs: Vec<Epoch> = Vec::new();
+    let mut introductions = 0;
     let chain = journal::verify(&journal_dir(data_dir), &mut |frame| {
         let record =
             Record::decode(frame.payload, frame.position, names).map_err(|error| error.to_string())?;
-        let Record::Introduced(introduced) = record else { return Ok(()) };
+        let Record::Introduced(introduced) = record else {
+            if let Some(epoch) = epochs.last_mut() {
+                epoch.records += 1;
+            }
+            return Ok(());
+        };
         match introduced.what {
             Versioned::Rules => numbers.rules = introduced.number,
             Versioned::Model => numbers.model = introduced.number,
             Versioned::Config => numbers.config = introduced.number,
         }
         names.introduce(&introduced);
+        introductions += 1;
         // The introductions of one start follow each other: the epoch begins behind the last of them.
-        let next = Epoch { from: frame.position + 1, numbers };
+        let next = Epoch { from: frame.position + 1, numbers, records: 0 };
         match epochs.last_mut().filter(|epoch| epoch.from == frame.position) {
             Some(epoch) => *epoch = next,
             None => epochs.push(next),
         }
         Ok(())
     })?;
-    Ok((chain, epochs))
+    Ok((chain, epochs, introductions))
 }
 
 fn load(data_dir: &Path, numbers: VersionNumbers, names: &Names) -> Result<Setup, String> {
@@ -190,7 +214,9 @@ fn decide(state: &State, setup: &Setup, decided: &Decided, sink: Scratch<'_>) ->
     match authorise::authorise(state, setup, &decided.request, asked, sink, &mut ()) {
         Taken::Decided(..) => Ok(()),
         Taken::Known(found) => Err(format!("its key stands already for position {}", found.position)),
-        Taken::Busy | Taken::Again | Taken::Full => Err("it could not be decided".into()),
+        Taken::Busy | Taken::Again | Taken::Full | Taken::TooManyHolds => {
+            Err("it could not be decided".into())
+        }
     }
 }
 
@@ -248,7 +274,7 @@ fn expire_again(state: &State, expiry: &Expiry, mut sink: Scratch<'_>) -> Result
 
 fn count(verified: &mut Verified, record: &Record) {
     let kind = match record {
-        Record::Introduced(_) => "introduced",
+        Record::Introduced(_) => return,
         Record::Decided(_) => "decided",
         Record::Duplicated(_) => "duplicated",
         Record::Voided(_) => "voided",

@@ -169,9 +169,8 @@ impl Engine {
         };
         let record = self.stored_where_any(position, lane).await?.ok_or(NO_DECISION)?;
         if let Record::Duplicated(duplicated) = record {
-            let numbers = VersionNumbers::default();
             return Ok(DecisionRecord {
-                answer: duplicate_answer(&*self.names, duplicated.time, position, &numbers),
+                answer: duplicate_answer(&*self.names, duplicated.time, position, &duplicated.versions),
                 request: duplicated.request,
                 account: None,
                 rules_fired: Vec::new(),
@@ -182,15 +181,19 @@ impl Engine {
         }
         let (decided, mut voided) = self.stored_decision(record, lane).await?.ok_or(NO_DECISION)?;
         if !voided {
-            let hash = self.state.answers.hash(Client(decided.client).0, &decided.request.key);
+            let hash = self.state.answers.hash(decided.client, &decided.request.key);
             let stands = self.state.answers.lookup(hash).flatten();
-            voided = stands.is_some_and(|found| found.what == What::Voided);
+            if let Some(found) = stands.filter(|found| found.what == What::Voided) {
+                // What is shown is never ahead of the disk.
+                self.on_disk(found.position, lane).await?;
+                voided = true;
+            }
         }
         let rules = self.rules_of(decided.versions.rules).await?;
         Ok(explained(*decided, rules.as_deref(), voided))
     }
 
-    async fn remembered(&self, client: Client, key: &RequestKey) -> Option<Remembered> {
+    pub(super) async fn remembered(&self, client: Client, key: &RequestKey) -> Option<Remembered> {
         let hash = self.state.answers.hash(client.0, key);
         loop {
             match self.state.answers.lookup(hash)? {

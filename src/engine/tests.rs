@@ -252,6 +252,82 @@ async fn a_deadline_that_passes_before_the_answer_voids_it_for_every_retry() {
 }
 
 #[tokio::test]
+async fn an_answer_that_a_repeat_was_given_is_not_voided_behind_its_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open(dir.path());
+    bench.account(1, 10_000).await;
+    let soon = || Arrival { deadline: Some(Instant::now() + Duration::from_millis(50)), ..bench.arrival() };
+
+    // The connection breaks before the answer; the repeat gets it; then the deadline of the first passes.
+    let broken = request("t1", 1, 3_000, 1_000_000);
+    drop(bench.engine.authorise(broken.clone(), &soon()));
+    let repeat = bench.authorise(broken.clone()).await;
+    assert!(repeat.replayed);
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    assert_eq!(bench.held(1).await, 3_000);
+    assert_eq!(bench.authorise(broken).await.answer, repeat.answer);
+
+    // The first call is still there, late, when the repeat has had the answer: both say the same.
+    let late = request("t2", 1, 2_000, 1_000_001);
+    let first = bench.engine.authorise(late.clone(), &soon());
+    let repeat = bench.authorise(late).await.answer;
+    tokio::time::sleep(Duration::from_millis(70)).await;
+    assert_eq!(first.await.unwrap().answer, repeat);
+    assert_eq!(bench.held(1).await, 5_000);
+
+    // What a partial reversal said stays held stays held.
+    drop(bench.engine.authorise(request("t3", 1, 1_000, 1_000_002), &soon()));
+    let replacement = Some(Money::new(400, Currency::from_alpha("USD").unwrap()));
+    let reversal = Reversal { key: key("r3"), original: key("t3"), replacement };
+    let outcome = bench.engine.reverse(reversal, &bench.arrival()).await.unwrap().answer;
+    assert_eq!(outcome.moved.unwrap().minor, 600);
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    assert_eq!(bench.held(1).await, 5_400);
+    bench.engine.close().unwrap();
+    verified(dir.path());
+}
+
+#[tokio::test]
+async fn a_reversal_under_its_original_s_own_key_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open(dir.path());
+    let reversal = Reversal { key: key("same"), original: key("same"), replacement: None };
+    let refused = bench.engine.reverse(reversal, &bench.arrival()).await;
+    assert!(matches!(refused, Err(Fault::Invalid(_))), "{refused:?}");
+    bench.engine.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_decline_for_an_account_that_was_never_opened_can_be_reversed() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open(dir.path());
+    bench.account(1, 10_000).await;
+    // A new account that names another's card is refused and leaves nothing an authorisation could find.
+    let change = AccountChange {
+        account: AccountId::new("A2").unwrap(),
+        currency: Currency::from_alpha("USD"),
+        credit_limit_minor: Some(5),
+        posted_minor: None,
+        status: None,
+        product: None,
+        home_country: None,
+        home: None,
+        opened_on: None,
+        cards: vec![CardChange { token: CardToken::new("C1").unwrap(), status: None, expires_on: None }],
+    };
+    let stolen = Maintenance::Upsert { key: key("steal"), change };
+    assert!(matches!(bench.engine.maintain(stolen, &bench.arrival()).await, Err(Fault::Invalid(_))));
+    let mut wanted = request("t1", 1, 10, 1_000_000);
+    wanted.subject = Subject::Account(AccountId::new("A2").unwrap());
+    assert_eq!(bench.authorise(wanted).await.answer.response_code.as_str(), "14");
+    let reversed = bench.reverse("r1", "t1").await.answer;
+    assert_eq!((reversed.response_code.as_str(), reversed.moved), ("00", None));
+    assert!(bench.reverse("r1", "t1").await.replayed);
+    bench.engine.close().unwrap();
+    verified(dir.path());
+}
+
+#[tokio::test]
 async fn holds_expire_once_and_the_log_decides_the_same_again() {
     let dir = tempfile::tempdir().unwrap();
     let bench = open(dir.path());

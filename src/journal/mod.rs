@@ -349,8 +349,9 @@ impl Journal {
         if records == 0 {
             return QueueState::default();
         }
-        // A newer record may have the entry by now; then the age reads low for a moment, which harms nobody.
-        let oldest_us = shared.now_us().saturating_sub(shared.ring.reserved_us(durable + 1));
+        // Its sequence may just be taken, or a newer record have the entry by now: then there is no age to speak of.
+        let reserved_us = shared.ring.reserved_us(durable + 1);
+        let oldest_us = reserved_us.map_or(0, |reserved_us| shared.now_us().saturating_sub(reserved_us));
         QueueState { records, oldest_us }
     }
 

@@ -124,6 +124,7 @@ pub struct Duplicated {
     pub client: u32,
     pub time: Timestamp,
     pub request: AuthRequest,
+    pub versions: VersionNumbers,
     /// The record that has the key.
     pub of: u64,
 }
@@ -244,7 +245,14 @@ impl Record {
             Record::Introduced(record) => record.encode(out),
             Record::Decided(record) => record.view().encode(out),
             Record::Duplicated(record) => {
-                encode_duplicated(out, record.client, record.time, &record.request, record.of);
+                encode_duplicated(
+                    out,
+                    record.client,
+                    record.time,
+                    &record.request,
+                    record.versions,
+                    record.of,
+                );
             }
             Record::Voided(record) => record.encode(out),
             Record::Reversed(record) => record.encode(out),
@@ -309,9 +317,7 @@ where
         w.request(self.request);
         w.optional(self.account, |w, account| w.text(account.as_str()));
         w.u8(self.card);
-        w.u(u64::from(self.versions.rules));
-        w.u(u64::from(self.versions.model));
-        w.u(u64::from(self.versions.config));
+        w.versions(self.versions);
         w.answer(self.answer);
         w.optional(self.original, Writer::u);
         w.optional(self.first, Writer::u);
@@ -331,12 +337,20 @@ where
 }
 
 /// Appends the payload of a [`Duplicated`].
-pub fn encode_duplicated(out: &mut Vec<u8>, client: u32, time: Timestamp, request: &AuthRequest, of: u64) {
+pub fn encode_duplicated(
+    out: &mut Vec<u8>,
+    client: u32,
+    time: Timestamp,
+    request: &AuthRequest,
+    versions: VersionNumbers,
+    of: u64,
+) {
     let mut w = Writer(out);
     w.start(3);
     w.u(u64::from(client));
     w.i(time.0);
     w.request(request);
+    w.versions(versions);
     w.u(of);
 }
 
@@ -482,6 +496,12 @@ impl Writer<'_> {
     fn money(&mut self, money: Money) {
         self.u(u64::from(money.currency.numeric()));
         self.i(money.minor);
+    }
+
+    fn versions(&mut self, versions: VersionNumbers) {
+        for number in [versions.rules, versions.model, versions.config] {
+            self.u(u64::from(number));
+        }
     }
 
     fn place(&mut self, place: Place) {
@@ -702,6 +722,10 @@ impl<'a> Reader<'a> {
         Ok(Money::new(self.i()?, currency))
     }
 
+    fn versions(&mut self) -> Read<VersionNumbers> {
+        Ok(VersionNumbers { rules: self.small()?, model: self.small()?, config: self.small()? })
+    }
+
     fn place(&mut self) -> Read<Place> {
         let (latitude, longitude) = (self.f64()?, self.f64()?);
         Place::new(latitude, longitude).ok_or("a place lies outside the earth")
@@ -862,7 +886,7 @@ impl<'a> Reader<'a> {
         let request = self.request()?;
         let account = self.optional(Reader::account)?;
         let card = self.u8()?;
-        let versions = VersionNumbers { rules: self.small()?, model: self.small()?, config: self.small()? };
+        let versions = self.versions()?;
         let answer = AuthAnswer {
             decision: self.code(Decision::from_number)?,
             response_code: self.response_code()?,
@@ -910,7 +934,13 @@ impl<'a> Reader<'a> {
     }
 
     fn duplicated(&mut self) -> Read<Duplicated> {
-        Ok(Duplicated { client: self.small()?, time: self.time()?, request: self.request()?, of: self.u()? })
+        Ok(Duplicated {
+            client: self.small()?,
+            time: self.time()?,
+            request: self.request()?,
+            versions: self.versions()?,
+            of: self.u()?,
+        })
     }
 
     fn voided(&mut self) -> Read<Voided> {

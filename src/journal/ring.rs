@@ -42,6 +42,8 @@ struct Entry {
     buffer: AtomicU32,
     /// When its claim was given, in microseconds of the journal's own time.
     reserved_us: AtomicU64,
+    /// The sequence that the time above belongs to.
+    reserved_for: AtomicU64,
 }
 
 // SAFETY: a buffer's cell is touched only by its owner. Ownership starts on the free stack, goes to the claim that
@@ -106,6 +108,7 @@ impl Ring {
             published: AtomicU64::new(0),
             buffer: AtomicU32::new(0),
             reserved_us: AtomicU64::new(0),
+            reserved_for: AtomicU64::new(0),
         };
         let ring = Arc::new(Ring {
             entries: (0..slots).map(entry).collect(),
@@ -148,8 +151,10 @@ impl Ring {
     }
 
     /// When the claim of `sequence` was given, if it has been taken and not yet released.
-    pub(super) fn reserved_us(&self, sequence: u64) -> u64 {
-        self.entry(sequence).reserved_us.load(Ordering::Relaxed)
+    pub(super) fn reserved_us(&self, sequence: u64) -> Option<u64> {
+        let entry = self.entry(sequence);
+        let belongs = entry.reserved_for.load(Ordering::Acquire) == sequence;
+        belongs.then(|| entry.reserved_us.load(Ordering::Relaxed))
     }
 
     fn entry(&self, sequence: u64) -> &Entry {
@@ -175,7 +180,9 @@ impl Claim {
     pub(super) fn take_sequence(&mut self) -> u64 {
         if self.sequence == 0 {
             self.sequence = self.ring.next_sequence.fetch_add(1, Ordering::AcqRel);
-            self.ring.entry(self.sequence).reserved_us.store(self.reserved_us, Ordering::Relaxed);
+            let entry = self.ring.entry(self.sequence);
+            entry.reserved_us.store(self.reserved_us, Ordering::Relaxed);
+            entry.reserved_for.store(self.sequence, Ordering::Release);
         }
         self.sequence
     }

@@ -23,6 +23,7 @@ use super::{
     verify::verify_storage,
     *,
 };
+use crate::limits::RECORD_BYTES_MAX;
 
 /// The smallest segment there can be, so that tests cross many of them.
 const SEGMENT_BYTES: u64 = (SEGMENT_HEADER_BYTES + FRAME_BYTES_MAX + SEAL_BYTES) as u64;
@@ -43,7 +44,7 @@ fn options() -> Options {
 /// What stands at `position`: of different lengths, and recognisable.
 fn payload(position: u64) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(position);
-    let length = if position.is_multiple_of(9) { 5_000 } else { rng.random_range(0..600) };
+    let length = if position.is_multiple_of(9) { RECORD_BYTES_MAX * 5 / 8 } else { rng.random_range(0..600) };
     (0..length).map(|_| rng.random()).collect()
 }
 
@@ -294,7 +295,7 @@ fn a_failure_is_told_to_everybody_at_once() {
 
 #[test]
 fn any_flipped_byte_is_repaired_or_refused_with_its_place() {
-    let files = closed_journal(16);
+    let files = closed_journal(18);
     assert!(files.contains_key(&segment_name(2)));
     let (mut same, mut refused) = (0, 0);
     for (name, bytes) in &files {
@@ -304,7 +305,7 @@ fn any_flipped_byte_is_repaired_or_refused_with_its_place() {
             damaged.get_mut(name).expect("the file")[offset] ^= flip;
             match recovered_records(&SimulatedDisk::holding(&damaged)) {
                 Ok(records) => {
-                    assert_eq!(records, 16, "{name}, byte {offset}");
+                    assert_eq!(records, 18, "{name}, byte {offset}");
                     same += 1;
                 }
                 Err(LogError::Fault(fault)) => {
@@ -321,7 +322,7 @@ fn any_flipped_byte_is_repaired_or_refused_with_its_place() {
 
 #[test]
 fn any_prefix_recovers_with_its_own_mark_and_is_refused_with_a_later_one() {
-    let files = closed_journal(16);
+    let files = closed_journal(18);
     let first_ends = group_ends(&segment_name(1), &files, &start_of(&files));
     let (_, middle) = *first_ends.last().expect("a group");
     let second_ends = group_ends(&segment_name(2), &files, &middle);
@@ -777,7 +778,7 @@ fn a_record_that_is_too_long_stops_the_journal_and_is_not_acknowledged() {
     let disk = SimulatedDisk::new();
     let (journal, _) = open_on(&disk).expect("a journal");
     let mut slot = journal.reserve(Class::Essential).expect("a slot");
-    slot.buffer().resize(crate::limits::RECORD_BYTES_MAX + 1, 7);
+    slot.buffer().resize(RECORD_BYTES_MAX + 1, 7);
     slot.publish();
     wait_for("the failure", || journal.failure().is_some());
     assert_eq!(journal.durable(), 0);
@@ -790,15 +791,13 @@ fn a_record_of_the_longest_length_fits_the_smallest_segment() {
     let (journal, _) = open_on(&disk).expect("a journal");
     for position in 1..=3 {
         let mut slot = reserve(&journal).expect("a slot");
-        slot.buffer().resize(crate::limits::RECORD_BYTES_MAX, position);
+        slot.buffer().resize(RECORD_BYTES_MAX, position);
         slot.publish();
     }
     wait_durable(&journal, 3);
     for position in 1..=3_u8 {
         let payload = journal.read(u64::from(position)).expect("a readable record").expect("a record");
-        assert!(
-            payload.len() == crate::limits::RECORD_BYTES_MAX && payload.iter().all(|byte| *byte == position)
-        );
+        assert!(payload.len() == RECORD_BYTES_MAX && payload.iter().all(|byte| *byte == position));
     }
 }
 

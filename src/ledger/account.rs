@@ -3,6 +3,7 @@
 use super::hold::Hold;
 use crate::{
     canary,
+    limits::POSTED_PER_ACCOUNT_MAX,
     types::{
         account::{AccountChange, AccountView, CardView, Day},
         auth::{Country, Place},
@@ -135,22 +136,42 @@ impl Account {
         expired
     }
 
+    /// How long the chain that began at `first` may live, while any of it is held.
+    pub fn chain_until(&self, first: u64) -> Option<Timestamp> {
+        self.holds.iter().find(|hold| hold.first == first).map(|hold| hold.chain_until)
+    }
+
+    /// Holds that count at `now`: those that are neither posted nor expired.
+    pub fn open_holds(&self, now: Timestamp) -> usize {
+        self.holds.iter().filter(|hold| !hold.posted && hold.expires_at > now).count()
+    }
+
     /// Adds a hold behind the others, or posts its amount where the hold says so.
     pub fn place(&mut self, hold: Hold) {
         debug_assert!(self.holds.last().is_none_or(|last| last.position < hold.position));
         if hold.posted {
             self.posted_minor += hold.amount_minor;
+            self.drop_oldest_posted();
         } else {
             self.held_minor += hold.amount_minor;
         }
         // An increment restarts the clock of the whole chain.
         if hold.first != hold.position {
             for earlier in self.holds.iter_mut().filter(|h| h.first == hold.first) {
-                earlier.expires_at = earlier.expires_at.max(hold.expires_at);
+                earlier.expires_at = earlier.expires_at.max(hold.expires_at).min(earlier.chain_until);
             }
         }
         self.holds.push(hold);
         self.next_expiry = self.next_expiry.min(hold.expires_at);
+    }
+
+    /// Makes room for one more posted amount: the oldest can no longer be reversed by its key.
+    fn drop_oldest_posted(&mut self) {
+        if self.holds.iter().filter(|hold| hold.posted).count() >= POSTED_PER_ACCOUNT_MAX
+            && let Some(oldest) = self.holds.iter().position(|hold| hold.posted)
+        {
+            self.holds.remove(oldest);
+        }
     }
 
     /// The hold that the authorisation at `position` placed.

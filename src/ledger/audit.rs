@@ -140,6 +140,11 @@ mod tests {
         Account::new(AccountId::new("A1").unwrap(), Currency::from_alpha("USD").unwrap(), limit_minor)
     }
 
+    fn hold(position: u64, amount_minor: i64) -> Hold {
+        let expires_at = Timestamp(9);
+        Hold { position, first: position, amount_minor, expires_at, chain_until: expires_at, posted: false }
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Place { amount: i64, life_ms: i64, posted: bool, increment_of: Option<usize> },
@@ -180,7 +185,7 @@ mod tests {
                             let original = increment_of.and_then(|k| placed.iter().rev().nth(k));
                             let first = original.and_then(|p| account.hold(*p)).map_or(position, |h| h.first);
                             let expires_at = now.plus_ms(life_ms);
-                            account.place(Hold { position, first, amount_minor: amount, expires_at, posted });
+                            account.place(Hold { position, first, amount_minor: amount, expires_at, chain_until: Timestamp(i64::MAX), posted });
                             twin.place(position, first, amount, expires_at, posted);
                             placed.push(position);
                         }
@@ -212,13 +217,7 @@ mod tests {
     fn no_amount_wraps_its_way_past_the_limit() {
         let mut account = account(1_000);
         let now = Timestamp(0);
-        account.place(Hold {
-            position: 1,
-            first: 1,
-            amount_minor: 900,
-            expires_at: Timestamp(9),
-            posted: false,
-        });
+        account.place(hold(1, 900));
         for amount in [101, i64::MAX - 900, i64::MAX - 899, i64::MAX] {
             assert!(!account.can_hold(amount, now), "{amount}");
         }
@@ -231,13 +230,7 @@ mod tests {
     #[test]
     fn a_hold_is_released_once_however_often_it_is_asked_for() {
         let mut account = account(1_000);
-        account.place(Hold {
-            position: 7,
-            first: 7,
-            amount_minor: 600,
-            expires_at: Timestamp(9),
-            posted: false,
-        });
+        account.place(hold(7, 600));
         assert_eq!(account.release(7, 200), 400);
         assert_eq!(account.release(7, 300), 0);
         assert_eq!(account.release(7, 0), 200);

@@ -12,6 +12,8 @@ pub struct Hold {
     pub amount_minor: i64,
     /// The hold no longer counts from this time on.
     pub expires_at: Timestamp,
+    /// No increment prolongs its chain beyond this, so that the key of the first is remembered longer than the last.
+    pub chain_until: Timestamp,
     /// True for a single message, whose amount counts as posted at once: the entry stays only so that a reversal
     /// finds what to give back.
     pub posted: bool,

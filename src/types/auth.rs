@@ -49,10 +49,14 @@ impl AuthRequest {
         self.billing_amount.or(self.amount)
     }
 
-    /// The kind it is decided as: a purchase of nothing is an account verification.
+    /// The kind it is decided as: what would hold nothing is an account verification.
     pub fn decided_as(&self) -> Kind {
-        match (self.kind, self.amount) {
-            (Kind::Purchase, Some(amount)) if amount.minor == 0 => Kind::AccountVerification,
+        match (self.kind, self.billed()) {
+            (Kind::Purchase | Kind::PreAuthorisation | Kind::CashAdvance, Some(billed))
+                if billed.minor == 0 =>
+            {
+                Kind::AccountVerification
+            }
             (kind, _) => kind,
         }
     }

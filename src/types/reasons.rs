@@ -119,8 +119,6 @@ pub mod engine {
     pub const MODEL_SCORE: Reason =
         Reason::engine("MODEL_SCORE", Model, "The model's score is at or above the decline threshold.");
 
-    pub const TOO_MANY_HOLDS: Reason =
-        Reason::engine("TOO_MANY_HOLDS", ProductLimit, "The account has as many open holds as it may have.");
     pub const INSUFFICIENT_CREDIT: Reason =
         Reason::engine("INSUFFICIENT_CREDIT", Credit, "The amount is above the available credit.");
     pub const PARTIAL_APPROVAL: Reason =

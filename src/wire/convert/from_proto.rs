@@ -219,6 +219,12 @@ fn authorise_fields(checks: &mut Checks, request: &proto::AuthoriseRequest) -> O
     let amount = checks.money(request.amount.as_ref(), amount_field);
     let billing_field = money_field!("billing_amount", 6);
     let billing_amount = checks.money(request.billing_amount.as_ref(), billing_field);
+    if let (Some(amount), Some(billed)) = (amount, billing_amount)
+        && kind != Some(Kind::AccountVerification)
+        && (amount.minor == 0) != (billed.minor == 0)
+    {
+        checks.refuse(billing_field.whole, "must be zero where the amount is, and only there");
+    }
     if kind == Some(Kind::AccountVerification) {
         for (money, field) in [(amount, amount_field), (billing_amount, billing_field)] {
             if money.is_some_and(|money| money.minor != 0) {
