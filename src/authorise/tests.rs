@@ -26,7 +26,7 @@ use crate::{
     rules,
     types::{
         account::{AccountChange, CardChange},
-        auth::{Merchant, Network, Verification},
+        auth::Merchant,
         codes::{AccountStatus, CardStatus, Channel},
         ids::{AccountId, CardToken, Id, RequestKey},
         money::{Currency, Money},
@@ -111,25 +111,14 @@ fn asked(now: Timestamp) -> Asked {
 
 pub(crate) fn request(key: &str, card: &str, minor: i64) -> AuthRequest {
     AuthRequest {
-        key: RequestKey::new(key).unwrap(),
-        kind: Kind::Purchase,
-        subject: Subject::Card(CardToken::new(card).unwrap()),
         amount: Some(usd(minor)),
-        billing_amount: None,
-        transaction_time: None,
         merchant: Merchant { merchant_id: Some(Id::new("M1").unwrap()), ..Merchant::default() },
         channel: Some(Channel::CardPresent),
-        entry_mode: None,
-        initiation: None,
-        verification: Verification::default(),
-        device_id: None,
-        ip_address: None,
-        network: Network::default(),
-        partial_approval_allowed: false,
-        single_message: false,
-        cashback_amount: None,
-        original: None,
-        instalments: 0,
+        ..AuthRequest::new(
+            RequestKey::new(key).unwrap(),
+            Kind::Purchase,
+            Subject::Card(CardToken::new(card).unwrap()),
+        )
     }
 }
 

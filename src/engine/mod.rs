@@ -124,6 +124,7 @@ pub struct Engine {
     health: watch::Sender<Health>,
     failed: watch::Receiver<Option<String>>,
     draining: AtomicBool,
+    clock_doubted: AtomicBool,
     sweeper: sweep::Sweeper,
     ages: Mutex<Ages>,
 }
@@ -514,6 +515,20 @@ impl Engine {
         drop(ages);
         if let Some(position) = outlived {
             self.state.answers.forget_before(position);
+        }
+    }
+
+    /// Tells the operator once that the clock has jumped ahead and is not believed, and once that it is again.
+    fn warn_of_the_clock(&self) {
+        let frozen = self.time.frozen();
+        match (self.clock_doubted.swap(frozen, Ordering::Relaxed), frozen) {
+            (false, true) => tracing::warn!(
+                engine_time = %self.time.now(),
+                "the clock jumped more than a minute ahead: holds expire by the monotonic clock until it is set right \
+                 or the engine is started again"
+            ),
+            (true, false) => tracing::info!("the clock is believed again"),
+            _ => {}
         }
     }
 

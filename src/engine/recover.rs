@@ -233,6 +233,7 @@ impl Engine {
             health,
             failed,
             draining: false.into(),
+            clock_doubted: false.into(),
             sweeper: sweep::Sweeper::default(),
             ages: Mutex::new(ages),
         });

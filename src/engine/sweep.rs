@@ -61,6 +61,7 @@ pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
             engine.metrics.expired_by_sweeper(round.expired);
             *engine.sweeper.found.lock() = round;
             engine.forget_old_answers();
+            engine.warn_of_the_clock();
         }
     })?;
     *engine.sweeper.thread.lock() = Some((sender, thread));

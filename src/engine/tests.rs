@@ -8,7 +8,7 @@ use crate::{
     observe::Metrics,
     types::{
         account::{AccountChange, CardChange},
-        auth::{Merchant, Network, Verification},
+        auth::Merchant,
         codes::Channel,
         ids::{CardToken, Id},
         money::{Currency, Money},
@@ -104,25 +104,15 @@ fn key(text: &str) -> RequestKey {
 
 fn request(name: &str, card: usize, minor: i64, at_ms: i64) -> AuthRequest {
     AuthRequest {
-        key: key(name),
-        kind: Kind::Purchase,
-        subject: Subject::Card(CardToken::new(&format!("C{card}")).unwrap()),
         amount: Some(Money::new(minor, Currency::from_alpha("USD").unwrap())),
-        billing_amount: None,
         transaction_time: Some(Timestamp(at_ms)),
         merchant: Merchant { merchant_id: Some(Id::new("M1").unwrap()), ..Merchant::default() },
         channel: Some(Channel::CardPresent),
-        entry_mode: None,
-        initiation: None,
-        verification: Verification::default(),
-        device_id: None,
-        ip_address: None,
-        network: Network::default(),
-        partial_approval_allowed: false,
-        single_message: false,
-        cashback_amount: None,
-        original: None,
-        instalments: 0,
+        ..AuthRequest::new(
+            key(name),
+            Kind::Purchase,
+            Subject::Card(CardToken::new(&format!("C{card}")).unwrap()),
+        )
     }
 }
 

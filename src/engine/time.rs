@@ -90,11 +90,12 @@ impl EngineTime {
         }
     }
 
-    /// How far the engine's time is ahead of the clock; 0 where transactions make the time.
+    /// How far the engine's time is ahead of the clock, which it is after the clock stepped back; below zero where the
+    /// clock jumped ahead and is not believed. 0 where transactions make the time.
     pub fn lead_ms(&self) -> i64 {
         match &self.source {
             TimeSource::Transactions => 0,
-            TimeSource::Clock(clock) => self.now().since_ms(clock.now()).max(0),
+            TimeSource::Clock(clock) => self.now().since_ms(clock.now()),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     *,
 };
 use crate::types::{
-    auth::{Merchant, Network, Subject, Verification},
+    auth::{Merchant, Subject, Verification},
     codes::{Channel, CheckResult, EntryMode, Initiation, Kind},
     ids::{CardToken, Id, RequestKey},
     money::Money,
@@ -29,25 +29,14 @@ fn id(text: &str) -> Id {
 
 fn request(amount_minor: i64) -> AuthRequest {
     AuthRequest {
-        key: RequestKey::new("t").unwrap(),
-        kind: Kind::Purchase,
-        subject: Subject::Card(CardToken::new("c").unwrap()),
         amount: Some(Money::new(amount_minor, usd())),
-        billing_amount: None,
-        transaction_time: None,
         merchant: Merchant { merchant_id: Some(id("M-1")), mcc: Some(5411), ..Merchant::default() },
         channel: Some(Channel::CardPresent),
-        entry_mode: None,
-        initiation: None,
-        verification: Verification::default(),
-        device_id: None,
-        ip_address: None,
-        network: Network::default(),
-        partial_approval_allowed: false,
-        single_message: false,
-        cashback_amount: None,
-        original: None,
-        instalments: 0,
+        ..AuthRequest::new(
+            RequestKey::new("t").unwrap(),
+            Kind::Purchase,
+            Subject::Card(CardToken::new("c").unwrap()),
+        )
     }
 }
 

@@ -44,6 +44,31 @@ pub struct AuthRequest {
 }
 
 impl AuthRequest {
+    /// A request with nothing but what names it; the rest is absent.
+    pub fn new(key: RequestKey, kind: Kind, subject: Subject) -> AuthRequest {
+        AuthRequest {
+            key,
+            kind,
+            subject,
+            amount: None,
+            billing_amount: None,
+            transaction_time: None,
+            merchant: Merchant::default(),
+            channel: None,
+            entry_mode: None,
+            initiation: None,
+            verification: Verification::default(),
+            device_id: None,
+            ip_address: None,
+            network: Network::default(),
+            partial_approval_allowed: false,
+            single_message: false,
+            cashback_amount: None,
+            original: None,
+            instalments: 0,
+        }
+    }
+
     /// What would be held: the billing amount where given, else the amount.
     pub fn billed(&self) -> Option<Money> {
         self.billing_amount.or(self.amount)

@@ -24,3 +24,4 @@ mod status;
 
 pub use convert::to_proto::authorise_request;
 pub use listener::{Options, Server, serve};
+pub use status::code_name;

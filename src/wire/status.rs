@@ -86,7 +86,7 @@ pub(super) fn code(fault: &Fault) -> Code {
 }
 
 /// The name of a code, as specifications write it.
-pub(super) fn code_name(code: Code) -> &'static str {
+pub fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

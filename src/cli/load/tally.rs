@@ -12,7 +12,10 @@ use hdrhistogram::Histogram;
 use tonic::Code;
 
 use super::drive::{Call, CpuSpent, Load, Pace};
-use crate::proto::{AuthoriseResponse, Decision};
+use crate::{
+    proto::{AuthoriseResponse, Decision},
+    wire::code_name,
+};
 
 const LATENCY_NS_MAX: u64 = 120_000_000_000;
 /// What a request is counted as that the generator could not send, because too many were outstanding.
@@ -281,29 +284,6 @@ fn histogram() -> Histogram<u64> {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The name the gRPC specification gives a status code.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

@@ -69,27 +69,11 @@ fn largest_request() -> AuthRequest {
 }
 
 fn smallest_request() -> AuthRequest {
-    AuthRequest {
-        key: RequestKey::new("k").unwrap(),
-        kind: Kind::BalanceInquiry,
-        subject: Subject::Account(AccountId::new("a").unwrap()),
-        amount: None,
-        billing_amount: None,
-        transaction_time: None,
-        merchant: Merchant::default(),
-        channel: None,
-        entry_mode: None,
-        initiation: None,
-        verification: Verification::default(),
-        device_id: None,
-        ip_address: None,
-        network: Network::default(),
-        partial_approval_allowed: false,
-        single_message: false,
-        cashback_amount: None,
-        original: None,
-        instalments: 0,
-    }
+    AuthRequest::new(
+        RequestKey::new("k").unwrap(),
+        Kind::BalanceInquiry,
+        Subject::Account(AccountId::new("a").unwrap()),
+    )
 }
 
 fn reasons(count: usize) -> Reasons {
