@@ -27,7 +27,7 @@ use crate::{
     types::{
         account::{AccountChange, CardChange},
         auth::Merchant,
-        codes::{AccountStatus, CardStatus, Channel},
+        codes::{CardStatus, Channel},
         ids::{AccountId, CardToken, Id, RequestKey},
         money::{Currency, Money},
         outcome::{Maintenance, Reversal, Upserted},
@@ -608,7 +608,7 @@ fn after_a_limit_cut_or_a_card_block_no_approval_stands_later_in_the_journal() {
                 let key = RequestKey::new("cut").unwrap();
                 let change = match round % 2 {
                     0 => Maintenance::SetCreditLimit { key, account, limit_minor: 0 },
-                    _ => Maintenance::SetAccountStatus { key, account, status: AccountStatus::Blocked },
+                    _ => Maintenance::SetCardStatus { key, card: card(0), status: CardStatus::Blocked },
                 };
                 maintain(&state, &log, change, Timestamp(5)).unwrap();
             }

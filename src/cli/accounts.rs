@@ -1,11 +1,10 @@
 //! `saker accounts import`: accounts and cards from a CSV file into a running engine.
 //!
 //! The file is read twice: once to find every row that cannot be read before anything is sent, and once to send it on
-//! one stream. The key of each row is made of the file's content and the row's place, so that the same file sent again
-//! is a repeat that changes nothing, while a file that differs is a new one.
+//! one stream. The keys of the rows belong to this run alone: a row that asks for what already stands changes nothing by
+//! itself, and an older file sent again after a newer one takes effect.
 
 use std::{
-    fs::File,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -54,7 +53,6 @@ const REFUSALS_SHOWN: usize = 20;
 /// Where a row cannot be read (nothing was sent then) or the engine cannot be reached.
 pub fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let ImportArgs { file, to, skip_bad_rows, format } = args;
-    let content = content_hash(&file)?;
     let mut rows = Rows::<AccountChange>::open(&file, skip_bad_rows)?;
     if let Some(warning) = rows.warning() {
         eprintln!("warning: {warning}");
@@ -70,7 +68,7 @@ pub fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let skipped = rows.skipped().len();
 
     let progress = bar(count, &format!("rows to {to}"));
-    let answer = send(&file, &to, skip_bad_rows, &content, &progress)?;
+    let answer = send(&file, &to, skip_bad_rows, &progress)?;
     progress.finish_and_clear();
 
     let UpsertAccountsResponse { accounts_opened, accounts_changed, unchanged, refusals } = &answer;
@@ -153,26 +151,25 @@ pub(super) fn bar(length: u64, what: &str) -> ProgressBar {
     }
 }
 
-fn content_hash(file: &Path) -> anyhow::Result<String> {
-    let open = || format!("{} cannot be read", file.display());
-    let mut hasher = blake3::Hasher::new();
-    io::copy(&mut File::open(file).with_context(open)?, &mut hasher).with_context(open)?;
-    Ok(hasher.finalize().to_hex()[..32].to_owned())
+/// A name that no other run has.
+fn run_name() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    let random = || RandomState::new().hash_one(0);
+    format!("{:016x}{:016x}", random(), random())
 }
 
 fn send(
     file: &Path,
     to: &str,
     skip_bad_rows: u64,
-    content: &str,
     progress: &ProgressBar,
 ) -> anyhow::Result<UpsertAccountsResponse> {
     let (sender, receiver) = mpsc::channel(ROWS_AHEAD);
-    let (path, content, sent) = (file.to_owned(), content.to_owned(), progress.clone());
+    let (path, run, sent) = (file.to_owned(), run_name(), progress.clone());
     // The file is read on a thread of its own: neither reading nor unpacking may hold up the connection.
     let reader = std::thread::spawn(move || -> anyhow::Result<()> {
         for (place, row) in Rows::<AccountChange>::open(&path, skip_bad_rows)?.enumerate() {
-            let request_id = format!("import-{content}-{}", place + 1);
+            let request_id = format!("import-{run}-{}", place + 1);
             if sender.blocking_send(upsert(request_id, &row?)).is_err() {
                 // The stream has ended early; its status says why.
                 break;

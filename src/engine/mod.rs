@@ -19,6 +19,7 @@ pub mod versions;
 mod tests;
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -43,6 +44,7 @@ use crate::{
     journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
     limits::{ANSWER_RETENTION_MS, TIME_AHEAD_MAX_MS},
     observe::{Live, Metrics, RuleCounts},
+    rules::RuleSet,
     types::{
         account::AccountView,
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
@@ -125,6 +127,8 @@ pub struct Engine {
     failed: watch::Receiver<Option<String>>,
     draining: AtomicBool,
     clock_doubted: AtomicBool,
+    /// Rules that no longer decide, by number, for those who ask about their decisions.
+    former_rules: Mutex<HashMap<u32, Arc<RuleSet>>>,
     sweeper: sweep::Sweeper,
     ages: Mutex<Ages>,
 }

@@ -234,6 +234,7 @@ impl Engine {
             failed,
             draining: false.into(),
             clock_doubted: false.into(),
+            former_rules: Mutex::default(),
             sweeper: sweep::Sweeper::default(),
             ages: Mutex::new(ages),
         });

@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// Rules that no longer decide, compiled because somebody asked about their decisions; so many are kept.
+const FORMER_RULES_MAX: usize = 32;
+
 /// What names a decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DecisionKey {
@@ -209,13 +212,24 @@ impl Engine {
         if in_force.setup.numbers.rules == number {
             return Ok(Some(in_force.setup.rules.clone()));
         }
+        if let Some(rules) = self.former_rules.lock().get(&number) {
+            return Ok(Some(rules.clone()));
+        }
         let Some(version) = self.names.version(Versioned::Rules, number) else { return Ok(None) };
         let engine = self.clone();
         let compiled = tokio::task::spawn_blocking(move || {
             let text = versions::read(&engine.data_dir, Versioned::Rules, &version).ok()?;
             rules::compile(&version, &text).ok().map(Arc::new)
         });
-        compiled.await.map_err(|_| Fault::Internal)
+        let rules = compiled.await.map_err(|_| Fault::Internal)?;
+        if let Some(rules) = &rules {
+            let mut former = self.former_rules.lock();
+            if former.len() >= FORMER_RULES_MAX {
+                former.clear();
+            }
+            former.insert(number, rules.clone());
+        }
+        Ok(rules)
     }
 }
 
