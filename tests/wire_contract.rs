@@ -393,7 +393,7 @@ async fn a_deadline_leaves_nothing_or_a_void_or_an_answer_that_replays() {
     let items: Vec<AuthoriseItem> = (0..400_u64)
         .map(|n| {
             // From far too short to comfortable; where the edge lies depends on the disk.
-            let nanos = i32::try_from(1_000 + n * n * 60).unwrap();
+            let nanos = i32::try_from(1 + n * n * 60).unwrap();
             let request = purchase(&format!("t-{n}"), 1);
             let answer_within = Some(prost_types::Duration { seconds: 0, nanos });
             AuthoriseItem { correlation: n, request: Some(request), answer_within }
@@ -428,7 +428,7 @@ async fn a_deadline_leaves_nothing_or_a_void_or_an_answer_that_replays() {
             }
         }
     }
-    assert!(not_started > 0, "a microsecond is too short");
+    assert!(not_started > 0, "a nanosecond is too short");
     assert_eq!(engine.held_minor().await, approved);
 }
 

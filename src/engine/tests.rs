@@ -201,10 +201,10 @@ async fn a_deadline_that_passes_before_the_answer_voids_it_for_every_retry() {
     assert_eq!(refused, Err(Fault::DeadlineNotStarted));
     assert_eq!(bench.held(1).await, 0);
 
-    let soon = Arrival { deadline: Some(Instant::now() + Duration::from_millis(40)), ..bench.arrival() };
+    let soon = Arrival { deadline: Some(Instant::now() + Duration::from_millis(400)), ..bench.arrival() };
     let pending = bench.engine.authorise(wanted.clone(), &soon);
     assert_eq!(bench.held(1).await, 4_000);
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(pending.await, Err(Fault::DeadlineVoided));
     assert_eq!(bench.held(1).await, 0);
     let retry = bench.engine.authorise(wanted.clone(), &bench.arrival()).await;
@@ -219,11 +219,11 @@ async fn a_deadline_that_passes_before_the_answer_voids_it_for_every_retry() {
     );
 
     // A caller that hangs up with its deadline still ahead: void once that has passed.
-    let soon = Arrival { deadline: Some(Instant::now() + Duration::from_millis(40)), ..bench.arrival() };
+    let soon = Arrival { deadline: Some(Instant::now() + Duration::from_millis(400)), ..bench.arrival() };
     let gone = request("t2", 1, 3_000, 1_000_001);
     drop(bench.engine.authorise(gone.clone(), &soon));
     assert_eq!(bench.held(1).await, 3_000);
-    tokio::time::sleep(Duration::from_millis(120)).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(bench.held(1).await, 0);
 
     // One without a deadline: the decision stands for the repeat to find.
@@ -246,14 +246,14 @@ async fn an_answer_that_a_repeat_was_given_is_not_voided_behind_its_back() {
     let dir = tempfile::tempdir().unwrap();
     let bench = open(dir.path());
     bench.account(1, 10_000).await;
-    let soon = || Arrival { deadline: Some(Instant::now() + Duration::from_millis(50)), ..bench.arrival() };
+    let soon = || Arrival { deadline: Some(Instant::now() + Duration::from_millis(400)), ..bench.arrival() };
 
     // The connection breaks before the answer; the repeat gets it; then the deadline of the first passes.
     let broken = request("t1", 1, 3_000, 1_000_000);
     drop(bench.engine.authorise(broken.clone(), &soon()));
     let repeat = bench.authorise(broken.clone()).await;
     assert!(repeat.replayed);
-    tokio::time::sleep(Duration::from_millis(120)).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(bench.held(1).await, 3_000);
     assert_eq!(bench.authorise(broken).await.answer, repeat.answer);
 
@@ -261,7 +261,7 @@ async fn an_answer_that_a_repeat_was_given_is_not_voided_behind_its_back() {
     let late = request("t2", 1, 2_000, 1_000_001);
     let first = bench.engine.authorise(late.clone(), &soon());
     let repeat = bench.authorise(late).await.answer;
-    tokio::time::sleep(Duration::from_millis(70)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(first.await.unwrap().answer, repeat);
     assert_eq!(bench.held(1).await, 5_000);
 
@@ -271,7 +271,7 @@ async fn an_answer_that_a_repeat_was_given_is_not_voided_behind_its_back() {
     let reversal = Reversal { key: key("r3"), original: key("t3"), replacement };
     let outcome = bench.engine.reverse(reversal, &bench.arrival()).await.unwrap().answer;
     assert_eq!(outcome.moved.unwrap().minor, 600);
-    tokio::time::sleep(Duration::from_millis(120)).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(bench.held(1).await, 5_400);
     bench.engine.close().unwrap();
     verified(dir.path());
