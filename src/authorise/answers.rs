@@ -236,12 +236,6 @@ impl Answers {
             self.count.fetch_sub(before - shard.len(), Ordering::Relaxed);
         }
     }
-
-    /// Heap bytes of the index.
-    pub fn bytes(&self) -> usize {
-        let entry = size_of::<(KeyHash, Packed)>() + 1;
-        self.shards.iter().map(|shard| shard.lock().capacity() * 8 / 7 * entry).sum()
-    }
 }
 
 /// The right to say what a key stands for. Dropped unsettled, the key stands as it did before.

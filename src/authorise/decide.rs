@@ -1,6 +1,6 @@
-//! Stage 6: from what was found to a decision. A pure function; which reason wins is written here and nowhere
-//! else: status > verification > list > rule > model > product limit > credit, and among rules decline > refer >
-//! step-up > approve despite score > flag, then the file's order.
+//! Stage 6: from what was found to a decision. A pure function; which stage wins is written here and nowhere else:
+//! status > verification > list > rule > model > product limit > credit. Which rule wins among rules is for
+//! [`crate::rules::RuleSet::deciding`] to say.
 
 use super::setup::Setup;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     journal::record::NO_CARD,
     ledger::Account,
     limits::TIME_SKEW_FLAG_MS,
-    rules::{Effect, Hits, Mode},
+    rules::{Effect, Hits},
     types::{
         account::Day,
         auth::AuthRequest,
@@ -194,30 +194,22 @@ fn verification(request: &AuthRequest, reasons: &mut Collected) {
 /// Returns whether a rule silences the model.
 fn rules(found: &Found<'_>, setup: &Setup, reasons: &mut Collected) -> bool {
     let mut silenced = false;
-    for effect in [Effect::Decline, Effect::Refer, Effect::StepUp, Effect::ApproveDespiteScore, Effect::Flag]
-    {
-        for place in found.hits.fired() {
-            let rule = &setup.rules.rules[place];
-            if rule.then != effect || rule.mode != Mode::Live {
-                continue;
+    for rule in setup.rules.deciding(found.hits) {
+        let reason = Reason {
+            code: rule.reason.clone().into(),
+            source: ReasonSource::Rule,
+            text: rule.text.clone().into(),
+            contribution: 0.0,
+        };
+        silenced |= rule.then == Effect::ApproveDespiteScore;
+        match rule.response_code.or(rule.then.response_code()) {
+            Some(code) => {
+                let decision =
+                    if rule.then == Effect::StepUp { Decision::StepUp } else { Decision::Declined };
+                reasons.against(Against { decision, code, reason });
             }
-            let reason = Reason {
-                code: rule.reason.clone().into(),
-                source: ReasonSource::Rule,
-                text: rule.text.clone().into(),
-                contribution: 0.0,
-            };
-            let (decision, code) = match effect {
-                Effect::Decline => (Decision::Declined, ResponseCode::SUSPECTED_FRAUD),
-                Effect::Refer => (Decision::Declined, ResponseCode::REFER),
-                Effect::StepUp => (Decision::StepUp, ResponseCode::STEP_UP),
-                Effect::ApproveDespiteScore | Effect::Flag => {
-                    silenced |= effect == Effect::ApproveDespiteScore;
-                    reasons.remark(reason);
-                    continue;
-                }
-            };
-            reasons.against(Against { decision, code: rule.response_code.unwrap_or(code), reason });
+            // An effect without a code answers nothing: it approves despite the score, or flags.
+            None => reasons.remark(reason),
         }
     }
     silenced

@@ -208,11 +208,6 @@ impl RuleSet {
             (rule.mode == Mode::Live).then_some(rule)
         })
     }
-
-    /// Names of the aggregates, in the order of their slots.
-    pub fn aggregate_names(&self) -> impl Iterator<Item = &str> {
-        self.aggregates.iter().map(|aggregate| &*aggregate.name)
-    }
 }
 
 impl std::fmt::Debug for RuleSet {

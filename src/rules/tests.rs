@@ -52,7 +52,8 @@ fn compiled(source: &str) -> RuleSet {
 }
 
 fn slot_of(rules: &RuleSet, name: &str) -> Slot {
-    let aggregate = rules.aggregate_names().position(|aggregate| aggregate == name);
+    let aggregate =
+        rules.aggregates.iter().map(|aggregate| &*aggregate.name).position(|aggregate| aggregate == name);
     match aggregate {
         Some(index) => (CATALOG.len() + index) as Slot,
         None => catalog::lookup(name).unwrap_or_else(|| panic!("no name {name}")).0,
