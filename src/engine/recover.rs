@@ -210,6 +210,7 @@ impl Engine {
             config: introduce(&journal, &names, &data_dir, now, Versioned::Config, &config_text)
                 .map_err(files)?,
         };
+        metrics.expect_shed(&super::SHED_CAUSES);
         metrics.configured(&versions::version_of(&config_text));
         metrics.model_loaded(&setup.model_version);
         let counted = setup.rules.rules.iter().map(|rule| LoadedRule {

@@ -134,7 +134,7 @@ impl Engine {
         });
         read.await.map_err(|_| Fault::Internal)?.map_err(|error| {
             tracing::error!(position, error, "a record of the journal cannot be read back");
-            Fault::Unavailable("RECORD_UNREADABLE")
+            Fault::Unavailable(super::RECORD_UNREADABLE)
         })
     }
 
