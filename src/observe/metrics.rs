@@ -29,10 +29,10 @@ pub struct Family {
 const STAGE_SECONDS: &[f64] =
     &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2];
 
-/// Durations that a client sees: 50 us to 2.5 s. 10 ms and 100 ms are there to be service levels.
+/// Durations from a decision alone, 10 us, to a disk that hangs, 10 s. 10 ms and 100 ms are there to be service levels.
 const ANSWER_SECONDS: &[f64] = &[
-    5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 1.0,
-    2.5,
+    1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 5e-2, 1e-1,
+    2.5e-1, 1.0, 2.5, 1e1,
 ];
 
 /// Durations of one write or sync: 10 us, which a buffered write takes, to 10 s, which a hanging disk does.

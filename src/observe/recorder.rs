@@ -377,7 +377,7 @@ impl Inner {
         write_head(text, &table::CALL_TIME);
         for call in Call::ALL.iter().copied().filter(|call| call.is_timed()) {
             let called = CallResult::ALL.iter().any(|result| self.calls(call, *result) > 0);
-            // The main call is there from the start; one that nobody uses would be nineteen lines of zeroes.
+            // The main call is there from the start; one that nobody uses would be two dozen lines of zeroes.
             if called || call == Call::Authorise {
                 let label = format!("{}=\"{}\"", table::CALL_TIME.labels[0], call.name());
                 let shares: Vec<_> =
@@ -426,8 +426,9 @@ impl Scrape {
         for decision in Decision::ALL.iter().copied() {
             for group in ReasonGroup::ALL {
                 let count = total(&|lane| lane.decisions(decision, group));
-                // The main outcomes are there from the start, so that their first rise is seen as one.
-                if count > 0 || group == ReasonGroup::None {
+                // The main outcomes and every reason to decline are there from the start, so that their first rise is
+                // seen as one.
+                if count > 0 || group == ReasonGroup::None || decision == Decision::Declined {
                     let labels = [&*decision.name().to_ascii_lowercase(), group.name()];
                     self.decisions
                         .entry((decision, group))
