@@ -95,7 +95,6 @@ fn misnamed(expr: &str) -> Vec<String> {
             labels.insert("le");
         }
         let absent = selector.labels.iter().filter(|label| !labels.contains(label.as_str()));
-        // The dashboard's `$of` before it is replaced has no label.
         wrong.extend(absent.map(|label| format!("{} has no label {label} ({expr})", selector.metric)));
         known.extend(labels);
     }
@@ -197,6 +196,11 @@ fn every_panel_says_what_it_means_and_has_a_place_of_its_own() {
             assert!(!expr.contains("[5m]"), "{title}: a panel's range is $__rate_interval");
             assert_eq!(target["datasource"]["uid"], "${DS_PROMETHEUS}", "{title}");
         }
+    }
+    let lines: BTreeSet<u64> = taken.keys().map(|(_, line)| *line).collect();
+    for line in lines {
+        let wide = taken.keys().filter(|(_, other)| *other == line).count() as u64;
+        assert_eq!(wide, COLUMNS, "line {line} of the grid has a hole");
     }
     assert_eq!(json["uid"], "saker-engine");
     assert!(json["schemaVersion"].as_u64().unwrap() >= 39);

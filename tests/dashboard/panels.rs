@@ -147,6 +147,8 @@ impl Panel {
     fn render(&self, id: usize, place: &Value) -> Value {
         let targets: Vec<_> =
             self.queries.iter().enumerate().map(|(at, query)| self.target(at, query)).collect();
+        let colours =
+            if self.bad.is_some() && self.show.kind() == "stat" { "thresholds" } else { "palette-classic" };
         json!({
             "id": id,
             "type": self.show.kind(),
@@ -158,7 +160,7 @@ impl Panel {
             "fieldConfig": {
                 "defaults": {
                     "unit": self.unit,
-                    "color": { "mode": if self.has_limits() && self.show.kind() == "stat" { "thresholds" } else { "palette-classic" } },
+                    "color": { "mode": colours },
                     "mappings": self.mappings(),
                     "thresholds": self.thresholds(),
                     "custom": self.drawing(),
@@ -167,10 +169,6 @@ impl Panel {
             },
             "options": self.options(),
         })
-    }
-
-    fn has_limits(&self) -> bool {
-        self.bad.is_some()
     }
 
     fn target(&self, at: usize, query: &Query) -> Value {
@@ -221,7 +219,7 @@ impl Panel {
                 "showPoints": "never",
                 "spanNulls": false,
                 "axisSoftMin": 0,
-                "thresholdsStyle": { "mode": if self.has_limits() { "dashed" } else { "off" } },
+                "thresholdsStyle": { "mode": if self.bad.is_some() { "dashed" } else { "off" } },
             }),
             Show::State | Show::Name | Show::Figure | Show::Heatmap => json!({}),
         }
