@@ -557,7 +557,7 @@ impl Engine {
             queue_age_us: queue.oldest_us,
             published_position: durable_position + queue.records,
             durable_position,
-            journal_failed: self.failed.borrow().is_some(),
+            journal_stopped: self.failed.borrow().is_some(),
             disk_low: self.journal.low_disk(),
             disk_free_bytes: free_bytes(&self.data_dir),
             accounts: self.state.store.len() as u64,

@@ -121,10 +121,8 @@ families! {
         "Sequence of the last record handed to the journal.";
     DURABLE_POSITION = "saker_journal_durable_position" Kind::Gauge, []
         "Sequence of the last record that is durable.";
-    JOURNAL_FAILED = "saker_journal_failed" Kind::Gauge, []
-        "1 once the journal stopped for good after a failed write or sync; only a restart helps.";
-    DISK_LOW = "saker_journal_disk_low" Kind::Gauge, []
-        "1 while the journal's next segment cannot be prepared, so that authorisations are refused.";
+    DISK_TROUBLE = "saker_journal_disk_trouble" Kind::Gauge, ["trouble"]
+        "1 while the disk keeps the journal from its work: low refuses authorisations, stopped is for ever.";
     DISK_FREE = "saker_data_free_bytes" Kind::Gauge, []
         "Bytes that the data directory's file system has left.";
 

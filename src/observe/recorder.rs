@@ -38,8 +38,8 @@ pub struct Live {
     pub queue_age_us: u64,
     pub published_position: u64,
     pub durable_position: u64,
-    /// The journal stopped for good.
-    pub journal_failed: bool,
+    /// A write or sync has failed: the process ends.
+    pub journal_stopped: bool,
     /// The journal's next segment cannot be prepared.
     pub disk_low: bool,
     /// Bytes left on the file system of the data directory, where it says.
@@ -484,8 +484,9 @@ impl Scrape {
         set(&table::QUEUE_AGE, &[], live.queue_age_us as f64 / 1e6);
         set(&table::PUBLISHED_POSITION, &[], live.published_position as f64);
         set(&table::DURABLE_POSITION, &[], live.durable_position as f64);
-        set(&table::JOURNAL_FAILED, &[], f64::from(u8::from(live.journal_failed)));
-        set(&table::DISK_LOW, &[], f64::from(u8::from(live.disk_low)));
+        for (trouble, is) in [("low", live.disk_low), ("stopped", live.journal_stopped)] {
+            set(&table::DISK_TROUBLE, &[trouble], f64::from(u8::from(is)));
+        }
         if let Some(bytes) = live.disk_free_bytes {
             set(&table::DISK_FREE, &[], bytes as f64);
         }
