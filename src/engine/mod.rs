@@ -68,6 +68,7 @@ pub use time::{SystemClock, TimeSource};
 const JOURNAL_STOPPED: &str = "JOURNAL_STOPPED";
 const DRAINING: &str = "DRAINING";
 const DISK_LOW: &str = "DISK_LOW";
+const DISK_STALLED: &str = "DISK_STALLED";
 
 /// How long to wait before a full ring is tried again by those who may not be shed.
 const RETRY: Duration = Duration::from_millis(1);
@@ -99,7 +100,7 @@ pub struct Answered<T> {
     pub replayed: bool,
 }
 
-/// What health says. `authorisation` alone is false while the disk is low.
+/// What health says. `authorisation` alone is false while the disk is low or stalled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Health {
     pub authorisation: bool,
@@ -554,6 +555,10 @@ impl Engine {
             answers_remembered: self.state.answers.len() as u64,
             answers_capacity: self.state.answers.capacity() as u64,
             time_lead_ms: self.time.lead_ms(),
+            disk_low: self.journal.low_disk(),
+            disk_full: self.journal.full_disk(),
+            disk_stalled: self.journal.stalled(),
+            journal_stopped: self.journal.failure().is_some(),
             serving_authorisation: health.authorisation,
             serving_others: health.others,
             degraded: Degraded::NONE,
@@ -595,8 +600,10 @@ impl Engine {
         }
     }
 
-    /// Sheds authorisations where the oldest record has waited too long for the disk.
+    /// Refuses authorisations where the disk is in trouble, and sheds them where the oldest record has waited too long
+    /// for it. In this order: what waits for a disk in trouble grows old too, and is no overload.
     fn check_queue(&self) -> Result<(), Fault> {
+        self.journal.admits(Class::Authorisation).map_err(|error| self.refused(error))?;
         let waited_us = self.journal.queue().oldest_us;
         match waited_us > self.config.overload.shed_after_ms * 1_000 {
             true => Err(self.overloaded("the disk lags behind")),
@@ -631,7 +638,9 @@ impl Engine {
     fn refused(&self, error: ReserveError) -> Fault {
         match error {
             ReserveError::Full => self.overloaded("the journal's ring is full"),
+            ReserveError::Unprepared => self.overloaded("the next segment of the journal is not ready"),
             ReserveError::DiskLow => Fault::Unavailable(DISK_LOW),
+            ReserveError::Stalled => Fault::Unavailable(DISK_STALLED),
             ReserveError::Stopped => Fault::Unavailable(JOURNAL_STOPPED),
         }
     }

@@ -258,8 +258,11 @@ impl State {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn used(&self) -> u64 {
-        self.names.values().map(|inode| self.inodes[*inode].present.len() as u64).sum()
+    /// Refuses where a file of `bytes` bytes would be too much for the disk.
+    fn room_for(&self, inode: usize, bytes: u64) -> io::Result<()> {
+        let used: u64 = self.names.values().map(|inode| self.inodes[*inode].present.len() as u64).sum();
+        let growth = bytes.saturating_sub(self.inodes[inode].present.len() as u64);
+        if used + growth > self.capacity { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 
@@ -329,14 +332,18 @@ impl StorageFile for SimulatedFile {
         Ok(count)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        if state.fails(&self.name) {
+            return Err(io::Error::other("simulated failure"));
+        }
+        state.room_for(self.inode, bytes)
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         let fails = state.fails(&self.name);
-        let present = state.inodes[self.inode].present.len() as u64;
-        let growth = (offset + bytes.len() as u64).saturating_sub(present);
-        if state.used() + growth > state.capacity {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        state.room_for(self.inode, offset + bytes.len() as u64)?;
         // A write that fails may have come any part of the way.
         let written = if fails { &bytes[..bytes.len() * (state.operations as usize % 5) / 4] } else { bytes };
         let inode = &mut state.inodes[self.inode];

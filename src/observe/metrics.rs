@@ -115,6 +115,10 @@ families! {
     DURABLE_POSITION = "saker_journal_durable_position" Kind::Gauge, []
         "Sequence of the last record that is durable.";
 
+    DISK_TROUBLE = "saker_journal_disk_trouble" Kind::Gauge, ["trouble"]
+        "1 while the disk keeps the journal from its work: low refuses authorisations, full refuses everything, stalled \
+         is a write or sync that takes too long, stopped is for ever.";
+
     ACCOUNTS = "saker_accounts" Kind::Gauge, []
         "Accounts known.";
     CARDS = "saker_cards" Kind::Gauge, []

@@ -47,6 +47,14 @@ pub struct Live {
     pub answers_capacity: u64,
     /// How far engine time is ahead of the clock.
     pub time_lead_ms: i64,
+    /// The next segment of the journal cannot be prepared.
+    pub disk_low: bool,
+    /// And the present one is used up.
+    pub disk_full: bool,
+    /// A write or sync takes too long.
+    pub disk_stalled: bool,
+    /// A write or sync has failed: the process ends.
+    pub journal_stopped: bool,
     pub serving_authorisation: bool,
     pub serving_others: bool,
     pub degraded: Degraded,
@@ -426,6 +434,14 @@ impl Scrape {
         set(&table::TIME_LEAD, &[], live.time_lead_ms as f64 / 1e3);
         set(&table::SERVING, &["authorisation"], f64::from(u8::from(live.serving_authorisation)));
         set(&table::SERVING, &["others"], f64::from(u8::from(live.serving_others)));
+        for (trouble, is) in [
+            ("low", live.disk_low),
+            ("full", live.disk_full),
+            ("stalled", live.disk_stalled),
+            ("stopped", live.journal_stopped),
+        ] {
+            set(&table::DISK_TROUBLE, &[trouble], f64::from(u8::from(is)));
+        }
         set(&table::DEGRADED, &["model"], f64::from(live.degraded.0 & Degraded::MODEL.0));
         // A currency in which nothing is held any more shows 0, not its last amount.
         self.held.values().for_each(|gauge| gauge.set(0.0));
