@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -36,6 +36,8 @@ pub(super) enum Trouble {
 #[derive(Clone)]
 pub(super) struct SimulatedDisk {
     state: Arc<Mutex<State>>,
+    /// The thread that does not come back from this disk, by name.
+    held: Arc<(Mutex<Option<&'static str>>, Condvar)>,
 }
 
 struct State {
@@ -111,7 +113,25 @@ impl SimulatedDisk {
             capacity: u64::MAX,
             locked: Arc::new(AtomicBool::new(false)),
         };
-        SimulatedDisk { state: Arc::new(Mutex::new(state)) }
+        SimulatedDisk { state: Arc::new(Mutex::new(state)), held: Arc::default() }
+    }
+
+    /// Lets a thread wait at its next write or sync, until it is let go.
+    pub(super) fn hold(&self, thread: &'static str) {
+        *self.held.0.lock() = Some(thread);
+    }
+
+    pub(super) fn let_go(&self) {
+        *self.held.0.lock() = None;
+        self.held.1.notify_all();
+    }
+
+    fn wait_while_held(&self) {
+        let (held, changed) = &*self.held;
+        let mut held = held.lock();
+        while held.is_some() && *held == std::thread::current().name() {
+            changed.wait(&mut held);
+        }
     }
 
     pub(super) fn set_trouble(&self, trouble: Trouble) {
@@ -341,6 +361,7 @@ impl StorageFile for SimulatedFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.wait_while_held();
         let mut state = self.disk.state.lock();
         let fails = state.fails(&self.name);
         state.room_for(self.inode, offset + bytes.len() as u64)?;
@@ -353,6 +374,7 @@ impl StorageFile for SimulatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.wait_while_held();
         let mut state = self.disk.state.lock();
         let fails = state.fails(&self.name);
         let inode = &mut state.inodes[self.inode];

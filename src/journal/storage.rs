@@ -66,9 +66,13 @@ impl FileStorage {
     /// What the operating system says where the directory cannot be created.
     pub fn new(dir: impl Into<PathBuf>) -> io::Result<FileStorage> {
         let dir = dir.into();
+        let made = dir.ancestors().take_while(|dir| !dir.exists()).count();
         std::fs::create_dir_all(&dir)?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
+        // Every directory that was made must be found in its own after a power loss; this one also where a start that
+        // was broken off made it.
+        for parent in dir.ancestors().skip(1).take(made.max(1)) {
+            let here = parent.as_os_str().is_empty();
+            File::open(if here { Path::new(".") } else { parent })?.sync_all()?;
         }
         Ok(FileStorage { dir, writable: true })
     }

@@ -228,6 +228,8 @@ impl Writer {
     /// the records gathered are acknowledged to nobody, and a disk that is full may become free.
     fn change_segment(&mut self, first_sequence: u64) -> Result<(), Failure> {
         self.shared.disk_task.begin(Task::Segment, self.shared.now_us());
+        // What is left is too little for this group.
+        self.preparer.present_is_low(true);
         let (number, file) = loop {
             if let Some(prepared) = self.preparer.take(Duration::from_millis(20)) {
                 break prepared;
