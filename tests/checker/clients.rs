@@ -31,6 +31,7 @@ use tonic::{
 use super::{
     book::{Clerk, Wrong},
     exchange::{Answer, Request},
+    probe::{Asked, Probe},
 };
 
 const CALL_MAX: Duration = Duration::from_secs(20);
@@ -97,6 +98,37 @@ impl Clients {
             0 => None,
             ns => Some(self.shared.started + Duration::from_nanos(ns)),
         }
+    }
+
+    /// One call after the other beside the load, with what came of each.
+    pub fn probe(&self, to: SocketAddr, asks: Asked, every: Duration) -> Probe {
+        let shared = self.shared.clone();
+        let mut random = ChaCha8Rng::seed_from_u64(asks as u64);
+        let mut connected = None;
+        Probe::start(every, async move || {
+            // Made on the runtime that uses it.
+            let channel = connected.get_or_insert_with(|| channel(to)).clone();
+            let request = match asks {
+                Asked::Authorisation => {
+                    Some(Request::Authorise(shared.authorisation(&mut random, shared.key("p"))))
+                }
+                Asked::Reversal => shared
+                    .known_authorisation(&mut random)
+                    .map(|original| shared.reversal(&mut random, &original)),
+                Asked::Repeat => shared.known(&mut random),
+            };
+            match request {
+                Some(request) => Some(shared.send(&channel, request).await.map(drop)),
+                None => None,
+            }
+        })
+    }
+
+    /// The highest position that was acknowledged so far.
+    pub fn highest_position(&self) -> u64 {
+        self.shared.clerk.flush();
+        let book = self.shared.clerk.book.lock();
+        book.entries.values().filter_map(|entry| Some(entry.answer.as_ref()?.position())).max().unwrap_or(0)
     }
 
     /// Ends the load, and waits until every answer that came is in the book.
