@@ -40,7 +40,40 @@ const EVERY: Duration = Duration::from_millis(5);
 #[test]
 fn a_full_disk_refuses_authorisations_alone_and_heals() -> anyhow::Result<()> {
     on_a_disk_of_its_own("full disk", |disk, campaign| {
-        campaign.judged(|server, clients| fill_and_free(&server, clients, disk).and_then(|()| end(server)))
+        campaign.judged(|server, clients| {
+            fill_and_free(&server, clients, disk)?;
+            end(server)
+        })
+    })
+}
+
+#[test]
+fn an_engine_starts_on_a_full_disk_and_reverses_there() -> anyhow::Result<()> {
+    on_a_disk_of_its_own("start on a full disk", |disk, campaign| {
+        campaign.judged(|server, clients| {
+            let begun = Instant::now();
+            let health = HealthWatch::start(server.grpc, Serving)?;
+            let ballast = disk.fill()?;
+            health.wait_for(NotServing, begun, Duration::from_secs(60))?;
+            end(server)?;
+
+            let arguments = campaign.plain_arguments()?;
+            let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
+            let server = Server::start(&campaign.data, &campaign.evidence.join("server.log"), &arguments)?;
+            let started = Instant::now();
+            let health = HealthWatch::start(server.grpc, NotServing)?;
+            let [authorisations, reversals, repeats] = probes(&server, clients);
+            let shortly = Duration::from_secs(5);
+            authorisations
+                .wait_for("refusal", started, shortly, |told| told.is(Code::Unavailable, "DISK_LOW"))?;
+            reversals.wait_for("reversal", started, shortly, |told| told.result.is_ok())?;
+            repeats.wait_for("repeat", started, shortly, |told| told.result.is_ok())?;
+            let freed_at = Instant::now();
+            fs::remove_file(ballast)?;
+            health.wait_for(Serving, freed_at, shortly)?;
+            authorisations.wait_for("authorisation", freed_at, shortly, |told| told.result.is_ok())?;
+            end(server)
+        })
     })
 }
 
@@ -48,7 +81,7 @@ fn a_full_disk_refuses_authorisations_alone_and_heals() -> anyhow::Result<()> {
 fn a_file_system_that_turns_read_only_ends_the_engine_and_loses_nothing() -> anyhow::Result<()> {
     on_a_disk_of_its_own("read-only", |disk, campaign| {
         campaign.judged(|server, clients| {
-            let (health, asking) = (HealthWatch::start(server.grpc)?, probes(&server, clients));
+            let (health, asking) = (HealthWatch::start(server.grpc, Serving)?, probes(&server, clients));
             let troubled_at = Instant::now();
             disk.turn_read_only()?;
             ends_itself(server, clients, &health, asking, troubled_at, campaign)?;
@@ -64,7 +97,7 @@ fn a_failed_sync_ends_the_engine_with_nothing_approved_after_it() -> anyhow::Res
     for syscall in ["fdatasync", "pwrite64"] {
         with_strace("failed sync", SMALL_SEGMENTS, |campaign, log| {
             campaign.judged(|server, clients| {
-                let (health, asking) = (HealthWatch::start(server.grpc)?, probes(&server, clients));
+                let (health, asking) = (HealthWatch::start(server.grpc, Serving)?, probes(&server, clients));
                 let strace = attach(&server, log, syscall, "error=EIO", 40)?;
                 let failed_at = instant_of(strace.wait_injected(Duration::from_secs(20))?);
                 ends_itself(server, clients, &health, asking, failed_at, campaign)
@@ -78,7 +111,7 @@ fn a_failed_sync_ends_the_engine_with_nothing_approved_after_it() -> anyhow::Res
 fn a_slow_sync_stalls_authorisations_until_it_returns() -> anyhow::Result<()> {
     with_strace("slow sync", SMALL_SEGMENTS, |campaign, log| {
         campaign.judged(|server, clients| {
-            let health = HealthWatch::start(server.grpc)?;
+            let health = HealthWatch::start(server.grpc, Serving)?;
             let begun = Instant::now();
             let _strace = attach(&server, log, "fdatasync", "delay_enter=3s", 2)?;
             let stalled_at = health.wait_for(NotServing, begun, Duration::from_secs(5))?;
@@ -117,7 +150,7 @@ fn a_slow_sync_stalls_authorisations_until_it_returns() -> anyhow::Result<()> {
 fn a_sync_that_never_returns_ends_the_engine_all_the_same() -> anyhow::Result<()> {
     with_strace("hung sync", SHORT_PATIENCE, |campaign, log| {
         campaign.judged(|server, clients| {
-            let (health, asking) = (HealthWatch::start(server.grpc)?, probes(&server, clients));
+            let (health, asking) = (HealthWatch::start(server.grpc, Serving)?, probes(&server, clients));
             let begun = Instant::now();
             let strace = attach(&server, log, "fdatasync", "delay_enter=60s", 2)?;
             let stalled_at = health.wait_for(NotServing, begun, Duration::from_secs(5))?;
@@ -133,7 +166,7 @@ fn a_sync_that_never_returns_ends_the_engine_all_the_same() -> anyhow::Result<()
 /// Fills the disk, watches what is refused and what goes on, makes room, and watches it heal.
 fn fill_and_free(server: &Server, clients: &Clients, disk: &LoopDisk) -> anyhow::Result<()> {
     let (health, [authorisations, reversals, repeats]) =
-        (HealthWatch::start(server.grpc)?, probes(server, clients));
+        (HealthWatch::start(server.grpc, Serving)?, probes(server, clients));
     let segments = SegmentWatch::start(&disk.mount_point.join("data/journal"));
     let begun = Instant::now();
     let ballast = disk.fill()?;

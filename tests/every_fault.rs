@@ -26,6 +26,8 @@ use anyhow::{Context, bail, ensure};
 use checker::{Campaign, Clients, Injection, Past, Server, Strace, fresh_directory};
 
 const SETTINGS: &str = "[journal]\nsegment_bytes = 1_048_576\n";
+/// The mark stays behind the log, so that a start has to bring it up.
+const LATE_MARK: &str = "[journal]\nsegment_bytes = 1_048_576\nidle_mark_ms = 10_000\n";
 const FAULTS: [&str; 3] = ["error=EIO", "error=ENOSPC", "signal=SIGKILL"];
 /// What changes something on a disk.
 const START_CALLS: &str =
@@ -54,7 +56,7 @@ fn every_operation_while_serving_fails_in_turn() -> anyhow::Result<()> {
     }
     let directory = fresh_directory("every-fault")?;
     let faults = serving_faults();
-    let campaign = campaign("L5 every fault while serving", directory.path(), faults.len() as u32);
+    let campaign = campaign("L5 every fault while serving", directory.path(), faults.len() as u32, SETTINGS);
     let mut left = faults.iter();
     let ended = campaign.run(|server, clients| {
         let (operation, fault) = left.next().context("one fault for each restart")?;
@@ -85,12 +87,15 @@ struct Operation {
 
 impl Starts {
     fn new(directory: &Path) -> anyhow::Result<Starts> {
-        let campaign = campaign("L5 every fault of a start", directory, 1);
-        let (verdict, past) = campaign.run_keeping(|server, _| server.kill().map(drop))?;
-        verdict.judge()?;
-        tear(&campaign.data.join("journal"))?;
+        let campaign = campaign("L5 every fault of a start", directory, 1, LATE_MARK);
         let used = directory.join("used");
-        fs::rename(&campaign.data, &used)?;
+        let (verdict, past) = campaign.run_keeping(|server, clients| {
+            clients.rest(Duration::from_secs(10))?;
+            server.kill()?;
+            tear(&campaign.data.join("journal"))?;
+            copy_directory(&campaign.data, &used)
+        })?;
+        verdict.judge()?;
         let arguments = campaign.plain_arguments()?;
         Ok(Starts { campaign, past, arguments, used, work: directory.to_owned() })
     }
@@ -360,7 +365,7 @@ fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_saker"))
 }
 
-fn campaign(rung: &'static str, directory: &Path, restarts: u32) -> Campaign {
+fn campaign(rung: &'static str, directory: &Path, restarts: u32, settings: &'static str) -> Campaign {
     Campaign {
         rung,
         restarts,
@@ -368,7 +373,7 @@ fn campaign(rung: &'static str, directory: &Path, restarts: u32) -> Campaign {
         data: directory.join("data"),
         evidence: directory.join("evidence"),
         seed: Campaign::seed(),
-        settings: SETTINGS,
+        settings,
     }
 }
 

@@ -131,6 +131,25 @@ impl Clients {
         book.entries.values().filter_map(|entry| Some(entry.answer.as_ref()?.position())).max().unwrap_or(0)
     }
 
+    /// Lets the load end by itself: no new request, and every one that was sent is answered.
+    ///
+    /// # Errors
+    /// Where some are not answered in time.
+    pub fn rest(&self, at_most: Duration) -> anyhow::Result<()> {
+        self.shared.stop.store(true, Ordering::Release);
+        let begun = Instant::now();
+        loop {
+            self.shared.clerk.flush();
+            let open = self.shared.clerk.book.lock().open().len();
+            // Once more after a while: a client may have been about to send its last one.
+            if open == 0 && begun.elapsed() > Duration::from_millis(100) {
+                return Ok(());
+            }
+            anyhow::ensure!(begun.elapsed() < at_most, "{open} requests are still without an answer");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends the load, and waits until every answer that came is in the book.
     pub fn stop(mut self) {
         self.shared.stop.store(true, Ordering::Release);

@@ -124,21 +124,17 @@ pub struct HealthWatch {
 }
 
 impl HealthWatch {
-    /// Returns once the first status is there.
+    /// Returns once `first` was heard.
     ///
     /// # Errors
-    /// Where none comes.
-    pub fn start(to: SocketAddr) -> anyhow::Result<HealthWatch> {
+    /// Where it is not.
+    pub fn start(to: SocketAddr, first: ServingStatus) -> anyhow::Result<HealthWatch> {
         let said = Arc::new(Mutex::new(Vec::new()));
         let of_thread = said.clone();
         // Ends with the server's watch.
         thread::spawn(move || follow(to, &of_thread));
         let watch = HealthWatch { said };
-        watch.wait_for(
-            ServingStatus::Serving,
-            Instant::now() - Duration::from_secs(1),
-            Duration::from_secs(10),
-        )?;
+        watch.wait_for(first, Instant::now() - Duration::from_secs(1), Duration::from_secs(10))?;
         Ok(watch)
     }
 
