@@ -90,7 +90,7 @@ impl Starts {
         let campaign = campaign("L5 every fault of a start", directory, 1, LATE_MARK);
         let used = directory.join("used");
         let (verdict, past) = campaign.run_keeping(|server, clients| {
-            clients.rest(Duration::from_secs(10))?;
+            clients.rest(server.grpc, Duration::from_secs(10))?;
             server.kill()?;
             tear(&campaign.data.join("journal"))?;
             copy_directory(&campaign.data, &used)

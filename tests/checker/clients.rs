@@ -29,6 +29,7 @@ use tonic::{
 };
 
 use super::{
+    audit,
     book::{Clerk, Wrong},
     exchange::{Answer, Request},
     probe::{Asked, Probe},
@@ -131,22 +132,23 @@ impl Clients {
         book.entries.values().filter_map(|entry| Some(entry.answer.as_ref()?.position())).max().unwrap_or(0)
     }
 
-    /// Lets the load end by itself: no new request, and every one that was sent is answered.
+    /// Lets the load end by itself: no new request, and every one that was sent is answered, those that were shed at
+    /// another attempt.
     ///
     /// # Errors
     /// Where some are not answered in time.
-    pub fn rest(&self, at_most: Duration) -> anyhow::Result<()> {
+    pub fn rest(&self, to: SocketAddr, at_most: Duration) -> anyhow::Result<()> {
         self.shared.stop.store(true, Ordering::Release);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let begun = Instant::now();
         loop {
-            self.shared.clerk.flush();
-            let open = self.shared.clerk.book.lock().open().len();
-            // Once more after a while: a client may have been about to send its last one.
-            if open == 0 && begun.elapsed() > Duration::from_millis(100) {
+            // Clients may be about to send their last one.
+            thread::sleep(Duration::from_millis(100));
+            let open = runtime.block_on(audit::settle(to, &self.shared.clerk));
+            if open == 0 {
                 return Ok(());
             }
             anyhow::ensure!(begun.elapsed() < at_most, "{open} requests are still without an answer");
-            thread::sleep(Duration::from_millis(5));
         }
     }
 
