@@ -19,6 +19,7 @@ fn kill_9_under_load_loses_nothing() -> anyhow::Result<()> {
         data: directory.path().join("data"),
         evidence: directory.path().join("evidence"),
         seed: Campaign::seed(),
+        settings: "",
     };
     let verdict = campaign.run(|server, _| {
         server.kill()?;

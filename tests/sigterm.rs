@@ -32,6 +32,7 @@ fn sigterm_under_load_says_not_serving_first_and_loses_nothing() -> anyhow::Resu
         data: directory.path().join("data"),
         evidence: directory.path().join("evidence"),
         seed: Campaign::seed(),
+        settings: "",
     };
     let judged = campaign.run(stop).and_then(|verdict| verdict.judge());
     if judged.is_err() {

@@ -122,7 +122,8 @@ families! {
     DURABLE_POSITION = "saker_journal_durable_position" Kind::Gauge, []
         "Sequence of the last record that is durable.";
     DISK_TROUBLE = "saker_journal_disk_trouble" Kind::Gauge, ["trouble"]
-        "1 while the disk keeps the journal from its work: low refuses authorisations, stopped is for ever.";
+        "1 while the disk keeps the journal from its work: low refuses authorisations, full refuses everything, stalled \
+         is a write or sync that takes too long, stopped is for ever.";
     DISK_FREE = "saker_data_free_bytes" Kind::Gauge, []
         "Bytes that the data directory's file system has left.";
 

@@ -38,10 +38,6 @@ pub struct Live {
     pub queue_age_us: u64,
     pub published_position: u64,
     pub durable_position: u64,
-    /// A write or sync has failed: the process ends.
-    pub journal_stopped: bool,
-    /// The journal's next segment cannot be prepared.
-    pub disk_low: bool,
     /// Bytes left on the file system of the data directory, where it says.
     pub disk_free_bytes: Option<u64>,
     pub accounts: u64,
@@ -56,6 +52,14 @@ pub struct Live {
     pub time_lead_ms: i64,
     /// The clock is too far ahead to be believed.
     pub clock_doubted: bool,
+    /// The next segment of the journal cannot be prepared.
+    pub disk_low: bool,
+    /// And the present one is used up.
+    pub disk_full: bool,
+    /// A write or sync takes too long.
+    pub disk_stalled: bool,
+    /// A write or sync has failed: the process ends.
+    pub journal_stopped: bool,
     pub serving_authorisation: bool,
     pub serving_others: bool,
     pub degraded: Degraded,
@@ -484,9 +488,6 @@ impl Scrape {
         set(&table::QUEUE_AGE, &[], live.queue_age_us as f64 / 1e6);
         set(&table::PUBLISHED_POSITION, &[], live.published_position as f64);
         set(&table::DURABLE_POSITION, &[], live.durable_position as f64);
-        for (trouble, is) in [("low", live.disk_low), ("stopped", live.journal_stopped)] {
-            set(&table::DISK_TROUBLE, &[trouble], f64::from(u8::from(is)));
-        }
         if let Some(bytes) = live.disk_free_bytes {
             set(&table::DISK_FREE, &[], bytes as f64);
         }
@@ -499,6 +500,14 @@ impl Scrape {
         set(&table::CLOCK_DOUBTED, &[], f64::from(u8::from(live.clock_doubted)));
         set(&table::SERVING, &["authorisation"], f64::from(u8::from(live.serving_authorisation)));
         set(&table::SERVING, &["others"], f64::from(u8::from(live.serving_others)));
+        for (trouble, is) in [
+            ("low", live.disk_low),
+            ("full", live.disk_full),
+            ("stalled", live.disk_stalled),
+            ("stopped", live.journal_stopped),
+        ] {
+            set(&table::DISK_TROUBLE, &[trouble], f64::from(u8::from(is)));
+        }
         set(&table::DEGRADED, &["model"], f64::from(live.degraded.0 & Degraded::MODEL.0));
         // A currency in which nothing is held any more shows 0, not its last amount.
         self.held.values().for_each(|gauge| gauge.set(0.0));
