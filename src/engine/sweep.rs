@@ -96,7 +96,7 @@ pub(super) fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
             account.last_position = position;
             let record = Expiry {
                 time: now,
-                account: account.id,
+                account: account.id.get(),
                 holds: expired.holds as u64,
                 amount_minor: expired.amount_minor,
             };
