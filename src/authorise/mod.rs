@@ -26,6 +26,7 @@ use crate::{
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
         codes::{Decision, Kind, ReasonSource, ResponseCode},
+        ids::Kept,
         reasons::{Reason, Reasons, engine},
         time::Timestamp,
     },
@@ -219,7 +220,7 @@ fn decide_on(
     let mut vector = [f32::NAN; MODEL_FEATURES];
     let mut score = None;
     let facts = facts(account, asked.now);
-    let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token);
+    let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token.get());
     let card_token = card_token.as_ref().map(|token| token.as_str());
     let moment = Moment { request, account: &facts, card: window_card(card), card_token, time: asked.now };
     if request.kind != Kind::BalanceInquiry {
@@ -278,7 +279,7 @@ fn decide_on(
         client: asked.client,
         time: asked.now,
         request,
-        account: Some(&account.id),
+        account: Some(&account.id.get()),
         card,
         versions: setup.numbers,
         answer: faulty.as_ref().unwrap_or(&answer),
@@ -435,7 +436,7 @@ fn card_of(account: &Account, subject: &Subject) -> Option<u8> {
 fn facts(account: &Account, now: Timestamp) -> AccountFacts<'_> {
     AccountFacts {
         account_id: account.id.as_str(),
-        product: account.product.as_deref().map(|id| id.as_str()),
+        product: account.product.as_ref().map(Kept::as_str),
         home_country: account.home_country,
         home: account.home,
         opened_on: account.opened_on,

@@ -121,7 +121,7 @@ pub(super) fn sweep(
             account.last_position = position;
             let record = Expiry {
                 time: now,
-                account: account.id,
+                account: account.id.get(),
                 holds: expired.holds as u64,
                 amount_minor: expired.amount_minor,
             };
