@@ -22,6 +22,7 @@ use crate::{
     journal::record::{Decided, DecidedView, NO_CARD},
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
+    model::Scored,
     rules::{Hits, Mode},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
@@ -217,7 +218,7 @@ fn decide_on(
     let mut values = Values::new();
     let mut hits = Hits::default();
     let mut vector = [f32::NAN; MODEL_FEATURES];
-    let mut score = None;
+    let mut scored = None;
     let facts = facts(account, asked.now);
     let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token);
     let card_token = card_token.as_ref().map(|token| token.as_str());
@@ -233,11 +234,12 @@ fn decide_on(
         watch.ended(Stage::Rules);
 
         // 5. Score.
-        score = setup.model.as_ref().map(|model| model.score(&vector).score);
+        scored = setup.model.as_ref().map(|model| model.score(&vector));
         watch.ended(Stage::Score);
     }
 
     // 6. Decide.
+    let score = scored.map(|scored| scored.score);
     let original = asked.original.filter(|found| found.account == at).map(|found| found.position);
     let chain = original
         .and_then(|position| account.hold(position))
@@ -263,7 +265,7 @@ fn decide_on(
         history.record(&setup.plan, features::event_of(&moment, position, verdict.decision, credit));
     }
     let (answer, first, expired_holds) =
-        enact(account, setup, request, asked.now, &verdict, score, chain, position);
+        enact(account, setup, request, asked.now, &verdict, scored, chain, position);
 
     // 8. Journal record.
     let in_mode = |mode: Mode| {
@@ -310,7 +312,7 @@ fn enact(
     request: &AuthRequest,
     now: Timestamp,
     verdict: &Verdict,
-    score: Option<u16>,
+    scored: Option<Scored>,
     chain: Option<(u64, Timestamp)>,
     position: u64,
 ) -> (AuthAnswer, Option<u64>, usize) {
@@ -346,7 +348,8 @@ fn enact(
         approved: Some(account.money(verdict.approved_minor)),
         available: Some(account.money(account.available_minor(now))),
         reasons: verdict.reasons.clone(),
-        score: score.unwrap_or(0),
+        score: scored.map_or(0, |scored| scored.score),
+        margin: scored.map(|scored| scored.margin),
         rules_version: setup.rules_version.clone(),
         model_version: setup.model_version.clone(),
         degraded: Degraded::NONE,
@@ -386,6 +389,7 @@ fn refuse(
         available: None,
         reasons: std::iter::once(reason).collect(),
         score: 0,
+        margin: None,
         rules_version: setup.rules_version.clone(),
         model_version: setup.model_version.clone(),
         degraded: Degraded::NONE,

@@ -19,6 +19,7 @@ use crate::types::{
     auth::{AuthRequest, Place},
     codes::ResponseCode,
     ids::{AccountId, CardToken},
+    money::Currency,
     time::Timestamp,
 };
 
@@ -30,6 +31,8 @@ pub struct Transaction {
     pub account: AccountId,
     /// Absent: the account's one card.
     pub card: Option<CardToken>,
+    /// What it is billed in, which a balance inquiry has too.
+    pub currency: Currency,
     /// Where the cardholder lives.
     pub home: Option<Place>,
     pub outcome: Option<PastOutcome>,
