@@ -109,6 +109,8 @@ pub struct Seen<'a> {
     pub answer: &'a AuthAnswer,
     pub decided_by: Option<ReasonSource>,
     pub hits: &'a Hits,
+    /// The model's features; all missing where nothing was considered.
+    pub vector: &'a [f32; MODEL_FEATURES],
     pub score: Option<u16>,
     /// Holds whose deadline was found to have come.
     pub expired_holds: usize,
@@ -298,6 +300,7 @@ fn decide_on(
         answer: &answer,
         decided_by: verdict.decided_by,
         hits: &hits,
+        vector: &vector,
         score,
         expired_holds,
     });
@@ -397,7 +400,7 @@ fn refuse(
         hold_expires_at: None,
         position,
     };
-    let none = std::iter::empty::<u16>;
+    let (none, vector) = (std::iter::empty::<u16>, [f32::NAN; MODEL_FEATURES]);
     let record = DecidedView {
         client: asked.client,
         time: asked.now,
@@ -408,7 +411,7 @@ fn refuse(
         answer: &answer,
         original: None,
         first: None,
-        vector: &[f32::NAN; MODEL_FEATURES],
+        vector: &vector,
         aggregates: std::iter::empty::<Option<i64>>(),
         fired: none(),
         shadow_fired: none(),
@@ -420,6 +423,7 @@ fn refuse(
         answer: &answer,
         decided_by,
         hits: &Hits::default(),
+        vector: &vector,
         score: None,
         expired_holds: 0,
     });

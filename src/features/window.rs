@@ -132,7 +132,7 @@ pub struct Reading {
 }
 
 /// The windows of one account. Every call must be given the same plan.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Windows {
     events: VecDeque<Compact>,
     /// For each length of the plan the index of the oldest event inside at the last reading; empty until the first
@@ -336,6 +336,7 @@ fn step_ms(window_ms: i64) -> i64 {
 }
 
 /// What has left a full ring.
+#[derive(Clone)]
 struct Overflow {
     /// Time of the newest event here.
     newest_ms: i64,
@@ -357,6 +358,7 @@ impl Overflow {
 }
 
 /// The events of one total that have left the ring, by steps in ascending order; empty steps take no room.
+#[derive(Clone)]
 struct Summary {
     steps: VecDeque<Step>,
     /// Steps that begin before were given up.
@@ -364,6 +366,7 @@ struct Summary {
 }
 
 /// The events with times in `[number * step_ms, (number + 1) * step_ms)`.
+#[derive(Clone)]
 struct Step {
     number: i64,
     count: u64,

@@ -56,8 +56,7 @@ impl Row for Transaction {
         let card = cells.get(CARD_ID, own_id)?.map(CardToken);
         let kind = cells.get(KIND, name(Kind::from_name, Kind::ALL, Kind::name))?.unwrap_or(Kind::Purchase);
         let row_currency = cells.need(CURRENCY, currency)?;
-        let amount =
-            amount(cells, AMOUNT, row_currency)?.ok_or_else(|| bad_cell(AMOUNT, "is empty"))?;
+        let amount = amount(cells, AMOUNT, row_currency)?.ok_or_else(|| bad_cell(AMOUNT, "is empty"))?;
         if kind == Kind::AccountVerification && amount.minor != 0 {
             return Err(bad_cell(AMOUNT, "must be 0 for an ACCOUNT_VERIFICATION"));
         }
