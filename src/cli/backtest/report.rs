@@ -38,20 +38,16 @@ impl Report<'_> {
             text += &format!(", {first} to {last}");
         }
         let order = if survey.in_order { "" } else { ", sorted by time first" };
+        let versions = match self.backtest.model() {
+            Some(model) => format!("rules {} and model {}", self.backtest.rules().version, model.version()),
+            None => format!("rules {} and no model", self.backtest.rules().version),
+        };
+        let in_force = if args.observe { "history's outcomes" } else { "these decisions" };
         let _ = writeln!(
             text,
-            "{order}\nreplayed in {:.1} s, {:.0} transactions/s; {} decided, with rules {} and {}",
+            "{order}\n{decided} decided by {versions}, {in_force} in force; {:.1} s, {:.0} transactions/s",
             self.took.as_secs_f64(),
-            self.per_second(),
-            match args.observe {
-                true => "history's outcomes in force,",
-                false => "own decisions in force,",
-            },
-            self.backtest.rules().version,
-            match self.backtest.model() {
-                Some(model) => format!("model {}", model.version()),
-                None => "no model".to_owned(),
-            }
+            self.per_second()
         );
         for (count, what) in [
             (figures.repeated, "repeats of an id, answered again"),

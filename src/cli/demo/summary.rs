@@ -244,6 +244,11 @@ impl Tally {
         self.decisions.get(&(decision, group)).copied().unwrap_or(0)
     }
 
+    /// Ids that came again and got the answer of the first time.
+    pub(super) fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
     pub(super) fn decided(&self) -> u64 {
         self.decisions.values().sum()
     }
