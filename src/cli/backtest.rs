@@ -9,8 +9,6 @@ mod report;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
-use anyhow::anyhow;
-
 use self::{
     figures::{Figures, Seen},
     report::Report,
@@ -25,9 +23,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::backtest::{Backtest, Observed},
-    history::{PastOutcome, Placed, Selection},
-    types::{auth::AuthAnswer, fault::Fault, ids::RequestKey},
+    engine::backtest::Backtest,
+    history::{Placed, Selection},
+    types::{auth::AuthAnswer, ids::RequestKey},
 };
 
 /// Replays history through the code that serves and measures what it decides.
@@ -83,12 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let survey = past::survey(&args.transactions, selection)?;
     let openings =
         past::openings(args.accounts.as_deref(), args.skip_bad_rows, &survey, &args.default_limit)?;
-    for (place, account) in openings.into_iter().enumerate() {
-        let id = account.account;
-        backtest
-            .upsert(past::opening_key(place), account)
-            .map_err(|fault| anyhow!("account {id} cannot be opened: {}", told(&fault)))?;
-    }
+    past::open(&mut backtest, openings)?;
 
     let mut scores = args.scores.as_deref().map(Scores::create).transpose()?;
     let mut figures = Figures::new(backtest.rules());
@@ -100,7 +93,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let mut seen = Seen::default();
         let again = survey.may_repeat(&request.key);
         let replayed = match args.observe {
-            true => backtest.observe(request, observed(transaction.outcome), again, &mut seen),
+            true => backtest.observe(request, past::observed(transaction.outcome), again, &mut seen),
             false => backtest.decide(request, again, &mut seen),
         };
         figures.count(&transaction, &replayed, &seen);
@@ -123,25 +116,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What history did; approved where it does not say.
-pub(super) fn observed(outcome: Option<PastOutcome>) -> Observed {
-    outcome.map_or(Observed { approved: true, response_code: None }, |outcome| Observed {
-        approved: outcome.approved,
-        response_code: outcome.response_code,
-    })
-}
-
-fn told(fault: &Fault) -> String {
-    match fault {
-        Fault::Invalid(violations) => violations
-            .iter()
-            .map(|violation| format!("{} {}", violation.field, violation.description))
-            .collect::<Vec<_>>()
-            .join(", "),
-        fault => fault.to_string(),
-    }
-}
-
 /// The line of a row; without an answer where nothing was decided.
 fn line(key: &RequestKey, answer: Option<&AuthAnswer>) -> Line {
     Line {
@@ -154,6 +128,3 @@ fn line(key: &RequestKey, answer: Option<&AuthAnswer>) -> Line {
             .unwrap_or_default(),
     }
 }
-
-#[cfg(test)]
-mod tests;

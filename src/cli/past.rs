@@ -6,8 +6,9 @@ use anyhow::anyhow;
 
 use super::progress::spinner;
 use crate::{
-    history::{Row, Rows, Selection, Survey},
-    types::{account::AccountChange, ids::RequestKey},
+    engine::backtest::{Backtest, Observed},
+    history::{BadRow, PastOutcome, Row, Rows, Selection, Survey},
+    types::{account::AccountChange, fault::Fault, ids::RequestKey},
 };
 
 /// Credit limit of an account that is in no file, in major units of its currency.
@@ -50,6 +51,38 @@ pub(super) fn opening_key(place: usize) -> RequestKey {
     RequestKey::new(&format!("account opening {place}")).expect("short and printable")
 }
 
+/// Opens the accounts of a replay, under the same keys as a running engine is asked to.
+///
+/// # Errors
+/// Where an account cannot be opened as its rows say.
+pub(super) fn open(backtest: &mut Backtest, openings: Vec<AccountChange>) -> anyhow::Result<()> {
+    for (place, change) in openings.into_iter().enumerate() {
+        let account = change.account;
+        let refused = |fault| anyhow!("account {account} cannot be opened: {}", in_words(&fault));
+        backtest.upsert(opening_key(place), change).map_err(refused)?;
+    }
+    Ok(())
+}
+
+fn in_words(fault: &Fault) -> String {
+    match fault {
+        Fault::Invalid(violations) => {
+            let words =
+                violations.iter().map(|violation| format!("{} {}", violation.field, violation.description));
+            words.collect::<Vec<_>>().join(", ")
+        }
+        fault => fault.to_string(),
+    }
+}
+
+/// What history did; approved where it does not say.
+pub(super) fn observed(outcome: Option<PastOutcome>) -> Observed {
+    outcome.map_or(Observed { approved: true, response_code: None }, |outcome| Observed {
+        approved: outcome.approved,
+        response_code: outcome.response_code,
+    })
+}
+
 /// Every row of a file; says on stderr what was left aside.
 fn read_all<T: Row>(file: &Path, skip_bad_rows: u64) -> anyhow::Result<Vec<T>> {
     let mut reader = Rows::open(file, skip_bad_rows)?;
@@ -58,7 +91,7 @@ fn read_all<T: Row>(file: &Path, skip_bad_rows: u64) -> anyhow::Result<Vec<T>> {
     Ok(rows)
 }
 
-fn left_aside(warning: Option<String>, skipped: &[crate::history::BadRow]) {
+fn left_aside(warning: Option<String>, skipped: &[BadRow]) {
     if let Some(warning) = warning {
         eprintln!("warning: {warning}");
     }
