@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What one account holds: all that a decision on it needs.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Entry {
     /// `None` until the record that opens the account is published.
     pub account: Option<Account>,

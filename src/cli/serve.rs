@@ -260,14 +260,22 @@ fn settings(args: Args) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn rules_source(config: &Config) -> anyhow::Result<Source> {
+/// The rules that the settings name.
+///
+/// # Errors
+/// Where their file cannot be read.
+pub(super) fn rules_source(config: &Config) -> anyhow::Result<Source> {
     match &config.decide.rules {
         None => Ok(Source { name: "the shipped rules".to_owned(), text: rules::SHIPPED.to_owned() }),
         Some(path) => Ok(Source { name: path.display().to_string(), text: read(path)? }),
     }
 }
 
-fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
+/// The model that the settings name; `None` where none is to serve.
+///
+/// # Errors
+/// Where its file cannot be read.
+pub(super) fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
     match &config.decide.model {
         None => Ok(Some(Source { name: "the shipped model".to_owned(), text: model::SHIPPED.to_owned() })),
         Some(path) if path == Path::new("none") => Ok(None),

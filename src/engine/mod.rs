@@ -5,6 +5,7 @@
 //! the journal on blocking threads; one sweeper thread expires the holds of idle accounts.
 
 mod ages;
+pub mod backtest;
 pub mod lane;
 pub mod pending;
 pub mod recover;

@@ -91,6 +91,7 @@ pub(super) fn duplicate_answer(
         available: None,
         reasons: std::iter::once(reason::DUPLICATE_KEY).collect(),
         score: 0,
+        margin: None,
         rules_version: names.name(Versioned::Rules, numbers.rules),
         model_version: names.name(Versioned::Model, numbers.model),
         degraded: Degraded::NONE,

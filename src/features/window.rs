@@ -156,7 +156,7 @@ pub struct Reading {
 }
 
 /// The windows of one account. Every call must be given the same plan.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Windows {
     events: Ring,
     /// For each length of the plan the index of the oldest event inside at the last reading; empty until the first

@@ -15,6 +15,7 @@ pub fn step_ms(window_ms: i64) -> i64 {
 }
 
 /// What has left a full ring.
+#[derive(Clone)]
 pub struct Overflow {
     /// Time of the newest event here.
     pub newest_ms: i64,
@@ -36,6 +37,7 @@ impl Overflow {
 }
 
 /// The events of one total that have left the ring, by steps in ascending order; empty steps take no room.
+#[derive(Clone)]
 pub struct Summary {
     pub steps: VecDeque<Step>,
     /// Steps that begin before were given up.
@@ -43,6 +45,7 @@ pub struct Summary {
 }
 
 /// The events with times in `[number * step_ms, (number + 1) * step_ms)`.
+#[derive(Clone)]
 pub struct Step {
     pub number: i64,
     pub count: u64,

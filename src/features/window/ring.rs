@@ -97,7 +97,7 @@ const _: () = assert!(EVENTS_SHIFT + SHAPE_BITS == 32);
 ///
 /// Layout of an entry, in words of 32 bits: merchant, device, category, lower `rest`; then from the lowest bit upper
 /// `rest` 13, filters 6, events 13; then as many words with further filters as the plan needs.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Shapes {
     words: Vec<u32>,
     /// Words of an entry, that of [`shape_words`] for the plan's filters; 0 until the first event.
@@ -197,7 +197,7 @@ fn filters_of(entry: &[u32]) -> u64 {
 }
 
 /// The events of one account, oldest first; among equal times in the order in which they came.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ring {
     events: VecDeque<Packed>,
     shapes: Shapes,
