@@ -100,7 +100,7 @@ fn crooked_world(directory: &Path) -> PathBuf {
             31 => rows
                 .push(again(&[("timestamp", "2026-06-25T11:00:00Z".into()), ("merchant_id", "M-x".into())])),
             37 => rows.push(again(&[("merchant_id", "M-other".into())])),
-            43 | 44 | 45 => {
+            43..=45 => {
                 let original = row["transaction_id"].clone();
                 for step in 0..2 {
                     rows.push(again(&[

@@ -143,11 +143,7 @@ impl Figures {
         self.decisions.entry(answer.decision).or_default().add(billed);
         let reason = answer.reasons.first().filter(|_| is_against(answer.decision));
         if let Some(reason) = reason {
-            let code = &*reason.code;
-            if !self.reasons.contains_key(code) {
-                self.reasons.insert(code.to_owned(), Yield::default());
-            }
-            self.reasons.entry(code.to_owned()).or_default().add(billed, is_fraud);
+            self.reasons.entry(reason.code.to_string()).or_default().add(billed, is_fraud);
         }
         for rule in seen.hits.fired() {
             self.rules[rule].add(billed, is_fraud);
