@@ -14,7 +14,6 @@ mod checker;
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
     os::unix::{fs::FileExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
@@ -23,7 +22,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use checker::{Campaign, Clients, Injection, Past, Server, Strace, fresh_directory};
+use checker::{Campaign, Clients, Injection, Past, Server, Strace, fresh_directory, keep_if_wrong, say};
 
 const SETTINGS: &str = "[journal]\nsegment_bytes = 1_048_576\n";
 /// The mark stays behind the log, so that a start has to bring it up.
@@ -420,16 +419,4 @@ fn wait_for_whole_log(log: &Path) -> anyhow::Result<String> {
         }
         ensure!(begun.elapsed() < Duration::from_secs(10), "strace goes on writing");
     }
-}
-
-fn keep_if_wrong(directory: tempfile::TempDir, judged: anyhow::Result<()>) -> anyhow::Result<()> {
-    if judged.is_err() {
-        eprintln!("evidence is kept in {}", directory.keep().display());
-    }
-    judged
-}
-
-/// Also where the test runner captures what passing tests print.
-fn say(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
-    Ok(writeln!(io::stdout(), "{line}")?)
 }
