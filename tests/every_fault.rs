@@ -262,37 +262,39 @@ enum On {
     Directory,
 }
 
-/// Everything the journal thread does to the disk, and everything the thread that prepares segments does.
-const SERVING: [Serving; 13] = {
-    const fn of(thread: &'static str, syscall: &'static str, on: On) -> Serving {
-        Serving { thread, syscall, on }
-    }
-    const JOURNAL: &str = "saker-journal";
-    const PREPARE: &str = "saker-prepare";
-    [
-        of(JOURNAL, "pwrite64", On::Segment),
-        of(JOURNAL, "fdatasync", On::Segment),
-        of(JOURNAL, "pwrite64", On::Next),
-        of(JOURNAL, "fdatasync", On::Next),
-        of(JOURNAL, "rename", On::Next),
-        of(JOURNAL, "openat", On::Directory),
-        of(JOURNAL, "fsync", On::Directory),
-        of(JOURNAL, "pwrite64", On::Mark),
-        of(JOURNAL, "fdatasync", On::Mark),
-        of(PREPARE, "openat", On::Next),
-        of(PREPARE, "fallocate", On::Next),
-        of(PREPARE, "pwrite64", On::Next),
-        of(PREPARE, "fdatasync", On::Next),
-    ]
-};
+/// Everything that a thread does to the disk while the engine serves.
+const SERVING: [(&str, &[(&str, On)]); 2] = [
+    (
+        "saker-journal",
+        &[
+            ("pwrite64", On::Segment),
+            ("fdatasync", On::Segment),
+            ("pwrite64", On::Next),
+            ("fdatasync", On::Next),
+            ("rename", On::Next),
+            ("openat", On::Directory),
+            ("fsync", On::Directory),
+            ("pwrite64", On::Mark),
+            ("fdatasync", On::Mark),
+        ],
+    ),
+    (
+        PREPARER,
+        &[("openat", On::Next), ("fallocate", On::Next), ("pwrite64", On::Next), ("fdatasync", On::Next)],
+    ),
+];
+/// The one thread that may try again.
+const PREPARER: &str = "saker-prepare";
 
 fn serving_faults() -> Vec<(Serving, &'static str)> {
-    let numbered = SERVING.iter().enumerate();
-    let all = numbered.flat_map(|(number, operation)| {
+    let operations = SERVING.iter().flat_map(|(thread, calls)| {
+        calls.iter().map(move |(syscall, on)| Serving { thread, syscall, on: *on })
+    });
+    let all = operations.enumerate().flat_map(|(number, operation)| {
         let turns = FAULTS.iter().enumerate();
         turns
             .filter(move |(turn, _)| all_faults() || *turn == number % FAULTS.len())
-            .map(|(_, fault)| (*operation, *fault))
+            .map(move |(_, fault)| (operation, *fault))
     });
     all.collect()
 }
@@ -316,7 +318,7 @@ impl Serving {
             return Ok(());
         }
         strace.wait_injected(Duration::from_secs(30))?;
-        if self.thread == "saker-prepare" {
+        if self.thread == PREPARER {
             // Tried again with a new file; authorisations may have been refused meanwhile.
             thread::sleep(Duration::from_millis(700));
             let probe = clients.probe(server.grpc, checker::Asked::Authorisation, Duration::from_millis(5));
