@@ -10,7 +10,6 @@ mod checker;
 
 use std::{
     fs,
-    io::{self, Write as _},
     path::Path,
     sync::{
         Arc,
@@ -23,6 +22,7 @@ use std::{
 use anyhow::{Context, ensure};
 use checker::{
     Asked, Campaign, Clients, HealthWatch, Injection, LoopDisk, Probe, Server, Strace, fresh_directory,
+    keep_if_wrong, say,
 };
 use parking_lot::Mutex;
 use tonic::Code;
@@ -337,18 +337,6 @@ fn campaign(rung: &'static str, disk: &Path, evidence: &Path, settings: &'static
         seed: Campaign::seed(),
         settings,
     }
-}
-
-fn keep_if_wrong(directory: tempfile::TempDir, judged: anyhow::Result<()>) -> anyhow::Result<()> {
-    if judged.is_err() {
-        eprintln!("evidence is kept in {}", directory.keep().display());
-    }
-    judged
-}
-
-/// Also where the test runner captures what passing tests print.
-fn say(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
-    Ok(writeln!(io::stdout(), "{line}")?)
 }
 
 /// Notes when a segment was last taken into use.

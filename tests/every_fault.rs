@@ -14,7 +14,6 @@ mod checker;
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
     os::unix::{fs::FileExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
@@ -23,7 +22,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use checker::{Campaign, Clients, Injection, Past, Server, Strace, fresh_directory};
+use checker::{Campaign, Clients, Injection, Past, Server, Strace, fresh_directory, keep_if_wrong, say};
 
 const SETTINGS: &str = "[journal]\nsegment_bytes = 1_048_576\n";
 /// The mark stays behind the log, so that a start has to bring it up.
@@ -263,37 +262,39 @@ enum On {
     Directory,
 }
 
-/// Everything the journal thread does to the disk, and everything the thread that prepares segments does.
-const SERVING: [Serving; 13] = {
-    const fn of(thread: &'static str, syscall: &'static str, on: On) -> Serving {
-        Serving { thread, syscall, on }
-    }
-    const JOURNAL: &str = "saker-journal";
-    const PREPARE: &str = "saker-prepare";
-    [
-        of(JOURNAL, "pwrite64", On::Segment),
-        of(JOURNAL, "fdatasync", On::Segment),
-        of(JOURNAL, "pwrite64", On::Next),
-        of(JOURNAL, "fdatasync", On::Next),
-        of(JOURNAL, "rename", On::Next),
-        of(JOURNAL, "openat", On::Directory),
-        of(JOURNAL, "fsync", On::Directory),
-        of(JOURNAL, "pwrite64", On::Mark),
-        of(JOURNAL, "fdatasync", On::Mark),
-        of(PREPARE, "openat", On::Next),
-        of(PREPARE, "fallocate", On::Next),
-        of(PREPARE, "pwrite64", On::Next),
-        of(PREPARE, "fdatasync", On::Next),
-    ]
-};
+/// Everything that a thread does to the disk while the engine serves.
+const SERVING: [(&str, &[(&str, On)]); 2] = [
+    (
+        "saker-journal",
+        &[
+            ("pwrite64", On::Segment),
+            ("fdatasync", On::Segment),
+            ("pwrite64", On::Next),
+            ("fdatasync", On::Next),
+            ("rename", On::Next),
+            ("openat", On::Directory),
+            ("fsync", On::Directory),
+            ("pwrite64", On::Mark),
+            ("fdatasync", On::Mark),
+        ],
+    ),
+    (
+        PREPARER,
+        &[("openat", On::Next), ("fallocate", On::Next), ("pwrite64", On::Next), ("fdatasync", On::Next)],
+    ),
+];
+/// The one thread that may try again.
+const PREPARER: &str = "saker-prepare";
 
 fn serving_faults() -> Vec<(Serving, &'static str)> {
-    let numbered = SERVING.iter().enumerate();
-    let all = numbered.flat_map(|(number, operation)| {
+    let operations = SERVING.iter().flat_map(|(thread, calls)| {
+        calls.iter().map(move |(syscall, on)| Serving { thread, syscall, on: *on })
+    });
+    let all = operations.enumerate().flat_map(|(number, operation)| {
         let turns = FAULTS.iter().enumerate();
         turns
             .filter(move |(turn, _)| all_faults() || *turn == number % FAULTS.len())
-            .map(|(_, fault)| (*operation, *fault))
+            .map(move |(_, fault)| (operation, *fault))
     });
     all.collect()
 }
@@ -317,7 +318,7 @@ impl Serving {
             return Ok(());
         }
         strace.wait_injected(Duration::from_secs(30))?;
-        if self.thread == "saker-prepare" {
+        if self.thread == PREPARER {
             // Tried again with a new file; authorisations may have been refused meanwhile.
             thread::sleep(Duration::from_millis(700));
             let probe = clients.probe(server.grpc, checker::Asked::Authorisation, Duration::from_millis(5));
@@ -420,16 +421,4 @@ fn wait_for_whole_log(log: &Path) -> anyhow::Result<String> {
         }
         ensure!(begun.elapsed() < Duration::from_secs(10), "strace goes on writing");
     }
-}
-
-fn keep_if_wrong(directory: tempfile::TempDir, judged: anyhow::Result<()>) -> anyhow::Result<()> {
-    if judged.is_err() {
-        eprintln!("evidence is kept in {}", directory.keep().display());
-    }
-    judged
-}
-
-/// Also where the test runner captures what passing tests print.
-fn say(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
-    Ok(writeln!(io::stdout(), "{line}")?)
 }

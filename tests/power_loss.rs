@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use checker::{Campaign, LoopDisk, count_from, fresh_directory};
+use checker::{Campaign, LoopDisk, count_from, fresh_directory, keep_if_wrong};
 
 /// Sparse: only what is written takes room.
 const DISK_BYTES: u64 = 4 * 1024 * 1024 * 1024;
@@ -46,8 +46,5 @@ fn power_loss_under_load_loses_nothing() -> anyhow::Result<()> {
     });
     let judged = verdict.and_then(|verdict| verdict.judge());
     drop(disk);
-    if judged.is_err() {
-        eprintln!("evidence is kept in {}", directory.keep().display());
-    }
-    judged
+    keep_if_wrong(directory, judged)
 }

@@ -275,6 +275,25 @@ pub fn fresh_directory(name: &str) -> io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(name).tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR")))
 }
 
+/// Passes `judged` on; where it is an error, the directory stays for whoever looks into it.
+///
+/// # Errors
+/// That of `judged`.
+pub fn keep_if_wrong(directory: tempfile::TempDir, judged: anyhow::Result<()>) -> anyhow::Result<()> {
+    if judged.is_err() {
+        eprintln!("evidence is kept in {}", directory.keep().display());
+    }
+    judged
+}
+
+/// Prints a line, also where the test runner captures what passing tests print.
+///
+/// # Errors
+/// Where stdout is closed.
+pub fn say(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
+    Ok(writeln!(io::stdout(), "{line}")?)
+}
+
 fn customers(seed: u64) -> Vec<Customer> {
     let currencies = [("USD", 50_000), ("JPY", 80_000), ("KWD", 400_000)];
     (0..CUSTOMERS)
