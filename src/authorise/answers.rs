@@ -20,7 +20,7 @@ const SHARDS: usize = 256;
 /// The account of an answer given without one.
 pub const NO_ACCOUNT: u32 = u32::MAX;
 
-/// 128 bits of SipHash-1-3 over client and key, under a secret of this process: two keys never collide by design of
+/// 128 bits of SipHash-1-3 over client and key, under a secret of this journal: two keys never collide by design of
 /// their sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyHash([u32; 4]);

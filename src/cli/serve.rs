@@ -148,7 +148,6 @@ impl Service {
             config: config.clone(),
             time,
             metrics,
-            secret: secret(),
         };
         let (engine, recovered) = Engine::open(settings).map_err(|error| refused(&config.data, error))?;
         let summary = &recovered.journal.summary;
@@ -272,12 +271,6 @@ fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
-}
-
-/// What the hashes of remembered keys are keyed with: random per process, so that no client can aim at one place.
-fn secret() -> (u64, u64) {
-    use std::hash::{BuildHasher as _, RandomState};
-    (RandomState::new().hash_one(0), RandomState::new().hash_one(1))
 }
 
 /// An engine that will not open: damage protects itself with exit code 3, everything else is the operator's to mend.

@@ -48,8 +48,6 @@ pub struct Settings {
     pub config: Config,
     pub time: TimeSource,
     pub metrics: Metrics,
-    /// Secret of this process for the hashes of keys.
-    pub secret: (u64, u64),
 }
 
 /// Why an engine could not be opened.
@@ -127,6 +125,14 @@ pub(super) fn empty_state(config: &Config, secret: (u64, u64)) -> State {
     }
 }
 
+/// What the hashes of keys are keyed with: the same at every start of one journal, because files name keys by their
+/// hashes, and unknown to clients, because the journal's id is random, so that none can aim at one place of the index.
+fn secret_of(directory: &journal::Directory) -> (u64, u64) {
+    let key = directory.key("saker 2026 hashes of request keys");
+    let half = |from: usize| u64::from_le_bytes(std::array::from_fn(|place| key[from + place]));
+    (half(0), half(8))
+}
+
 /// Where the journal lives in a data directory.
 pub(super) fn journal_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("journal")
@@ -167,9 +173,8 @@ impl Engine {
     /// # Errors
     /// Where rules or model are wrong, the directory is in use, or the journal must not be trusted.
     pub fn open(settings: Settings) -> Result<(Arc<Engine>, Recovered), OpenError> {
-        let Settings { data_dir, rules, model, config, time, metrics, secret } = settings;
+        let Settings { data_dir, rules, model, config, time, metrics } = settings;
         let mut setup = setup_of(&rules, model.as_ref(), &config)?;
-        let state = empty_state(&config, secret);
         let names = Arc::new(Names::default());
         let (health, _) = watch::channel(Health { authorisation: false, others: false });
         let (failed_sender, failed) = watch::channel(None);
@@ -177,6 +182,8 @@ impl Engine {
 
         let files = |error| OpenError::Files { path: data_dir.clone(), error };
         let storage = FileStorage::new(journal_dir(&data_dir)).map_err(files)?;
+        let directory = journal::take(Arc::new(storage))?;
+        let state = empty_state(&config, secret_of(&directory));
         let options = Options {
             segment_bytes: config.journal.segment_bytes,
             ring_slots: RING_SLOTS,
@@ -187,7 +194,7 @@ impl Engine {
         };
         let (mut records, mut last_time) = (0_u64, Timestamp::default());
         let mut ages = Ages::default();
-        let (journal, report) = journal::open(Arc::new(storage), options, &mut |record| {
+        let (journal, report) = directory.open(options, &mut |record| {
             let position = record.position;
             let record =
                 Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;

@@ -45,7 +45,6 @@ fn open_with(dir: &Path, rules: &str) -> Bench {
         config,
         time: TimeSource::Transactions,
         metrics: Metrics::new(1),
-        secret: (1, 2),
     };
     let (engine, _) = Engine::open(settings).unwrap_or_else(|error| panic!("{error}"));
     let lane = engine.lane();
@@ -411,7 +410,6 @@ async fn a_second_engine_on_the_same_directory_is_refused() {
         config: Config::default(),
         time: TimeSource::Transactions,
         metrics: Metrics::new(1),
-        secret: (1, 2),
     };
     let error = Engine::open(settings).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("in use"), "{error}");

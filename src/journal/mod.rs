@@ -62,6 +62,7 @@ use frame::{FRAME_BYTES_MAX, SEAL_BYTES};
 use index::Index;
 use lane::Progress;
 use prepare::Preparer;
+use recovery::{Marked, Recovered};
 use ring::{Claim, Ring, SLOTS_MAX};
 use segment::{JournalId, SEGMENT_HEADER_BYTES};
 use writer::Writer;
@@ -205,24 +206,61 @@ struct Running {
     lock: Box<dyn Any + Send + Sync>,
 }
 
-/// Opens the journal in `storage`, or creates it: takes the lock, checks the whole log, gives every record to
-/// `on_record` in order, cuts a torn end and starts the journal thread.
+/// A journal's directory, taken for this process: its id is known, its log has not been read. Dropping it gives the
+/// directory back.
+pub struct Directory {
+    storage: Arc<dyn Storage>,
+    lock: Box<dyn Any + Send + Sync>,
+    mark: Marked,
+}
+
+/// Takes the directory in `storage` for this process and reads its durable mark, or creates that in an empty one: a
+/// journal has its id from then on.
 ///
 /// # Errors
-/// [`OpenError::InUse`] where another process holds it; [`LogError::Fault`] with its place for damage that no crash
-/// explains; what `on_record` or the operating system refused. Nothing has been changed then, except that files
-/// may have been created in an empty directory.
-pub fn open(
-    storage: Arc<dyn Storage>,
-    options: Options,
-    on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
-) -> Result<(Journal, RecoveryReport), OpenError> {
-    options.check()?;
+/// [`OpenError::InUse`] where another process holds it; [`LogError::Fault`] where the mark is missing beside a log
+/// or is damaged; what the operating system refused.
+pub fn take(storage: Arc<dyn Storage>) -> Result<Directory, OpenError> {
     let lock = storage.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::InUse { place: storage.place() },
         _ => recovery::io_at("lock", "the directory")(error).into(),
     })?;
-    let mut recovered = recovery::recover(&*storage, options.segment_bytes, on_record)?;
+    let mark = recovery::mark_of(&*storage)?;
+    Ok(Directory { storage, lock, mark })
+}
+
+impl Directory {
+    /// 32 bytes that are the same for this journal at every start, and others for another journal or `purpose`:
+    /// BLAKE3's key derivation from the journal's id.
+    pub fn key(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.mark.mark.id.0)
+    }
+
+    /// Opens the journal: checks the whole log, gives every record to `on_record` in order, cuts a torn end and starts
+    /// the journal thread.
+    ///
+    /// # Errors
+    /// [`LogError::Fault`] with its place for damage that no crash explains; what `on_record` or the operating
+    /// system refused. Nothing has been changed then.
+    pub fn open(
+        self,
+        options: Options,
+        on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
+    ) -> Result<(Journal, RecoveryReport), OpenError> {
+        options.check()?;
+        let Directory { storage, lock, mark } = self;
+        let recovered = recovery::recover(&*storage, mark, options.segment_bytes, on_record)?;
+        start(storage, lock, options, recovered)
+    }
+}
+
+/// Starts the threads on a directory that was read and repaired.
+fn start(
+    storage: Arc<dyn Storage>,
+    lock: Box<dyn Any + Send + Sync>,
+    options: Options,
+    mut recovered: Recovered,
+) -> Result<(Journal, RecoveryReport), OpenError> {
     let report = recovered.report.clone();
     let next_sequence = recovered.cursor.next_sequence;
     let (ring, consumer) = Ring::new(options.ring_slots, next_sequence);

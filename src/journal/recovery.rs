@@ -68,24 +68,40 @@ pub(super) struct Recovered {
     pub(super) report: RecoveryReport,
 }
 
+/// The durable mark of a directory, and its open file.
+pub(super) struct Marked {
+    pub(super) mark: Mark,
+    pub(super) file: MarkFile,
+    /// Whether it was made just now.
+    pub(super) created: bool,
+}
+
+/// Reads the mark, or makes the first one in a directory without a log. The caller holds the lock.
+pub(super) fn mark_of(storage: &dyn Storage) -> Result<Marked, LogError> {
+    let names = storage.list().map_err(io_at("list", "the directory"))?;
+    let (mark, counter, created) = read_mark(storage, &segment_numbers(&names)?)?;
+    let file = match counter {
+        Some(counter) => MarkFile::open(storage, counter).map_err(io_at("open", MARK_NAME))?,
+        None => MarkFile::create(storage, &mark).map_err(io_at("create", MARK_NAME))?,
+    };
+    Ok(Marked { mark, file, created })
+}
+
 /// Reads the log through `on_record`, repairs its end and leaves the directory ready. The caller holds the lock.
 pub(super) fn recover(
     storage: &dyn Storage,
+    marked: Marked,
     segment_bytes: u64,
     on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
 ) -> Result<Recovered, LogError> {
     let names = storage.list().map_err(io_at("list", "the directory"))?;
     let numbers = segment_numbers(&names)?;
-    let (mark, counter, created) = read_mark(storage, &numbers)?;
+    let Marked { mark, file: mut mark_file, created } = marked;
     let mut walk = walk(storage, &numbers, &mark, 0, on_record)?;
 
     for name in names.iter().filter(|name| name.ends_with(PREPARED_SUFFIX)) {
         storage.remove(name).map_err(io_at("remove", name))?;
     }
-    let mut mark_file = match counter {
-        Some(counter) => MarkFile::open(storage, counter).map_err(io_at("open", MARK_NAME))?,
-        None => MarkFile::create(storage, &mark).map_err(io_at("create", MARK_NAME))?,
-    };
     let torn = cut(storage, &walk)?;
     let (segment, file) = match walk.segment {
         0 => (1, first_segment(storage, segment_bytes, &mut walk, mark.id)?),
