@@ -56,9 +56,29 @@ impl Attribute {
     }
 }
 
-/// Which past events count. Must depend on nothing but the event, so that it can be asked once, when the event
-/// is recorded. Unknown counts as no.
-pub type Filter = Arc<dyn Fn(&Event) -> bool + Send + Sync>;
+/// Which past events count. Asked once, when the event is recorded. Unknown counts as no.
+#[derive(Clone)]
+pub struct Filter {
+    condition: Arc<str>,
+    passes: Arc<dyn Fn(&Event) -> bool + Send + Sync>,
+}
+
+impl Filter {
+    /// `condition` names what `passes` decides: two filters of one text are taken as one, and a text is how stored
+    /// windows know again under which filters they were made. `passes` must depend on nothing but the event's
+    /// card, kind, decision, channel, category code and country, and whether it was declined for credit.
+    pub fn new(condition: &str, passes: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Filter {
+        Filter { condition: condition.into(), passes: Arc::new(passes) }
+    }
+
+    pub fn condition(&self) -> &str {
+        &self.condition
+    }
+
+    pub fn passes(&self, event: &Event) -> bool {
+        (self.passes)(event)
+    }
+}
 
 /// One declared aggregate.
 #[derive(Clone)]

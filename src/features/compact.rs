@@ -9,7 +9,7 @@ use crate::{
     limits::{AMOUNT_MINOR_MAX, CARDS_PER_ACCOUNT_MAX, EVENTS_PER_KEY_MAX},
     types::{
         auth::{Country, Place},
-        codes::{Channel, Decision},
+        codes::{Channel, Decision, Kind},
         time::Timestamp,
     },
 };
@@ -20,14 +20,17 @@ const LONGITUDE_BITS: u32 = 20;
 const COUNTRY_BITS: u32 = 10;
 const MCC_BITS: u32 = 14;
 const CHANNEL_MASK: u8 = 0b11;
-const FRAUD_DECLINE: u8 = 0b100;
+const FOR_CREDIT: u8 = 0b100;
+const KIND_SHIFT: u32 = 3;
+const DECISION_SHIFT: u32 = 6;
 
 /// Number of a country, 1 to 676; 0 stands for none.
 pub type CountryNumber = u16;
 /// Number of a category code, the code and 1; 0 stands for none.
 pub type MccNumber = u16;
 
-/// Layout, from the lowest bit: `stamp` channel 2, fraud-like decline 1, unused 5, card 8, time 48 (signed);
+/// Layout, from the lowest bit: `stamp` channel 2, declined for credit 1, kind 3, decision less one 2, card 8, time
+/// 48 (signed);
 /// `spot` mcc 14, country 10, longitude 20, latitude 19, unused 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Compact {
@@ -56,9 +59,12 @@ const _: () = assert!(
 impl Compact {
     pub fn new(event: &Event, filters: u64) -> Compact {
         let channel = event.channel.map_or(0, Channel::number);
-        let fraud_decline = event.decision == Decision::Declined && !event.declined_for_credit;
+        let for_credit = if event.declined_for_credit { FOR_CREDIT } else { 0 };
         let time = event.time.0.clamp(-(1 << 47), (1 << 47) - 1);
-        let flags = channel | if fraud_decline { FRAUD_DECLINE } else { 0 };
+        let flags = channel
+            | for_credit
+            | event.kind.number() << KIND_SHIFT
+            | (event.decision.number() - 1) << DECISION_SHIFT;
         let low = u16::from_le_bytes([flags, event.card]);
         let (latitude, longitude) = event.place.map_or((PLACE_NONE, 0), place_cell);
         let spot = u64::from(mcc_number(event.mcc))
@@ -72,6 +78,33 @@ impl Compact {
             spot,
             merchant: fold_hash(event.merchant),
             device: fold_hash(event.device),
+        }
+    }
+
+    /// Bytes of the stored form.
+    pub const BYTES: usize = 32;
+
+    /// `stamp`, amount, `spot`, merchant and device, little-endian. The filters are not part of it.
+    pub fn to_bytes(self) -> [u8; Compact::BYTES] {
+        let mut bytes = [0; Compact::BYTES];
+        bytes[..8].copy_from_slice(&self.stamp.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.amount_minor.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.spot.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.merchant.to_le_bytes());
+        bytes[28..].copy_from_slice(&self.device.to_le_bytes());
+        bytes
+    }
+
+    /// The same backwards; passes no filter, and may be none that [`Compact::new`] makes.
+    pub fn from_bytes(bytes: [u8; Compact::BYTES]) -> Compact {
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+        Compact {
+            stamp: word(0) as i64,
+            amount_minor: word(8) as i64,
+            filters: 0,
+            spot: word(16),
+            merchant: word(24) as u32,
+            device: (word(24) >> 32) as u32,
         }
     }
 
@@ -98,7 +131,45 @@ impl Compact {
     /// Declined, and not for want of credit alone.
     #[inline]
     pub fn is_fraud_decline(&self) -> bool {
-        self.stamp as u8 & FRAUD_DECLINE != 0
+        self.decision_number() == Decision::Declined.number() && self.stamp as u8 & FOR_CREDIT == 0
+    }
+
+    #[inline]
+    fn decision_number(&self) -> u8 {
+        (self.stamp as u8 >> DECISION_SHIFT) + 1
+    }
+
+    /// The event again, as far as it was kept: with sequence 0 and folded hashes. `None` where the bits are none
+    /// that [`Compact::new`] makes.
+    pub fn event(&self) -> Option<Event> {
+        let country = match self.country() {
+            0 => None,
+            number => {
+                let letter = |number: u16| b'A' + number as u8;
+                let letters = [letter((number - 1) / 26), letter((number - 1) % 26)];
+                Some(std::str::from_utf8(&letters).ok().and_then(Country::new)?)
+            }
+        };
+        let channel = match self.channel() {
+            0 => None,
+            number => Some(Channel::from_number(number)?),
+        };
+        let hash = |folded: u32| (folded != 0).then_some(u64::from(folded));
+        Some(Event {
+            time: self.time(),
+            sequence: 0,
+            card: self.card(),
+            kind: Kind::from_number(self.stamp as u8 >> KIND_SHIFT & 0b111)?,
+            decision: Decision::from_number(self.decision_number())?,
+            declined_for_credit: self.stamp as u8 & FOR_CREDIT != 0,
+            amount_minor: self.amount_minor,
+            channel,
+            mcc: self.mcc_number().checked_sub(1),
+            country,
+            merchant: hash(self.merchant),
+            device: hash(self.device),
+            place: self.place(),
+        })
     }
 
     /// Number of the channel; 0 where there is none.
@@ -169,7 +240,6 @@ pub fn fold_hash(hash: Option<u64>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::codes::Kind;
 
     fn event() -> Event {
         Event {
@@ -217,6 +287,23 @@ mod tests {
         assert_eq!((compact.mcc_number(), compact.country(), compact.place()), (0, 0, None));
         assert_eq!((compact.merchant, compact.device), (0, 0));
         assert!(!compact.is_fraud_decline());
+    }
+
+    #[test]
+    fn an_event_taken_out_and_put_in_again_is_the_same() {
+        let bare = Event { channel: None, mcc: None, country: None, merchant: None, place: None, ..event() };
+        for event in [event(), bare] {
+            let kept = Compact::new(&event, 5);
+            let again = Compact::new(&kept.event().unwrap(), 5);
+            assert_eq!(format!("{again:?}"), format!("{kept:?}"));
+        }
+        for kind in Kind::ALL {
+            for decision in Decision::ALL {
+                let event = Event { kind: *kind, decision: *decision, ..event() };
+                let kept = Compact::new(&event, 0).event().unwrap();
+                assert_eq!((kept.kind, kept.decision), (*kind, *decision));
+            }
+        }
     }
 
     #[test]

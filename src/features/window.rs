@@ -20,6 +20,8 @@ use crate::{
     types::time::MINUTE_MS,
 };
 
+pub mod stored;
+
 /// Events this much older than the newest are in no window of a decision that may still come.
 const HORIZON_MS: i64 = WINDOW_MAX_MS + LATENESS_MAX_MS;
 /// Steps that a window's summary is divided into.
@@ -65,13 +67,14 @@ pub struct TotalId {
 }
 
 /// Which lengths and totals every account keeps.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub struct WindowPlan {
     lengths: Vec<LengthPlan>,
     account_totals: usize,
     card_totals: usize,
 }
 
+#[derive(Debug)]
 struct LengthPlan {
     window_ms: i64,
     totals: Vec<TotalId>,
@@ -191,6 +194,11 @@ impl Windows {
         }
         let ahead = self.events.iter().rev().take_while(|event| event.time_ms() > time_ms).count();
         View { end: self.events.len() - ahead, windows: self, plan, time_ms }
+    }
+
+    /// Whether some of what was recorded is kept in summaries only.
+    pub fn has_overflowed(&self) -> bool {
+        self.overflow.is_some()
     }
 
     /// Bytes on the heap.
