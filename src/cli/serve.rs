@@ -79,6 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let time = TimeSource::Clock(Box::new(SystemClock));
     let service = Service::start(&config, time, grpc, admin)?;
     service.engine.start_sweeper().context("the sweeper cannot be started")?;
+    service.engine.start_snapshots().context("the thread that takes snapshots cannot be started")?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "SERVING grpc={} admin={}", service.grpc, service.admin)?;
     stdout.flush()?;
@@ -151,7 +152,14 @@ impl Service {
         };
         let (engine, recovered) = Engine::open(settings).map_err(|error| refused(&config.data, error))?;
         let summary = &recovered.journal.summary;
-        info!(records = summary.records, segments = summary.segments, "the journal is read back");
+        info!(
+            snapshot = recovered.snapshot.as_deref().unwrap_or("none"),
+            snapshot_s = recovered.snapshot_time.as_secs_f64(),
+            records = summary.records,
+            segments = summary.segments,
+            journal_s = recovered.journal_time.as_secs_f64(),
+            "the state is back"
+        );
         if let Some(torn) = &recovered.journal.torn {
             warn!(
                 file = torn.file,

@@ -2,13 +2,15 @@
 //! made under an account's lock becomes an answer once the disk has it.
 //!
 //! Calls decide at once on the thread that brings them and wait on that runtime's [`Lane`]; repeats and reads go to
-//! the journal on blocking threads; one sweeper thread expires the holds of idle accounts.
+//! the journal on blocking threads; one sweeper thread expires the holds of idle accounts, and one
+//! takes snapshots.
 
 mod ages;
 pub mod lane;
 pub mod pending;
 pub mod recover;
 pub mod replay;
+mod snapshot;
 pub mod stored;
 mod sweep;
 pub mod time;
@@ -60,6 +62,7 @@ pub use lane::Lane;
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};
+pub use snapshot::PassedOver;
 pub use stored::{DecisionKey, DecisionRecord};
 use time::EngineTime;
 pub use time::{SystemClock, TimeSource};
@@ -131,6 +134,7 @@ pub struct Engine {
     former_rules: Mutex<HashMap<u32, Arc<RuleSet>>>,
     sweeper: sweep::Sweeper,
     ages: Mutex<Ages>,
+    snapshots: snapshot::Taker,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -578,6 +582,7 @@ impl Engine {
     pub fn close(&self) -> Result<(), String> {
         self.drain();
         self.sweeper.stop();
+        self.snapshots.stop();
         self.journal.close().map_err(|failure| failure.to_string())
     }
 

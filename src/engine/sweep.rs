@@ -72,7 +72,7 @@ pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
 pub(super) fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
     let mut round = Round::default();
     for at in 0..state.store.len() as u32 {
-        let due = state.store.with_account(at, |entry| {
+        let due = state.store.visit(at, |entry| {
             let account = entry.account.as_ref()?;
             round.holds += account.holds().len() as u64;
             let held = i128::from(account.held_minor());
@@ -82,7 +82,7 @@ pub(super) fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
             }
             Some(account.has_expired(now))
         });
-        if due != Some(true) {
+        if due.flatten() != Some(true) {
             continue;
         }
         // A full ring or a stopped journal ends the round: the next touch expires as well.
@@ -112,7 +112,7 @@ pub(super) fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
 pub(super) fn restore(state: &State, expiry: &Expiry, position: u64) {
     let Some(at) = state.store.find(&Subject::Account(expiry.account)) else { return };
     state.store.with_account(at, |entry| {
-        if let Some(account) = entry.account.as_mut() {
+        if let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) {
             account.expire(expiry.time);
             account.last_position = position;
         }

@@ -8,6 +8,7 @@
 //! - `ring`, `bell`, `lane`: the way of a record from a decision to the disk, and of the news back
 //! - `writer`, `prepare`: the two threads
 //! - `scan`, `walk`, `recovery`, `verify`, `index`: reading it again
+//! - [`snapshot`]: files from which a start need not read it all
 //! - `storage`: the disk, behind a trait. A journal replicated over several machines would implement
 //!   [`Storage`] (segments elsewhere), or take the place of [`Journal`] (the same records, per partition of accounts, in
 //!   a replicated log); its callers need only slots, sequences and a durable position.
@@ -24,13 +25,14 @@ mod recovery;
 mod ring;
 mod scan;
 mod segment;
+pub mod snapshot;
 mod storage;
 mod verify;
 mod walk;
 mod writer;
 
 #[cfg(test)]
-mod simulated_disk;
+pub(crate) mod simulated_disk;
 #[cfg(test)]
 mod tests;
 
@@ -59,12 +61,13 @@ pub use walk::LogSummary;
 use crate::limits::{RING_RESERVE, RING_SLOTS};
 use bell::Bell;
 use frame::{FRAME_BYTES_MAX, SEAL_BYTES};
-use index::Index;
+use index::{Index, Place};
 use lane::Progress;
 use prepare::Preparer;
 use recovery::{Marked, Recovered};
 use ring::{Claim, Ring, SLOTS_MAX};
 use segment::{JournalId, SEGMENT_HEADER_BYTES};
+use snapshot::{Anchor, Snapshot, Snapshots};
 use writer::Writer;
 
 /// How a journal is run.
@@ -186,6 +189,8 @@ struct Shared {
     progress: Arc<Progress>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     index: Mutex<Index>,
+    /// Behind the last durable group; the index has everything up to it.
+    end: Mutex<Anchor>,
     closing: AtomicBool,
     /// The next segment cannot be prepared.
     disk_low: AtomicBool,
@@ -236,20 +241,41 @@ impl Directory {
         blake3::derive_key(purpose, &self.mark.mark.id.0)
     }
 
-    /// Opens the journal: checks the whole log, gives every record to `on_record` in order, cuts a torn end and starts
-    /// the journal thread.
+    /// Reads the frame of the snapshot `name` and holds it against the log, without reading either whole.
+    ///
+    /// # Errors
+    /// [`LogError::Fault`] with its place where it is damaged or cut, of another journal or version, or where the log
+    /// has no group that ends where the snapshot was taken.
+    pub fn snapshot(&self, snapshots: &Snapshots, name: &str) -> Result<Snapshot, LogError> {
+        let snapshot = snapshots.read(name, self.mark.mark.id)?;
+        let (anchor, mark) = (snapshot.anchor(), &self.mark.mark);
+        anchor.check(&*self.storage, mark.id)?;
+        if anchor.sequence == mark.sequence && anchor.chain != mark.chain {
+            let kind = FaultKind::MarkDiffers { mark_sequence: mark.sequence };
+            return Err(Fault { file: name.to_owned(), offset: 48, sequence: anchor.sequence, kind }.into());
+        }
+        Ok(snapshot)
+    }
+
+    /// Opens the journal: checks the log from its beginning, or from where the snapshot `from` was taken, gives every
+    /// record there to `on_record` in order, cuts a torn end and starts the journal thread.
+    ///
+    /// What lies before a snapshot is not read and not checked; `verify` does that. All its segments must be there.
     ///
     /// # Errors
     /// [`LogError::Fault`] with its place for damage that no crash explains; what `on_record` or the operating
-    /// system refused. Nothing has been changed then.
+    /// system refused. Nothing has been changed then. A log that ends before a position which the snapshot shows to
+    /// have been durable is such damage: the snapshot got its name only after that position was on disk, so it stands
+    /// beside the durable mark.
     pub fn open(
         self,
         options: Options,
+        from: Option<&Snapshot>,
         on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
     ) -> Result<(Journal, RecoveryReport), OpenError> {
         options.check()?;
         let Directory { storage, lock, mark } = self;
-        let recovered = recovery::recover(&*storage, mark, options.segment_bytes, on_record)?;
+        let recovered = recovery::recover(&*storage, mark, options.segment_bytes, from, on_record)?;
         start(storage, lock, options, recovered)
     }
 }
@@ -276,6 +302,7 @@ fn start(
         progress,
         lanes: Mutex::new(Vec::new()),
         index: Mutex::new(std::mem::take(&mut recovered.index)),
+        end: Mutex::new(recovered.end()),
         closing: AtomicBool::new(false),
         disk_low: AtomicBool::new(false),
         disk_full: AtomicBool::new(false),
@@ -377,6 +404,30 @@ impl Journal {
             Some(place) => index::read_from(&*shared.storage, shared.id.salt(), place, position),
             None => Ok(None),
         }
+    }
+
+    /// The highest position that was taken so far, durable or not.
+    pub fn taken(&self) -> u64 {
+        self.handle.shared.ring.taken()
+    }
+
+    /// Whether nothing becomes durable any more.
+    pub fn has_stopped(&self) -> bool {
+        self.handle.shared.progress.stopped.load(Ordering::SeqCst)
+    }
+
+    fn id(&self) -> JournalId {
+        self.handle.shared.id
+    }
+
+    /// Behind the last durable group, or the one before while that one is being announced.
+    fn anchor(&self) -> Anchor {
+        *self.handle.shared.end.lock()
+    }
+
+    /// Entries of the index, see [`Index::part`].
+    fn places(&self, from: usize, count: usize, last_sequence: u64) -> Vec<Place> {
+        self.handle.shared.index.lock().part(from, count, last_sequence)
     }
 
     /// What waits for the disk.

@@ -53,7 +53,7 @@ fn open(
     options: Options,
     on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
 ) -> Result<(Journal, RecoveryReport), OpenError> {
-    take(storage)?.open(options, on_record)
+    take(storage)?.open(options, None, on_record)
 }
 
 fn open_on(disk: &SimulatedDisk) -> Result<(Journal, RecoveryReport), OpenError> {
@@ -121,7 +121,7 @@ fn write_bursts(disk: &SimulatedDisk, journal: &Journal, bursts: u64) {
 /// Recovers and returns the records, which must be an unbroken run of the right ones.
 fn recovered_records(disk: &SimulatedDisk) -> Result<u64, LogError> {
     let mut last = 0;
-    recover(disk, mark_of(disk)?, SEGMENT_BYTES, &mut |record| {
+    recover(disk, mark_of(disk)?, SEGMENT_BYTES, None, &mut |record| {
         assert_eq!(record.position, last + 1);
         assert_eq!(record.payload, payload(record.position), "position {}", record.position);
         last = record.position;
@@ -429,7 +429,7 @@ fn a_torn_end_is_cut_reported_and_kept() {
     assert_eq!(verified.summary.last_position, Some(2));
     assert_eq!(verified.tail.map(|tail| (tail.offset, tail.bytes)), Some((whole as u64, torn_bytes as u64)));
 
-    let recovered = recover(&disk, mark_of(&disk).expect("a mark"), SEGMENT_BYTES, &mut |_| Ok(()))
+    let recovered = recover(&disk, mark_of(&disk).expect("a mark"), SEGMENT_BYTES, None, &mut |_| Ok(()))
         .expect("a torn end is no fault");
     let torn = recovered.report.torn.expect("the report of the cut");
     assert_eq!((torn.offset, torn.bytes), (whole as u64, torn_bytes as u64));
@@ -643,7 +643,7 @@ fn a_panic_between_sequence_and_publish_leaves_no_gap() {
     assert_eq!(journal.read(3).expect("a readable log"), Some(payload(3)));
     journal.close().expect("a clean close");
     let mut positions = Vec::new();
-    let recovered = recover(&disk, mark_of(&disk).expect("a mark"), SEGMENT_BYTES, &mut |record| {
+    let recovered = recover(&disk, mark_of(&disk).expect("a mark"), SEGMENT_BYTES, None, &mut |record| {
         positions.push(record.position);
         Ok(())
     })
