@@ -41,7 +41,7 @@ impl Place {
 }
 
 /// Entries in the order of the log.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Index {
     places: Vec<Place>,
 }

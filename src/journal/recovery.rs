@@ -114,7 +114,7 @@ pub(super) fn recover(
     let names = storage.list().map_err(io_at("list", "the directory"))?;
     let numbers = segment_numbers(&names)?;
     let Marked { mark, file: mut mark_file, created } = marked;
-    let mut walk = walk(storage, &numbers, &mark, Start::of(&mark, from)?, 0, on_record)?;
+    let mut walk = walk(storage, &numbers, &mark, Start::of(&mark, from), 0, on_record)?;
 
     for name in names.iter().filter(|name| name.ends_with(PREPARED_SUFFIX)) {
         storage.remove(name).map_err(io_at("remove", name))?;

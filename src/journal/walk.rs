@@ -75,10 +75,10 @@ pub(super) struct Start {
 
 impl Start {
     /// At the beginning of the log, or behind a snapshot, whose anchor was checked against the log.
-    pub(super) fn of(mark: &Mark, snapshot: Option<&Snapshot>) -> Result<Start, LogError> {
+    pub(super) fn of(mark: &Mark, snapshot: Option<&Snapshot>) -> Start {
         let Some(snapshot) = snapshot else {
             let cursor = Cursor { next_sequence: 1, next_group: 1, chain: mark.id.genesis(), offset: 0 };
-            return Ok(Start { cursor, segment: 0, index: Index::default(), reach: 0 });
+            return Start { cursor, segment: 0, index: Index::default(), reach: 0 };
         };
         let anchor = snapshot.anchor();
         let cursor = Cursor {
@@ -87,7 +87,8 @@ impl Start {
             chain: anchor.chain,
             offset: anchor.offset as usize,
         };
-        Ok(Start { cursor, segment: anchor.segment, index: snapshot.index()?, reach: snapshot.reach() })
+        let (index, reach) = (snapshot.index().clone(), snapshot.reach());
+        Start { cursor, segment: anchor.segment, index, reach }
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Snapshot {
     bytes: u64,
     blocks: Vec<BlockPlace>,
     items: BTreeMap<u32, u64>,
+    /// The journal's index up to the anchor.
+    index: Index,
 }
 
 /// Where a block stands.
@@ -59,7 +61,7 @@ impl<'b> Block<'b> {
 }
 
 impl Snapshots {
-    /// Reads the frame of a snapshot.
+    /// Reads the frame of a snapshot and the journal's own part of it.
     ///
     /// # Errors
     /// A fault with its place where the file is not a whole snapshot of the journal `id` and of this version.
@@ -100,9 +102,16 @@ impl Snapshots {
             bytes: length,
             blocks: Vec::new(),
             items: BTreeMap::new(),
+            index: Index::default(),
         };
-        snapshot.walk()?;
-        Ok(snapshot)
+        match snapshot.walk() {
+            Ok(()) => {
+                snapshot.index = snapshot.read_index()?;
+                Ok(snapshot)
+            }
+            // A length that is wrong leads the walk astray: the place to name is the block that says it.
+            Err(astray) => Err(snapshot.first_damaged().unwrap_or(astray)),
+        }
     }
 }
 
@@ -174,8 +183,11 @@ impl Snapshot {
         self.reach
     }
 
-    /// The journal's index up to the anchor.
-    pub(in crate::journal) fn index(&self) -> Result<Index, LogError> {
+    pub(in crate::journal) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    fn read_index(&self) -> Result<Index, LogError> {
         let mut index = Index::default();
         let mut buffer = Vec::new();
         for place in self.blocks(INDEX_SECTION) {
@@ -214,6 +226,12 @@ impl Snapshot {
             self.blocks.push(place);
             offset = end;
         }
+    }
+
+    /// What is wrong with the first block that does not have its hash.
+    fn first_damaged(&self) -> Option<LogError> {
+        let mut buffer = Vec::new();
+        self.blocks.iter().find_map(|place| self.read(*place, &mut buffer).err())
     }
 
     fn check_end(&mut self, place: BlockPlace, end: u64) -> Result<(), LogError> {

@@ -68,7 +68,6 @@ fn items(snapshot: &Snapshot) -> Result<Vec<Vec<u8>>, LogError> {
     for place in snapshot.blocks(SECTION) {
         found.extend(snapshot.read(place, &mut buffer)?.items().map(<[u8]>::to_vec));
     }
-    snapshot.index()?;
     Ok(found)
 }
 
