@@ -182,6 +182,11 @@ impl Engine {
         &self.metrics
     }
 
+    /// How many accounts there are.
+    pub fn accounts(&self) -> usize {
+        self.state.store.len()
+    }
+
     /// The last position that is on disk.
     pub fn durable_position(&self) -> u64 {
         self.journal.durable()
