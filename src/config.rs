@@ -30,6 +30,7 @@ pub struct Config {
     pub answers: Answers,
     pub accounts: Accounts,
     pub journal: Journal,
+    pub snapshots: Snapshots,
     pub overload: Overload,
     pub runtime: Runtime,
     pub log: Log,
@@ -96,6 +97,20 @@ const _: () = assert!(SEGMENT_BYTES_MIN >= 64 * RECORD_BYTES_MAX as u64);
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub struct Snapshots {
+    /// Between two of them; 0 takes none.
+    #[serde(deserialize_with = "within::<_, 0, 604_800>")]
+    pub every_s: u64,
+    /// None is taken before so many records were made since the last.
+    #[serde(deserialize_with = "within::<_, 1, 1_000_000_000>")]
+    pub after_records: u64,
+    /// Not more is written a second, so that the journal's syncs do not wait.
+    #[serde(deserialize_with = "within::<_, 1_048_576, 10_737_418_240>")]
+    pub bytes_per_s: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Overload {
     /// Records that have waited longer for the disk than this make the engine refuse new work.
     #[serde(deserialize_with = "within::<_, 1, 60_000>")]
@@ -150,6 +165,7 @@ impl Default for Config {
             answers: Answers::default(),
             accounts: Accounts::default(),
             journal: Journal::default(),
+            snapshots: Snapshots::default(),
             overload: Overload::default(),
             runtime: Runtime::default(),
             log: Log::default(),
@@ -183,6 +199,12 @@ impl Default for Accounts {
 impl Default for Journal {
     fn default() -> Journal {
         Journal { segment_bytes: 256 * 1024 * 1024, idle_mark_ms: 10, stall_ms: 1_000, hang_ms: 10_000 }
+    }
+}
+
+impl Default for Snapshots {
+    fn default() -> Snapshots {
+        Snapshots { every_s: 600, after_records: 100_000, bytes_per_s: 64 * 1024 * 1024 }
     }
 }
 
@@ -471,6 +493,7 @@ mod tests {
             ("[overload]\nshed_after_ms = 0\n", 2, 17, "0 is not between 1 and 60000"),
             ("[overload]\nshed_after_ms = \"soon\"\n", 2, 17, "invalid type: string"),
             ("[accounts]\nshards = 1000\n", 2, 10, "1000 is no power of two"),
+            ("[snapshots]\nbytes_per_s = 5\n", 2, 15, "5 is not between 1048576 and"),
             ("[log]\nlevel = \"loud\"\n", 2, 9, "unknown variant `loud`"),
             ("[log]\nlevel = \n", 2, 9, ""),
         ] {

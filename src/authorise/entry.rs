@@ -5,6 +5,8 @@
 //! hold sixteen bytes a key, its hash for its text, so that a map that grows moves little and never an account, and
 //! the lock is the account's own rather than a shard's.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use dashmap::{DashMap, Entry as MapEntry};
 use parking_lot::Mutex;
 use siphasher::sip128::SipHasher13;
@@ -44,6 +46,8 @@ type Index = DashMap<IdHash, u32, foldhash::fast::RandomState>;
 /// All accounts.
 pub struct Store {
     entries: boxcar::Vec<Mutex<Entry>>,
+    /// One more than the highest place handed out. The slab's own count may lag behind that while two threads add to it.
+    places: AtomicUsize,
     by_account: Index,
     by_card: Index,
 }
@@ -51,12 +55,36 @@ pub struct Store {
 impl Store {
     /// An empty store. `shards` is the number of locks of each map, a power of two.
     pub fn new(shards: usize) -> Store {
-        Store { entries: boxcar::Vec::new(), by_account: index(shards), by_card: index(shards) }
+        Store::with_places(shards, 0)
     }
 
-    /// Number of places taken, accounts never opened included.
+    /// A store with `places` taken, none of them opened, and room in its maps for as many keys: to be filled by
+    /// [`Store::put`].
+    pub fn with_places(shards: usize, places: usize) -> Store {
+        let entries = boxcar::Vec::with_capacity(places);
+        for _ in 0..places {
+            entries.push(Mutex::default());
+        }
+        let (by_account, by_card) = (index(shards, places), index(shards, places));
+        Store { entries, places: AtomicUsize::new(places), by_account, by_card }
+    }
+
+    /// Puts an entry at a place that was taken and not opened, with its id and its cards. False where one of them
+    /// belongs to another place: then nothing can be trusted in what is put.
+    pub fn put(&self, at: u32, entry: Entry) -> bool {
+        if let Some(account) = &entry.account {
+            let cards = account.cards.iter().all(|card| self.claim_card(card.token.get(), at).is_ok());
+            if !cards || self.by_account.insert(IdHash::of(account.id.as_str()), at).is_some() {
+                return false;
+            }
+        }
+        self.with_account(at, |place| *place = entry);
+        true
+    }
+
+    /// Number of places taken, accounts never opened included: every account that can be found has a lower place.
     pub fn len(&self) -> usize {
-        self.entries.count()
+        self.places.load(Ordering::Acquire)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -80,7 +108,11 @@ impl Store {
     pub fn place(&self, account: AccountId) -> u32 {
         match self.by_account.entry(IdHash::of(account.as_str())) {
             MapEntry::Occupied(entry) => *entry.get(),
-            MapEntry::Vacant(entry) => *entry.insert(self.entries.push(Mutex::default()) as u32),
+            MapEntry::Vacant(entry) => {
+                let at = self.entries.push(Mutex::default());
+                self.places.fetch_max(at + 1, Ordering::AcqRel);
+                *entry.insert(at as u32)
+            }
         }
     }
 
@@ -104,8 +136,14 @@ impl Store {
     pub fn with_account<R>(&self, at: u32, f: impl FnOnce(&mut Entry) -> R) -> R {
         f(&mut self.entries[at as usize].lock())
     }
+
+    /// As [`Store::with_account`], for those who go through all places below [`Store::len`]: `None` where one was handed
+    /// out just now and is not there yet.
+    pub fn visit<R>(&self, at: u32, f: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        self.entries.get(at as usize).map(|entry| f(&mut entry.lock()))
+    }
 }
 
-fn index(shards: usize) -> Index {
-    DashMap::with_capacity_and_hasher_and_shard_amount(0, Default::default(), shards)
+fn index(shards: usize, keys: usize) -> Index {
+    DashMap::with_capacity_and_hasher_and_shard_amount(keys, Default::default(), shards)
 }

@@ -84,7 +84,9 @@ pub fn restore(state: &State, maintained: &Maintained) {
     };
     let position = maintained.outcome.position;
     state.store.with_account(at, |entry| {
-        apply(&maintained.change, entry, maintained.time, position);
+        if entry.account.as_ref().is_none_or(|account| !account.has_seen(position)) {
+            apply(&maintained.change, entry, maintained.time, position);
+        }
     });
     let key = state.answers.hash(maintained.client, &maintained.change.key());
     state.answers.remember(key, Remembered { what: What::Other, position, account: at });

@@ -10,6 +10,7 @@ pub mod entry;
 pub mod maintain;
 pub mod reverse;
 pub mod setup;
+pub mod stored;
 
 #[cfg(test)]
 mod tests;
@@ -467,7 +468,9 @@ pub fn same_body(a: &AuthRequest, b: &AuthRequest) -> bool {
     body(a) == body(b)
 }
 
-/// Puts a decision of the journal back in force without deciding again: recovery.
+/// Puts a decision of the journal back in force without deciding again: recovery. Where the account has
+/// [seen](Account::has_seen) it, only its answer is remembered: of answers the last one said counts, and they are said
+/// in the order of the log.
 pub fn restore(state: &State, setup: &Setup, decided: &Decided) {
     let position = decided.answer.position;
     let key = state.answers.hash(decided.client, &decided.request.key);
@@ -475,6 +478,9 @@ pub fn restore(state: &State, setup: &Setup, decided: &Decided) {
     if let Some(at) = at {
         state.store.with_account(at, |entry| {
             let Entry { account: Some(account), history } = entry else { return };
+            if account.has_seen(position) {
+                return;
+            }
             account.expire(decided.time);
             account.last_position = position;
             let facts = facts(account, decided.time);

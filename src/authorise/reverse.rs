@@ -114,7 +114,9 @@ pub fn restore(state: &State, reversed: &Reversed) {
     {
         account = at;
         state.store.with_account(at, |entry| {
-            let Some(account) = entry.account.as_mut() else { return };
+            let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) else {
+                return;
+            };
             account.expire(reversed.time);
             account.last_position = position;
             if let Original::At(at) = reversed.original {
@@ -179,7 +181,9 @@ pub fn restore_void(state: &State, voided: &Voided, position: u64) {
     {
         place = at;
         state.store.with_account(at, |entry| {
-            let Some(account) = entry.account.as_mut() else { return };
+            let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) else {
+                return;
+            };
             account.expire(voided.time);
             account.last_position = position;
             account.release(voided.of, 0);

@@ -80,6 +80,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let time = TimeSource::Clock(Box::new(SystemClock));
     let service = Service::start(&config, time, grpc, admin)?;
     service.engine.start_sweeper().context("the sweeper cannot be started")?;
+    service.engine.start_snapshots().context("the thread that takes snapshots cannot be started")?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "SERVING grpc={} admin={}", service.grpc, service.admin)?;
     stdout.flush()?;
@@ -153,11 +154,17 @@ impl Service {
             config: config.clone(),
             time,
             metrics,
-            secret: secret(),
         };
         let (engine, recovered) = Engine::open(settings).map_err(|error| refused(&config.data, error))?;
         let summary = &recovered.journal.summary;
-        info!(records = summary.records, segments = summary.segments, "the journal is read back");
+        info!(
+            snapshot = recovered.snapshot.as_deref().unwrap_or("none"),
+            snapshot_s = recovered.snapshot_time.as_secs_f64(),
+            records = summary.records,
+            segments = summary.segments,
+            journal_s = recovered.journal_time.as_secs_f64(),
+            "the state is back"
+        );
         if let Some(torn) = &recovered.journal.torn {
             warn!(
                 file = torn.file,
@@ -285,12 +292,6 @@ pub(super) fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
-}
-
-/// What the hashes of remembered keys are keyed with: random per process, so that no client can aim at one place.
-fn secret() -> (u64, u64) {
-    use std::hash::{BuildHasher as _, RandomState};
-    (RandomState::new().hash_one(0), RandomState::new().hash_one(1))
 }
 
 /// An engine that will not open: damage protects itself with exit code 3, everything else is the operator's to mend.

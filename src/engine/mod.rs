@@ -2,7 +2,8 @@
 //! made under an account's lock becomes an answer once the disk has it.
 //!
 //! Calls decide at once on the thread that brings them and wait on that runtime's [`Lane`]; repeats and reads go to
-//! the journal on blocking threads; one sweeper thread expires the holds of idle accounts.
+//! the journal on blocking threads; one sweeper thread expires the holds of idle accounts, and one
+//! takes snapshots.
 
 mod ages;
 pub mod backtest;
@@ -10,6 +11,7 @@ pub mod lane;
 pub mod pending;
 pub mod recover;
 pub mod replay;
+mod snapshot;
 pub mod stored;
 mod sweep;
 pub mod time;
@@ -61,6 +63,7 @@ pub use lane::Lane;
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};
+pub use snapshot::PassedOver;
 pub use stored::{DecisionKey, DecisionRecord};
 use time::EngineTime;
 pub use time::{SystemClock, TimeSource};
@@ -145,6 +148,7 @@ pub struct Engine {
     former_rules: Mutex<HashMap<u32, Arc<RuleSet>>>,
     sweeper: sweep::Sweeper,
     ages: Mutex<Ages>,
+    snapshots: snapshot::Taker,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -190,6 +194,11 @@ impl Engine {
 
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// How many accounts there are.
+    pub fn accounts(&self) -> usize {
+        self.state.store.len()
     }
 
     /// The last position that is on disk.
@@ -598,6 +607,7 @@ impl Engine {
     pub fn close(&self) -> Result<(), String> {
         self.drain();
         self.sweeper.stop();
+        self.snapshots.stop();
         self.journal.close().map_err(|failure| failure.to_string())
     }
 

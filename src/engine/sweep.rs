@@ -98,7 +98,7 @@ pub(super) fn sweep(
     round: &mut Round,
 ) -> bool {
     for at in places {
-        let due = state.store.with_account(at, |entry| {
+        let due = state.store.visit(at, |entry| {
             let account = entry.account.as_ref()?;
             round.holds += account.holds().len() as u64;
             let held = i128::from(account.held_minor());
@@ -108,7 +108,7 @@ pub(super) fn sweep(
             }
             Some(account.has_expired(now))
         });
-        if due != Some(true) {
+        if due.flatten() != Some(true) {
             continue;
         }
         let Ok(mut slot) = journal.reserve(Class::Essential) else { return false };
@@ -137,7 +137,7 @@ pub(super) fn sweep(
 pub(super) fn restore(state: &State, expiry: &Expiry, position: u64) {
     let Some(at) = state.store.find(&Subject::Account(expiry.account)) else { return };
     state.store.with_account(at, |entry| {
-        if let Some(account) = entry.account.as_mut() {
+        if let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) {
             account.expire(expiry.time);
             account.last_position = position;
         }

@@ -79,6 +79,16 @@ impl Names {
         self.0.write().push((introduced.what, introduced.number, introduced.version.as_str().into()));
     }
 
+    /// Everything introduced so far, in order.
+    pub(super) fn all(&self) -> Vec<(Versioned, u32, Arc<str>)> {
+        self.0.read().clone()
+    }
+
+    /// These introductions, which [`Names::all`] gave.
+    pub(super) fn of(all: Vec<(Versioned, u32, Arc<str>)>) -> Names {
+        Names(RwLock::new(all))
+    }
+
     /// The number and version introduced last.
     pub fn newest(&self, what: Versioned) -> Option<(u32, Arc<str>)> {
         let names = self.0.read();

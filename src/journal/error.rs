@@ -64,6 +64,27 @@ pub enum FaultKind {
     /// Both copies of the durable mark are unreadable, or the file is missing beside a log.
     #[error("the durable mark is missing or unreadable")]
     MarkUnreadable,
+    /// The first bytes of a snapshot are damaged or no snapshot's.
+    #[error("the snapshot's header is damaged")]
+    SnapshotHeader,
+    /// A block does not have the hash it says.
+    #[error("block {number} of the snapshot is damaged")]
+    SnapshotBlock { number: u64 },
+    /// The file ends in the middle.
+    #[error("the snapshot ends before its end")]
+    SnapshotCut,
+    /// The last block does not fit what is before it, or something follows it.
+    #[error("the end of the snapshot does not fit what is before it")]
+    SnapshotEnd,
+    /// A block is whole and its content is not what this program writes.
+    #[error("an item of the snapshot cannot be read: {what}")]
+    SnapshotItem { what: String },
+    /// The log has no group that ends where a snapshot says that it stood.
+    #[error("the log does not go on from where the snapshot was taken: {what}")]
+    AnchorDiffers { what: String },
+    /// The log ends before a position that was durable before a whole snapshot got its name.
+    #[error("the log ends with sequence {log_sequence}, but a snapshot shows that {reach} was durable")]
+    EndsBeforeSnapshot { log_sequence: u64, reach: u64 },
 }
 
 impl FaultKind {

@@ -8,6 +8,7 @@
 //! - `ring`, `bell`, `lane`: the way of a record from a decision to the disk, and of the news back
 //! - `writer`, `prepare`, `watchdog`: the three threads
 //! - `scan`, `walk`, `recovery`, `verify`, `index`: reading it again
+//! - [`snapshot`]: files from which a start need not read it all
 //! - `storage`: the disk, behind a trait. A journal replicated over several machines would implement
 //!   [`Storage`] (segments elsewhere), or take the place of [`Journal`] (the same records, per partition of accounts, in
 //!   a replicated log); its callers need only slots, sequences and a durable position.
@@ -24,6 +25,7 @@ mod recovery;
 mod ring;
 mod scan;
 mod segment;
+pub mod snapshot;
 mod storage;
 mod verify;
 mod walk;
@@ -31,7 +33,7 @@ mod watchdog;
 mod writer;
 
 #[cfg(test)]
-mod simulated_disk;
+pub(crate) mod simulated_disk;
 #[cfg(test)]
 mod tests;
 
@@ -61,11 +63,13 @@ pub use walk::LogSummary;
 use crate::limits::{RING_RESERVE, RING_SLOTS};
 use bell::Bell;
 use frame::{FRAME_BYTES_MAX, SEAL_BYTES};
-use index::Index;
+use index::{Index, Place};
 use lane::Progress;
 use prepare::{Preparer, Terms};
+use recovery::{Marked, Recovered};
 use ring::{Claim, Ring, SLOTS_MAX};
 use segment::{JournalId, SEGMENT_HEADER_BYTES};
+use snapshot::{Anchor, Snapshot, Snapshots};
 use watchdog::DiskTask;
 use writer::Writer;
 
@@ -201,6 +205,8 @@ struct Shared {
     progress: Arc<Progress>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     index: Mutex<Index>,
+    /// Behind the last durable group; the index has everything up to it.
+    end: Mutex<Anchor>,
     closing: AtomicBool,
     /// The next segment cannot be prepared.
     disk_low: AtomicBool,
@@ -226,25 +232,83 @@ struct Running {
     ended: mpsc::Receiver<()>,
 }
 
-/// Opens the journal in `storage`, or creates it: takes the lock, checks the whole log, gives every record to
-/// `on_record` in order, cuts a torn end and starts the journal thread.
+/// A journal's directory, taken for this process: its id is known, its log has not been read. Dropping it gives the
+/// directory back.
+pub struct Directory {
+    storage: Arc<dyn Storage>,
+    /// Every thread that may write will hold it: only when the last one has ended may another process open the directory.
+    lock: Arc<dyn Any + Send + Sync>,
+    mark: Marked,
+}
+
+/// Takes the directory in `storage` for this process and reads its durable mark, or creates that in an empty one: a
+/// journal has its id from then on.
 ///
 /// # Errors
-/// [`OpenError::InUse`] where another process holds it; [`LogError::Fault`] with its place for damage that no crash
-/// explains; what `on_record` or the operating system refused. Nothing has been changed then, except that files
-/// may have been created in an empty directory.
-pub fn open(
-    storage: Arc<dyn Storage>,
-    options: Options,
-    on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
-) -> Result<(Journal, RecoveryReport), OpenError> {
-    options.check()?;
-    // Every thread that may write holds it: only when the last one has ended may another process open the directory.
-    let lock: Arc<dyn Any + Send + Sync> = Arc::from(storage.lock().map_err(|error| match error.kind() {
+/// [`OpenError::InUse`] where another process holds it; [`LogError::Fault`] where the mark is missing beside a log
+/// or is damaged; what the operating system refused.
+pub fn take(storage: Arc<dyn Storage>) -> Result<Directory, OpenError> {
+    let lock = Arc::from(storage.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::InUse { place: storage.place() },
         _ => recovery::io_at("lock", "the directory")(error).into(),
     })?);
-    let mut recovered = recovery::recover(&*storage, options.segment_bytes, on_record)?;
+    let mark = recovery::mark_of(&*storage)?;
+    Ok(Directory { storage, lock, mark })
+}
+
+impl Directory {
+    /// 32 bytes that are the same for this journal at every start, and others for another journal or `purpose`:
+    /// BLAKE3's key derivation from the journal's id.
+    pub fn key(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.mark.mark.id.0)
+    }
+
+    /// Reads the frame of the snapshot `name` and holds it against the log, without reading either whole.
+    ///
+    /// # Errors
+    /// [`LogError::Fault`] with its place where it is damaged or cut, of another journal or version, or where the log
+    /// has no group that ends where the snapshot was taken.
+    pub fn snapshot(&self, snapshots: &Snapshots, name: &str) -> Result<Snapshot, LogError> {
+        let snapshot = snapshots.read(name, self.mark.mark.id)?;
+        let (anchor, mark) = (snapshot.anchor(), &self.mark.mark);
+        anchor.check(&*self.storage, mark.id)?;
+        if anchor.sequence == mark.sequence && anchor.chain != mark.chain {
+            let kind = FaultKind::MarkDiffers { mark_sequence: mark.sequence };
+            return Err(Fault { file: name.to_owned(), offset: 48, sequence: anchor.sequence, kind }.into());
+        }
+        Ok(snapshot)
+    }
+
+    /// Opens the journal: checks the log from its beginning, or from where the snapshot `from` was taken, gives every
+    /// record there to `on_record` in order, cuts a torn end and starts the journal thread.
+    ///
+    /// What lies before a snapshot is not read and not checked; `verify` does that. All its segments must be there.
+    ///
+    /// # Errors
+    /// [`LogError::Fault`] with its place for damage that no crash explains; what `on_record` or the operating
+    /// system refused. Nothing has been changed then. A log that ends before a position which the snapshot shows to
+    /// have been durable is such damage: the snapshot got its name only after that position was on disk, so it stands
+    /// beside the durable mark.
+    pub fn open(
+        self,
+        options: Options,
+        from: Option<&Snapshot>,
+        on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
+    ) -> Result<(Journal, RecoveryReport), OpenError> {
+        options.check()?;
+        let Directory { storage, lock, mark } = self;
+        let recovered = recovery::recover(&*storage, mark, options.segment_bytes, from, on_record)?;
+        start(storage, lock, options, recovered)
+    }
+}
+
+/// Starts the threads on a directory that was read and repaired.
+fn start(
+    storage: Arc<dyn Storage>,
+    lock: Arc<dyn Any + Send + Sync>,
+    options: Options,
+    mut recovered: Recovered,
+) -> Result<(Journal, RecoveryReport), OpenError> {
     let report = recovered.report.clone();
     let next_sequence = recovered.cursor.next_sequence;
     let (ring, consumer) = Ring::new(options.ring_slots, next_sequence);
@@ -260,6 +324,7 @@ pub fn open(
         progress,
         lanes: Mutex::new(Vec::new()),
         index: Mutex::new(std::mem::take(&mut recovered.index)),
+        end: Mutex::new(recovered.end()),
         closing: AtomicBool::new(false),
         disk_low: AtomicBool::new(false),
         disk_full: AtomicBool::new(false),
@@ -389,6 +454,30 @@ impl Journal {
             Some(place) => index::read_from(&*shared.storage, shared.id.salt(), place, position),
             None => Ok(None),
         }
+    }
+
+    /// The highest position that was taken so far, durable or not.
+    pub fn taken(&self) -> u64 {
+        self.handle.shared.ring.taken()
+    }
+
+    /// Whether nothing becomes durable any more.
+    pub fn has_stopped(&self) -> bool {
+        self.handle.shared.progress.stopped.load(Ordering::SeqCst)
+    }
+
+    fn id(&self) -> JournalId {
+        self.handle.shared.id
+    }
+
+    /// Behind the last durable group, or the one before while that one is being announced.
+    fn anchor(&self) -> Anchor {
+        *self.handle.shared.end.lock()
+    }
+
+    /// Entries of the index, see [`Index::part`].
+    fn places(&self, from: usize, count: usize, last_sequence: u64) -> Vec<Place> {
+        self.handle.shared.index.lock().part(from, count, last_sequence)
     }
 
     /// What waits for the disk.

@@ -25,7 +25,7 @@ const SECTOR_BYTES: usize = 512;
 
 /// What happens at one operation, counted from 1 over all that change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     None,
     /// This one operation fails, having done a part of its work.
     FailAt(u64),
@@ -34,7 +34,7 @@ pub(super) enum Trouble {
 }
 
 #[derive(Clone)]
-pub(super) struct SimulatedDisk {
+pub(crate) struct SimulatedDisk {
     state: Arc<Mutex<State>>,
     /// The thread that does not come back from this disk, by name.
     held: Arc<(Mutex<Option<&'static str>>, Condvar)>,
@@ -85,12 +85,12 @@ impl Drop for Lock {
 }
 
 impl SimulatedDisk {
-    pub(super) fn new() -> SimulatedDisk {
+    pub(crate) fn new() -> SimulatedDisk {
         SimulatedDisk::with(Vec::new(), BTreeMap::new())
     }
 
     /// A disk with these files, all durable.
-    pub(super) fn holding(files: &BTreeMap<String, Vec<u8>>) -> SimulatedDisk {
+    pub(crate) fn holding(files: &BTreeMap<String, Vec<u8>>) -> SimulatedDisk {
         let inodes = files.values().map(|bytes| Inode {
             durable: bytes.clone(),
             present: bytes.clone(),
@@ -134,41 +134,41 @@ impl SimulatedDisk {
         }
     }
 
-    pub(super) fn set_trouble(&self, trouble: Trouble) {
+    pub(crate) fn set_trouble(&self, trouble: Trouble) {
         self.state.lock().trouble = trouble;
     }
 
     /// Bytes that all files together may have.
-    pub(super) fn set_capacity(&self, capacity: u64) {
+    pub(crate) fn set_capacity(&self, capacity: u64) {
         self.state.lock().capacity = capacity;
     }
 
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.state.lock().operations
     }
 
     /// Whether the power has gone.
-    pub(super) fn is_off(&self) -> bool {
+    pub(crate) fn is_off(&self) -> bool {
         let state = self.state.lock();
         matches!(state.trouble, Trouble::PowerOffAt(operation) if state.operations >= operation)
     }
 
-    pub(super) fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.state.lock().failed
     }
 
-    pub(super) fn writes_after_failure(&self) -> Vec<String> {
+    pub(crate) fn writes_after_failure(&self) -> Vec<String> {
         self.state.lock().writes_after_failure.clone()
     }
 
     /// The files as the process sees them.
-    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.state.lock();
         state.names.iter().map(|(name, inode)| (name.clone(), state.inodes[*inode].present.clone())).collect()
     }
 
     /// What a killed process leaves: everything written, synced or not.
-    pub(super) fn after_kill(&self) -> SimulatedDisk {
+    pub(crate) fn after_kill(&self) -> SimulatedDisk {
         let state = self.state.lock();
         let disk = SimulatedDisk::with(state.inodes.clone(), state.names.clone());
         {
@@ -180,7 +180,7 @@ impl SimulatedDisk {
     }
 
     /// What is found when the power is back.
-    pub(super) fn after_power_loss(&self, rng: &mut ChaCha8Rng) -> SimulatedDisk {
+    pub(crate) fn after_power_loss(&self, rng: &mut ChaCha8Rng) -> SimulatedDisk {
         let state = self.state.lock();
         let inodes: Vec<Inode> = state
             .inodes

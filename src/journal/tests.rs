@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     frame::{self, ChainHash, Kind, Seal, append, append_seal, chain},
     mark::{MARK_NAME, Mark, MarkFile},
-    recovery::recover,
+    recovery::{mark_of, recover},
     segment::{JournalId, SegmentHeader, segment_name},
     simulated_disk::{SimulatedDisk, Trouble},
     verify::verify_storage,
@@ -46,6 +46,14 @@ fn payload(position: u64) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(position);
     let length = if position.is_multiple_of(9) { RECORD_BYTES_MAX * 5 / 8 } else { rng.random_range(0..600) };
     (0..length).map(|_| rng.random()).collect()
+}
+
+fn open(
+    storage: Arc<dyn Storage>,
+    options: Options,
+    on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
+) -> Result<(Journal, RecoveryReport), OpenError> {
+    take(storage)?.open(options, None, on_record)
 }
 
 fn open_on(disk: &SimulatedDisk) -> Result<(Journal, RecoveryReport), OpenError> {
@@ -113,7 +121,7 @@ fn write_bursts(disk: &SimulatedDisk, journal: &Journal, bursts: u64) {
 /// Recovers and returns the records, which must be an unbroken run of the right ones.
 fn recovered_records(disk: &SimulatedDisk) -> Result<u64, LogError> {
     let mut last = 0;
-    recover(disk, SEGMENT_BYTES, &mut |record| {
+    recover(disk, mark_of(disk)?, SEGMENT_BYTES, None, &mut |record| {
         assert_eq!(record.position, last + 1);
         assert_eq!(record.payload, payload(record.position), "position {}", record.position);
         last = record.position;
@@ -421,7 +429,8 @@ fn a_torn_end_is_cut_reported_and_kept() {
     assert_eq!(verified.summary.last_position, Some(2));
     assert_eq!(verified.tail.map(|tail| (tail.offset, tail.bytes)), Some((whole as u64, torn_bytes as u64)));
 
-    let recovered = recover(&disk, SEGMENT_BYTES, &mut |_| Ok(())).expect("a torn end is no fault");
+    let recovered = recover(&disk, mark_of(&disk).expect("a mark"), SEGMENT_BYTES, None, &mut |_| Ok(()))
+        .expect("a torn end is no fault");
     let torn = recovered.report.torn.expect("the report of the cut");
     assert_eq!((torn.offset, torn.bytes), (whole as u64, torn_bytes as u64));
     assert_eq!((torn.first_sequence, torn.last_sequence), (3, Some(5)));
@@ -634,7 +643,7 @@ fn a_panic_between_sequence_and_publish_leaves_no_gap() {
     assert_eq!(journal.read(3).expect("a readable log"), Some(payload(3)));
     journal.close().expect("a clean close");
     let mut positions = Vec::new();
-    let recovered = recover(&disk, SEGMENT_BYTES, &mut |record| {
+    let recovered = recover(&disk, mark_of(&disk).expect("a mark"), SEGMENT_BYTES, None, &mut |record| {
         positions.push(record.position);
         Ok(())
     })
@@ -952,6 +961,18 @@ fn a_record_of_the_longest_length_fits_the_smallest_segment() {
         let payload = journal.read(u64::from(position)).expect("a readable record").expect("a record");
         assert!(payload.len() == RECORD_BYTES_MAX && payload.iter().all(|byte| *byte == position));
     }
+}
+
+#[test]
+fn a_key_of_a_journal_is_the_same_at_every_start_and_known_before_the_log_is_read() {
+    let disk = SimulatedDisk::new();
+    let key = |purpose| take(Arc::new(disk.clone())).expect("the directory is free").key(purpose);
+    let first = key("a purpose");
+    drop(open_on(&disk).expect("a journal"));
+    assert_eq!(key("a purpose"), first);
+    assert_ne!(key("another purpose"), first);
+    let other = take(Arc::new(SimulatedDisk::new())).expect("an empty directory");
+    assert_ne!(other.key("a purpose"), first);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use super::{
     recovery::{Recovered, now_ms},
     ring::{Consumer, Taken},
     segment::{JournalId, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name},
+    snapshot::Anchor,
     storage::StorageFile,
     watchdog::Task,
 };
@@ -189,6 +190,13 @@ impl Writer {
         self.announce(last);
 
         self.note_places(frames_bytes);
+        *self.shared.end.lock() = Anchor {
+            sequence: last,
+            group: self.next_group,
+            chain: hash,
+            segment: self.segment.number,
+            offset: self.segment.offset + whole_bytes,
+        };
         self.consumer.release();
         self.shared.observer.group_synced(&GroupSynced {
             records: last - first + 1,

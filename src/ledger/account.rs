@@ -1,5 +1,7 @@
 //! One account with its cards and holds.
 
+mod stored;
+
 use super::hold::Hold;
 use crate::{
     canary,
@@ -73,6 +75,14 @@ impl Account {
             held_minor: 0,
             next_expiry: NEVER,
         }
+    }
+
+    /// Whether the record at `position` has had its effect on this account. Records of one account stand in the log in
+    /// the order of their effects, because their positions are taken under its lock, and each leaves its position
+    /// here: so an account that was copied at any moment lacks exactly the records behind [`Account::last_position`],
+    /// its windows and holds included, and putting a stretch of the log back in force twice comes to the same.
+    pub fn has_seen(&self, position: u64) -> bool {
+        position <= self.last_position
     }
 
     pub fn holds(&self) -> &[Hold] {

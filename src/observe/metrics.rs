@@ -127,6 +127,23 @@ families! {
     DISK_FREE = "saker_data_free_bytes" Kind::Gauge, []
         "Bytes that the data directory's file system has left.";
 
+    SNAPSHOT_POSITION = "saker_snapshot_position" Kind::Gauge, []
+        "Position of the journal up to which the newest snapshot taken since the start has everything.";
+    SNAPSHOT_TIME = "saker_snapshot_timestamp_seconds" Kind::Gauge, []
+        "When that snapshot was finished, in seconds since 1970.";
+    SNAPSHOT_DURATION = "saker_snapshot_duration_seconds" Kind::Gauge, []
+        "Time that taking it took.";
+    SNAPSHOT_BYTES = "saker_snapshot_bytes" Kind::Gauge, []
+        "Its length.";
+    SNAPSHOT_FAILURES = "saker_snapshot_failures_total" Kind::Counter, []
+        "Snapshots that could not be taken.";
+    RECOVERED_RECORDS = "saker_recovered_records" Kind::Gauge, []
+        "Records of the journal that the last start put back in force one by one.";
+    RECOVERY_TIME = "saker_recovery_seconds" Kind::Gauge, []
+        "Time that the last start took to read its snapshot and the journal behind it.";
+    SNAPSHOTS_PASSED_OVER = "saker_snapshots_passed_over" Kind::Gauge, []
+        "Snapshots that the last start did not believe; the log names each and why.";
+
     ACCOUNTS = "saker_accounts" Kind::Gauge, []
         "Accounts known.";
     CARDS = "saker_cards" Kind::Gauge, []

@@ -79,6 +79,7 @@ struct Inner {
     unanswered_holds: Counter,
     expired_on_touch: Counter,
     expired_by_sweeper: Counter,
+    snapshot_failures: Counter,
     errors: NamedCounters,
     shed: NamedCounters,
     changes: NamedCounters,
@@ -191,6 +192,7 @@ impl Metrics {
             unanswered_holds: counter(&table::UNANSWERED_HOLDS),
             expired_on_touch: expired("touch"),
             expired_by_sweeper: expired("sweeper"),
+            snapshot_failures: counter(&table::SNAPSHOT_FAILURES),
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
             changes: NamedCounters::new(table::CHANGES),
@@ -288,6 +290,28 @@ impl Metrics {
         journal.written_bytes.increment(bytes);
         journal.write_time.record(write_ns);
         journal.sync_time.record(sync_ns);
+    }
+
+    /// A snapshot was finished, so many seconds after 1970.
+    pub fn snapshot_taken(&self, position: u64, bytes: u64, duration_s: f64, at_s: f64) {
+        let set = |family: &Family, value: f64| self.0.registry.gauge(family, &[]).set(value);
+        set(&table::SNAPSHOT_POSITION, position as f64);
+        set(&table::SNAPSHOT_BYTES, bytes as f64);
+        set(&table::SNAPSHOT_DURATION, duration_s);
+        set(&table::SNAPSHOT_TIME, at_s);
+    }
+
+    /// A snapshot could not be taken.
+    pub fn snapshot_failed(&self) {
+        self.0.snapshot_failures.increment(1);
+    }
+
+    /// What the start found: records put back in force one by one, the time for all, and snapshots not believed.
+    pub fn recovered(&self, records: u64, seconds: f64, passed_over: usize) {
+        let set = |family: &Family, value: f64| self.0.registry.gauge(family, &[]).set(value);
+        set(&table::RECOVERED_RECORDS, records as f64);
+        set(&table::RECOVERY_TIME, seconds);
+        set(&table::SNAPSHOTS_PASSED_OVER, passed_over as f64);
     }
 
     /// What answers for the figures of the moment, from now on. It is called at each scrape and returns `None` once
