@@ -7,15 +7,19 @@
 //! - `frame`, `segment`, `mark`: the bytes on disk, each drawn where it is written
 //! - `ring`, `bell`, `lane`: the way of a record from a decision to the disk, and of the news back
 //! - `writer`, `prepare`: the two threads
-//! - `scan`, `walk`, `recovery`, `verify`, `index`: reading it again
+//! - `scan`, `walk`, `recovery`, `verify`, `index`, `closed`: reading it again
+//! - `keys`, `filter`: one file of keys per closed segment, so that what stands under an old key is found
 //! - `storage`: the disk, behind a trait. A journal replicated over several machines would implement
 //!   [`Storage`] (segments elsewhere), or take the place of [`Journal`] (the same records, per partition of accounts, in
 //!   a replicated log); its callers need only slots, sequences and a durable position.
 
 mod bell;
+mod closed;
 mod error;
+mod filter;
 mod frame;
 mod index;
+mod keys;
 mod lane;
 mod mark;
 mod prepare;
@@ -40,7 +44,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -49,6 +53,8 @@ use std::{
 use parking_lot::Mutex;
 
 pub use error::{Failure, Fault, FaultKind, LogError, OpenError, ReadError, ReserveError, Stopped};
+pub use filter::Filter;
+pub use keys::{KeyEntry, KeyFile, KeyFiles, KeySpan, filter_hash};
 pub use lane::{Durable, Lane};
 pub use recovery::{RecoveryReport, TornTail};
 pub use segment::FORMAT_VERSION;
@@ -186,6 +192,8 @@ struct Shared {
     progress: Arc<Progress>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     index: Mutex<Index>,
+    /// Number of the segment that is written to.
+    segment: AtomicU64,
     closing: AtomicBool,
     /// The next segment cannot be prepared.
     disk_low: AtomicBool,
@@ -236,6 +244,11 @@ impl Directory {
         blake3::derive_key(purpose, &self.mark.mark.id.0)
     }
 
+    /// The key files of this journal in `storage`, a directory of their own.
+    pub fn key_files(&self, storage: Arc<dyn Storage>) -> KeyFiles {
+        KeyFiles::new(storage, self.mark.mark.id)
+    }
+
     /// Opens the journal: checks the whole log, gives every record to `on_record` in order, cuts a torn end and starts
     /// the journal thread.
     ///
@@ -276,6 +289,7 @@ fn start(
         progress,
         lanes: Mutex::new(Vec::new()),
         index: Mutex::new(std::mem::take(&mut recovered.index)),
+        segment: AtomicU64::new(recovered.segment),
         closing: AtomicBool::new(false),
         disk_low: AtomicBool::new(false),
         disk_full: AtomicBool::new(false),
@@ -377,6 +391,25 @@ impl Journal {
             Some(place) => index::read_from(&*shared.storage, shared.id.salt(), place, position),
             None => Ok(None),
         }
+    }
+
+    /// Number of the last segment that is closed: nothing is written to it or to those before any more. 0 for none.
+    pub fn closed_segments(&self) -> u64 {
+        self.handle.shared.segment.load(Ordering::SeqCst) - 1
+    }
+
+    /// Gives every record of a closed segment to `on_record` and returns its first and last sequence. Reads the whole
+    /// file: not for a runtime's thread.
+    ///
+    /// # Errors
+    /// [`ReadError`] where the file cannot be read, no longer holds what was written, or `on_record` refused.
+    pub fn read_closed(
+        &self,
+        segment: u64,
+        on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
+    ) -> Result<(u64, u64), ReadError> {
+        let shared = &self.handle.shared;
+        closed::read_closed(&*shared.storage, shared.id, segment, on_record)
     }
 
     /// What waits for the disk.

@@ -236,6 +236,7 @@ impl Writer {
         install(&*self.shared.storage, &*file, &header)
             .map_err(|(operation, error)| self.failure(operation, &segment_name(number), &error))?;
         let offset = SEGMENT_HEADER_BYTES as u64;
+        self.shared.segment.store(number, Ordering::SeqCst);
         self.segment = ActiveSegment { number, name: segment_name(number), file, offset, capacity };
         self.write_mark()
     }
