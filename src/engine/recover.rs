@@ -13,12 +13,13 @@ use tokio::sync::watch;
 use super::{
     Engine, Health, InForce,
     ages::Ages,
+    older::{self, Older},
     sweep,
     time::{EngineTime, TimeSource},
     versions::{self, Names},
 };
 use crate::{
-    authorise::{self, State, answers::Answers, entry::Store, maintain, reverse, setup::Setup},
+    authorise::{self, State, answers::Answers, entry::Store, keys, maintain, reverse, setup::Setup},
     config::Config,
     features::Plan,
     journal::{
@@ -29,7 +30,10 @@ use crate::{
     model::{Model, ModelError},
     observe::{LoadedRule, Metrics},
     rules::{self, Finding},
-    types::{reasons::Label, time::Timestamp},
+    types::{
+        reasons::Label,
+        time::{HOUR_MS, Timestamp},
+    },
 };
 
 /// A text and where it came from, for messages.
@@ -71,7 +75,7 @@ pub struct Recovered {
     pub last_time: Timestamp,
 }
 
-/// Makes what a record says stand, without deciding again.
+/// Makes what a record says stand, without deciding again; its keys are for [`keys::restore`].
 pub(super) fn restore(state: &State, setup: &Setup, names: &Names, position: u64, record: &Record) {
     match record {
         Record::Introduced(introduced) => names.introduce(introduced),
@@ -192,6 +196,12 @@ impl Engine {
             observer: Arc::new(watcher),
             ..Options::default()
         };
+        let memory_ms = i64::try_from(config.answers.memory_hours).unwrap_or_default() * HOUR_MS;
+        let key_storage = FileStorage::new(data_dir.join("keys")).map_err(files)?;
+        let key_files = directory.key_files(Arc::new(key_storage));
+        let older = Older::open(key_files, &directory, memory_ms, state.answers.capacity()).map_err(files)?;
+        state.answers.set_older(older.filters());
+        let mut first_replayed = None;
         let (mut records, mut last_time) = (0_u64, Timestamp::default());
         let mut ages = Ages::default();
         let (journal, report) = directory.open(options, &mut |record| {
@@ -202,6 +212,10 @@ impl Engine {
             ages.note(last_time, position);
             records += 1;
             restore(&state, &setup, &names, position, &record);
+            first_replayed.get_or_insert(position);
+            if !older.covers(position) {
+                keys::restore(&state, position, &record);
+            }
             Ok(())
         })?;
 
@@ -244,7 +258,10 @@ impl Engine {
             former_rules: Mutex::default(),
             sweeper: sweep::Sweeper::default(),
             ages: Mutex::new(ages),
+            older,
         });
+        engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
+        older::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;
         let weak = Arc::downgrade(&engine);
         engine.metrics.watch_live(move || weak.upgrade().map(|engine| engine.live()));
         if engine.failed.borrow().is_none() {

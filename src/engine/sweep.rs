@@ -60,7 +60,6 @@ pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
             let round = sweep(&engine.state, &engine.journal, engine.time.now());
             engine.metrics.expired_by_sweeper(round.expired);
             *engine.sweeper.found.lock() = round;
-            engine.forget_old_answers();
             engine.warn_of_the_clock();
         }
     })?;

@@ -35,8 +35,14 @@ struct Bench {
     lane: Arc<Lane>,
 }
 
+mod older;
+
 fn open_with(dir: &Path, rules: &str) -> Bench {
-    let mut config = Config::default();
+    open_as(dir, rules, Config::default())
+}
+
+/// With the smallest segments.
+fn open_as(dir: &Path, rules: &str, mut config: Config) -> Bench {
     config.journal.segment_bytes = 1024 * 1024;
     let settings = Settings {
         data_dir: dir.to_owned(),

@@ -12,8 +12,31 @@ use super::{
 /// Bytes read at once.
 const WINDOW_BYTES: usize = 1024 * 1024 + FRAME_BYTES_MAX + SEAL_BYTES;
 
-/// Gives every record of closed segment `number` to `on_record`. Returns its first and its last sequence; the last one
-/// is below the first where it has none.
+/// What a closed segment holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClosedSegment {
+    pub first_sequence: u64,
+    /// Below the first one where the segment has no record.
+    pub last_sequence: u64,
+    /// The hash in its last seal: what it holds and all that came before.
+    pub chain: [u8; 32],
+}
+
+/// What closed segment `number` holds, from its header and that of the segment after it.
+pub(super) fn closed_segment(
+    storage: &dyn Storage,
+    id: JournalId,
+    number: u64,
+) -> Result<ClosedSegment, ReadError> {
+    let next = header(storage, id, number + 1)?;
+    Ok(ClosedSegment {
+        first_sequence: header(storage, id, number)?.first_sequence,
+        last_sequence: next.first_sequence - 1,
+        chain: next.chain,
+    })
+}
+
+/// Gives every record of closed segment `number` to `on_record`.
 ///
 /// # Errors
 /// Where it cannot be read, or does not hold every record up to the first one of the segment after it.
@@ -22,14 +45,14 @@ pub(super) fn read_closed(
     id: JournalId,
     number: u64,
     on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
-) -> Result<(u64, u64), ReadError> {
+) -> Result<ClosedSegment, ReadError> {
     let file = segment_name(number);
     let io = |operation, source| ReadError::Io { operation, file: segment_name(number), source };
-    let first = first_sequence(storage, id, number)?;
-    let next = first_sequence(storage, id, number + 1)?;
+    let closed = closed_segment(storage, id, number)?;
+    let next = closed.last_sequence + 1;
     let handle = storage.open(&file).map_err(|error| io("open", error))?;
     let mut offset = SEGMENT_HEADER_BYTES as u64;
-    let mut expected = first;
+    let mut expected = closed.first_sequence;
     let mut window = vec![0; WINDOW_BYTES];
     while expected < next {
         let filled = handle.read_at(offset, &mut window).map_err(|error| io("read", error))?;
@@ -57,10 +80,10 @@ pub(super) fn read_closed(
         }
         offset += at as u64;
     }
-    Ok((first, next - 1))
+    Ok(closed)
 }
 
-fn first_sequence(storage: &dyn Storage, id: JournalId, number: u64) -> Result<u64, ReadError> {
+fn header(storage: &dyn Storage, id: JournalId, number: u64) -> Result<SegmentHeader, ReadError> {
     let file = segment_name(number);
     let io = |operation, source| ReadError::Io { operation, file: segment_name(number), source };
     let handle = storage.open(&file).map_err(|error| io("open", error))?;
@@ -72,7 +95,7 @@ fn first_sequence(storage: &dyn Storage, id: JournalId, number: u64) -> Result<u
     };
     let fault = |kind| Fault { file: segment_name(number), offset: 0, sequence: 0, kind };
     match header.map_err(fault)? {
-        header if header.id == id && header.segment == number => Ok(header.first_sequence),
+        header if header.id == id && header.segment == number => Ok(header),
         _ => Err(fault(FaultKind::ForeignFile).into()),
     }
 }

@@ -20,15 +20,17 @@
 //!   88  slots of a filter segment  u32               slots of the filter           u16 each
 //!   92  slots of the filter        u32               first key of each block       u128 each
 //!   96  CRC-32 behind the blocks   u32
-//!  100  zeros
+//!  100  the segment's last hash, 32 bytes
+//!  132  zeros
 //! ```
 
 use std::{io, sync::Arc};
 
 use super::{
+    closed::ClosedSegment,
     error::{Fault, FaultKind, ReadError},
     filter::Filter,
-    frame::{u32_at, u64_at},
+    frame::{hash_at, u32_at, u64_at},
     segment::JournalId,
     storage::{Storage, StorageFile},
 };
@@ -61,8 +63,8 @@ pub struct KeyEntry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeySpan {
     pub segment: u64,
-    pub first_sequence: u64,
-    pub last_sequence: u64,
+    /// What the segment held when the file was made, which is for ever: another journal's segment has another hash.
+    pub closed: ClosedSegment,
     /// Of the segment's records, in milliseconds of engine time.
     pub first_time_ms: i64,
     pub last_time_ms: i64,
@@ -302,7 +304,7 @@ impl KeyFile {
     }
 
     fn fault(&self, offset: u64, what: &'static str) -> ReadError {
-        fault(&self.name, offset, self.span.first_sequence, FaultKind::KeysDamaged(what))
+        fault(&self.name, offset, self.span.closed.first_sequence, FaultKind::KeysDamaged(what))
     }
 }
 
@@ -327,7 +329,8 @@ impl Header {
         block[8..12].copy_from_slice(&KEYS_VERSION.to_le_bytes());
         block[16..32].copy_from_slice(&id.0);
         let span = &self.span;
-        let words = [span.segment, span.first_sequence, span.last_sequence, self.entries];
+        let closed = &span.closed;
+        let words = [span.segment, closed.first_sequence, closed.last_sequence, self.entries];
         let times = [span.first_time_ms as u64, span.last_time_ms as u64, self.seed];
         for (place, word) in words.into_iter().chain(times).enumerate() {
             block[32 + 8 * place..40 + 8 * place].copy_from_slice(&word.to_le_bytes());
@@ -335,6 +338,7 @@ impl Header {
         for (place, word) in [self.segment_slots, self.slots, self.summary_crc].into_iter().enumerate() {
             block[88 + 4 * place..92 + 4 * place].copy_from_slice(&word.to_le_bytes());
         }
+        block[100..132].copy_from_slice(&closed.chain);
         let crc = header_crc(&block);
         block[12..16].copy_from_slice(&crc.to_le_bytes());
         block
@@ -354,8 +358,11 @@ impl Header {
         let header = Header {
             span: KeySpan {
                 segment: u64_at(block, 32),
-                first_sequence: u64_at(block, 40),
-                last_sequence: u64_at(block, 48),
+                closed: ClosedSegment {
+                    first_sequence: u64_at(block, 40),
+                    last_sequence: u64_at(block, 48),
+                    chain: hash_at(block, 100),
+                },
                 first_time_ms: u64_at(block, 64) as i64,
                 last_time_ms: u64_at(block, 72) as i64,
             },

@@ -8,7 +8,7 @@
 //! - `ring`, `bell`, `lane`: the way of a record from a decision to the disk, and of the news back
 //! - `writer`, `prepare`: the two threads
 //! - `scan`, `walk`, `recovery`, `verify`, `index`, `closed`: reading it again
-//! - `keys`, `filter`: one file of keys per closed segment, so that what stands under an old key is found
+//! - `keys`, `filter`, `filters`: one file of keys per closed segment, so that what stands under an old key is found
 //! - `storage`: the disk, behind a trait. A journal replicated over several machines would implement
 //!   [`Storage`] (segments elsewhere), or take the place of [`Journal`] (the same records, per partition of accounts, in
 //!   a replicated log); its callers need only slots, sequences and a durable position.
@@ -17,6 +17,7 @@ mod bell;
 mod closed;
 mod error;
 mod filter;
+mod filters;
 mod frame;
 mod index;
 mod keys;
@@ -52,8 +53,10 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub use closed::ClosedSegment;
 pub use error::{Failure, Fault, FaultKind, LogError, OpenError, ReadError, ReserveError, Stopped};
 pub use filter::Filter;
+pub use filters::{FilterGroup, Filters, SIEVE_SEGMENTS, Sieve};
 pub use keys::{KeyEntry, KeyFile, KeyFiles, KeySpan, filter_hash};
 pub use lane::{Durable, Lane};
 pub use recovery::{RecoveryReport, TornTail};
@@ -249,6 +252,14 @@ impl Directory {
         KeyFiles::new(storage, self.mark.mark.id)
     }
 
+    /// See [`Journal::closed_segment`].
+    ///
+    /// # Errors
+    /// Where a header cannot be read, or there is no segment after this one.
+    pub fn closed_segment(&self, segment: u64) -> Result<ClosedSegment, ReadError> {
+        closed::closed_segment(&*self.storage, self.mark.mark.id, segment)
+    }
+
     /// Opens the journal: checks the whole log, gives every record to `on_record` in order, cuts a torn end and starts
     /// the journal thread.
     ///
@@ -398,8 +409,16 @@ impl Journal {
         self.handle.shared.segment.load(Ordering::SeqCst) - 1
     }
 
-    /// Gives every record of a closed segment to `on_record` and returns its first and last sequence. Reads the whole
-    /// file: not for a runtime's thread.
+    /// What a closed segment holds, from its header and that of the segment after it.
+    ///
+    /// # Errors
+    /// [`ReadError`] where one of them cannot be read or is not of this journal.
+    pub fn closed_segment(&self, segment: u64) -> Result<ClosedSegment, ReadError> {
+        let shared = &self.handle.shared;
+        closed::closed_segment(&*shared.storage, shared.id, segment)
+    }
+
+    /// Gives every record of a closed segment to `on_record`. Reads the whole file: not for a runtime's thread.
     ///
     /// # Errors
     /// [`ReadError`] where the file cannot be read, no longer holds what was written, or `on_record` refused.
@@ -407,7 +426,7 @@ impl Journal {
         &self,
         segment: u64,
         on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
-    ) -> Result<(u64, u64), ReadError> {
+    ) -> Result<ClosedSegment, ReadError> {
         let shared = &self.handle.shared;
         closed::read_closed(&*shared.storage, shared.id, segment, on_record)
     }

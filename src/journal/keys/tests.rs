@@ -11,7 +11,8 @@ use crate::journal::simulated_disk::{SimulatedDisk, Trouble};
 const ID: JournalId = JournalId([9; 16]);
 
 fn span() -> KeySpan {
-    KeySpan { segment: 3, first_sequence: 100, last_sequence: 900, first_time_ms: -5, last_time_ms: 1_000 }
+    let closed = ClosedSegment { first_sequence: 100, last_sequence: 900, chain: [7; 32] };
+    KeySpan { segment: 3, closed, first_time_ms: -5, last_time_ms: 1_000 }
 }
 
 fn entries(count: u64) -> Vec<KeyEntry> {
