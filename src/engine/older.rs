@@ -558,8 +558,13 @@ impl Engine {
         let oldest_group = segments.first().map_or(u64::MAX, |older| older.segment / SIEVE_SEGMENTS);
         let sieves = shelf.sieves.range(oldest_group..).map(|(group, sieve)| (*group, Arc::clone(sieve)));
         self.show(Shelf { segments, sieves: sieves.collect() });
+        // With the file go those of its keys that never left memory, or were brought back.
+        let last = outlived
+            .iter()
+            .filter_map(|older| older.file.as_ref())
+            .map(|file| file.span().closed.last_sequence);
+        self.state.answers.forget_before(last.max().map_or(0, |last| last + 1));
         for older in outlived {
-            // Keys of it that never left memory are past their retention as well.
             if let Err(error) = self.older.files.remove(older.segment) {
                 tracing::warn!(segment = older.segment, %error, "an outlived key file cannot be removed");
             }

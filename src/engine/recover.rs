@@ -209,7 +209,7 @@ impl Engine {
             let record =
                 Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
             last_time = last_time.max(time_of(&record));
-            ages.note(last_time, position);
+            ages.note_record(last_time, position);
             records += 1;
             restore(&state, &setup, &names, position, &record);
             first_replayed.get_or_insert(position);

@@ -92,7 +92,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
             let position = frame.position;
             let record =
                 Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
-            ages.note(time_of(&record), position);
+            ages.note_record(time_of(&record), position);
             if position < epoch.from {
                 restore(&state, &setup, &names, position, &record);
                 keys::restore(&state, position, &record);

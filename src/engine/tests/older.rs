@@ -140,6 +140,7 @@ async fn an_id_of_thirty_days_ago_gives_its_answer_whatever_became_of_it_and_aft
         bench.engine.close().unwrap();
         if round == 0 {
             bench = open_days(dir.path());
+            bench.tend();
             assert!(bench.in_memory() < 1_000, "{} keys in memory after a restart", bench.in_memory());
         }
     }
@@ -275,22 +276,22 @@ async fn a_voided_or_handed_over_answer_is_the_same_after_leaving_memory() {
 #[tokio::test]
 async fn memory_that_fills_up_lets_keys_go_early_and_forgets_none() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = open_small(dir.path(), 12_000, 72);
+    let bench = open_small(dir.path(), 60_000, 72);
     bench.account(1, 100_000).await;
     for n in 0..12 {
         bench.fill_segment(&n.to_string(), START_MS + n).await;
         bench.tend();
-        assert!(bench.in_memory() < 12_000);
+        assert!(bench.in_memory() < 60_000);
     }
     let total = bench.engine.durable_position() as usize;
-    assert!(total > 20_000, "{total} records do not press on memory");
+    assert!(total > 80_000, "{total} records do not press on memory");
     for n in 0..12 {
         assert!(bench.authorise(request(&format!("fill-{n}-0-3"), 0, 0, START_MS + n)).await.replayed);
     }
     bench.engine.close().unwrap();
     drop(bench);
-    let bench = open_small(dir.path(), 12_000, 72);
-    assert!(bench.in_memory() < 12_000, "{} keys in memory after a restart", bench.in_memory());
+    let bench = open_small(dir.path(), 60_000, 72);
+    assert!(bench.in_memory() < 60_000, "{} keys in memory after a restart", bench.in_memory());
     assert!(bench.authorise(request("fill-0-0-3", 0, 0, START_MS)).await.replayed);
     bench.engine.close().unwrap();
 }
@@ -364,6 +365,7 @@ async fn damage_to_a_key_file_is_mended_from_the_journal_or_refused_and_never_an
 
     // Neither the key file nor the segment.
     let bench = open_days(dir.path());
+    bench.tend();
     let segment = dir.path().join("journal/0000000001.segment");
     let whole = fs::read(&segment).unwrap();
     fs::write(&segment, vec![7; whole.len()]).unwrap();
@@ -422,7 +424,7 @@ enum Known {
 async fn two_tiers_answer_as_a_map_that_keeps_everything_does() {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let dir = tempfile::tempdir().unwrap();
-    let mut bench = open_small(dir.path(), 6_000, 5);
+    let mut bench = open_small(dir.path(), 1_000_000, 5);
     bench.account(1, 1_000_000_000).await;
     let mut known: HashMap<String, Known> = HashMap::new();
     let mut names: Vec<String> = Vec::new();
@@ -505,7 +507,7 @@ async fn two_tiers_answer_as_a_map_that_keeps_everything_does() {
                 bytes[offset] ^= 1;
                 fs::write(file, bytes).unwrap();
             }
-            bench = open_small(dir.path(), 6_000, 5);
+            bench = open_small(dir.path(), 1_000_000, 5);
         }
         at_ms += rng.random_range(0..6 * HOUR_MS);
     }
