@@ -19,6 +19,11 @@ use saker::{
     observe::process::Usage,
 };
 
+/// That of the program, whose memory this is about.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let is_full = std::env::args().any(|arg| arg == "--bench");
     let (per_file, files, in_memory) = if is_full { (500_000, 18, 1_000_000) } else { (2_000, 18, 4_000) };
@@ -108,7 +113,7 @@ fn two_tiers(per_file: u64, files: u64, in_memory: u64) {
     assert_eq!(answers.len() as u64, in_memory);
     let took = begun.elapsed();
     println!(
-        "{} of them out of memory: {:.2} s, {} each; then {:.0} MiB, of which filters {:.1} MiB",
+        "{} of them out of memory: {:.2} s, {} each; resident then {:.0} MiB, of which filters {:.1} MiB",
         files * per_file,
         took.as_secs_f64(),
         each(took, (files * per_file) as usize),

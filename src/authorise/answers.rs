@@ -350,8 +350,7 @@ impl Answers {
                 self.count.fetch_sub(before - shard.len(), Ordering::Relaxed);
                 // What a shard once had room for is given back, so that memory follows the number of keys.
                 if shard.capacity() > 4 * shard.len().max(64) {
-                    let twice = 2 * shard.len();
-                    shard.shrink_to(twice);
+                    shard.shrink_to_fit();
                 }
             }
         }

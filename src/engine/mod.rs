@@ -189,6 +189,7 @@ impl Engine {
 
     /// Decides at once, in the order of calls; the answer comes when it is durable. Where something must be waited for
     /// before it can be decided, [`Pending::poll_decided`] says when it is.
+    #[allow(clippy::async_yields_async, reason = "once it is decided, its answer is waited for apart")]
     pub fn authorise(self: &Arc<Self>, request: AuthRequest, arrival: &Arrival) -> PendingAuth {
         match self.try_authorise(&request, arrival) {
             Ok(Tried::Pending(pending)) => pending,
@@ -507,6 +508,7 @@ impl Engine {
     }
 
     /// Sets a status or a limit, or upserts one account.
+    #[allow(clippy::async_yields_async, reason = "once it is decided, its answer is waited for apart")]
     pub fn maintain(self: &Arc<Self>, change: Maintenance, arrival: &Arrival) -> Pending<Outcome> {
         match self.try_maintain(&change, arrival) {
             Ok(Some(outcome)) => queued_outcome(outcome, &arrival.lane),

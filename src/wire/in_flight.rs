@@ -148,7 +148,9 @@ mod tests {
         }
     }
 
-    fn held(decided: Option<bool>) -> (Held, Rc<Cell<Option<u32>>>, Rc<Cell<Option<bool>>>) {
+    type Set<T> = Rc<Cell<Option<T>>>;
+
+    fn held(decided: Option<bool>) -> (Held, Set<u32>, Set<bool>) {
         let (answer, decided) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(decided)));
         (Held(Rc::clone(&answer), Rc::clone(&decided)), answer, decided)
     }

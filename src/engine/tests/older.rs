@@ -415,7 +415,7 @@ async fn without_its_keys_in_memory_a_segment_without_a_key_file_is_read_before_
 
 /// What a key stands for, as a map that keeps everything has it.
 enum Known {
-    Answered(AuthRequest, AuthAnswer),
+    Answered(Box<(AuthRequest, AuthAnswer)>),
     Voided,
     ReversedBefore,
 }
@@ -446,7 +446,7 @@ async fn two_tiers_answer_as_a_map_that_keeps_everything_does() {
                     let outcome = bench.reverse(&own, &name).await;
                     assert_eq!(outcome.answer.response_code.as_str(), "00", "{name}");
                     let moved = outcome.answer.moved.is_some();
-                    let expected = matches!(known.get(&name), Some(Known::Answered(_, a)) if a.approved.is_some())
+                    let expected = matches!(known.get(&name), Some(Known::Answered(first)) if first.1.approved.is_some())
                         || matches!(known.get(&name), Some(Known::Voided));
                     assert_eq!(moved, expected, "round {round}: reversal of {name}");
                     known.entry(name).or_insert(Known::ReversedBefore);
@@ -473,15 +473,16 @@ async fn two_tiers_answer_as_a_map_that_keeps_everything_does() {
                         None => {
                             let given = given.unwrap();
                             assert!(!given.replayed, "round {round}: {name} is new");
-                            known.insert(name, Known::Answered(wanted, given.answer));
+                            known.insert(name, Known::Answered(Box::new((wanted, given.answer))));
                         }
                         Some(Known::ReversedBefore) => {
                             let given = given.unwrap();
                             assert_eq!(given.answer.response_code.as_str(), "12", "round {round}: {name}");
-                            known.insert(name, Known::Answered(wanted, given.answer));
+                            known.insert(name, Known::Answered(Box::new((wanted, given.answer))));
                         }
                         Some(Known::Voided) => assert_eq!(given, Err(Fault::DeadlineVoided), "{name}"),
-                        Some(Known::Answered(first, answer)) => {
+                        Some(Known::Answered(first)) => {
+                            let (first, answer) = &**first;
                             let given = given.unwrap();
                             assert!(given.replayed, "round {round}: {name}");
                             assert_eq!(given.answer, *answer);
