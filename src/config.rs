@@ -60,9 +60,12 @@ pub struct Decide {
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answers {
-    /// Keys remembered; at this number new work is refused.
+    /// Keys remembered in memory; at this number, and where none can go to disk, new work is refused.
     #[serde(deserialize_with = "within::<_, 1_024, 1_000_000_000>")]
     pub capacity: u64,
+    /// How long a key stays in memory before it is found on disk alone.
+    #[serde(deserialize_with = "within::<_, 1, 840>")]
+    pub memory_hours: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -186,7 +189,7 @@ impl Default for Listen {
 
 impl Default for Answers {
     fn default() -> Answers {
-        Answers { capacity: 20_000_000 }
+        Answers { capacity: 20_000_000, memory_hours: 72 }
     }
 }
 

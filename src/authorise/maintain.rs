@@ -69,7 +69,7 @@ pub fn maintain(
     Ok(outcome)
 }
 
-/// Puts a change of the journal back in force.
+/// Puts a change of the journal back in force. Its key is for [`super::keys::restore`].
 pub fn restore(state: &State, maintained: &Maintained) {
     let at = match &maintained.change {
         Maintenance::Upsert { change, .. } => {
@@ -88,8 +88,6 @@ pub fn restore(state: &State, maintained: &Maintained) {
             apply(&maintained.change, entry, maintained.time, position);
         }
     });
-    let key = state.answers.hash(maintained.client, &maintained.change.key());
-    state.answers.remember(key, Remembered { what: What::Other, position, account: at });
 }
 
 /// Takes a place for the account and its cards, before its lock is taken: an account's lock is never held together

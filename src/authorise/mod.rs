@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod decide;
 pub mod entry;
+pub mod keys;
 pub mod maintain;
 pub mod reverse;
 pub mod setup;
@@ -33,7 +34,7 @@ use crate::{
         time::Timestamp,
     },
 };
-use answers::{Answers, Claimed, NO_ACCOUNT, Remembered, What};
+use answers::{Answers, Claim, Claimed, NO_ACCOUNT, Remembered, What};
 use decide::{Found, Verdict};
 use entry::{Entry, Store};
 use setup::Setup;
@@ -141,6 +142,8 @@ pub enum Taken {
     Known(Remembered),
     /// Its key is being decided by another thread at this moment.
     Busy,
+    /// Its key may stand in a key file: look there, then go on with [`decide_claimed`].
+    Older,
     /// The account was opened while it was being looked for: ask again with a new slot.
     Again,
     /// No room to remember one more answer.
@@ -165,10 +168,23 @@ pub fn authorise(
         Claimed::ReversedBefore(claim, _) => (claim, true),
         Claimed::Known(found) => return Taken::Known(found),
         Claimed::Busy => return Taken::Busy,
+        Claimed::Older(_) => return Taken::Older,
         Claimed::Full => return Taken::Full,
     };
     watch.ended(Stage::Lookup);
+    decide_claimed(state, setup, request, asked, (claim, reversed_before), sink, watch)
+}
 
+/// Stages 2 to 8 of [`authorise`], for a key that the caller has claimed, with whether its reversal came first.
+pub fn decide_claimed(
+    state: &State,
+    setup: &Setup,
+    request: &AuthRequest,
+    asked: Asked,
+    (claim, reversed_before): (Claim<'_>, bool),
+    sink: impl Sink,
+    watch: &mut impl Watch,
+) -> Taken {
     // 2. Card, account, status.
     let mut sink = sink;
     let at = state.store.find(&request.subject).filter(|_| !reversed_before);
@@ -468,12 +484,10 @@ pub fn same_body(a: &AuthRequest, b: &AuthRequest) -> bool {
     body(a) == body(b)
 }
 
-/// Puts a decision of the journal back in force without deciding again: recovery. Where the account has
-/// [seen](Account::has_seen) it, only its answer is remembered: of answers the last one said counts, and they are said
-/// in the order of the log.
+/// Puts a decision of the journal back in force without deciding again, where the account has not
+/// [seen](Account::has_seen) it: recovery. Its key is for [`keys::restore`].
 pub fn restore(state: &State, setup: &Setup, decided: &Decided) {
     let position = decided.answer.position;
-    let key = state.answers.hash(decided.client, &decided.request.key);
     let at = decided.account.and_then(|account| state.store.find(&Subject::Account(account)));
     if let Some(at) = at {
         state.store.with_account(at, |entry| {
@@ -511,6 +525,4 @@ pub fn restore(state: &State, setup: &Setup, decided: &Decided) {
             }
         });
     }
-    let account = at.unwrap_or(NO_ACCOUNT);
-    state.answers.remember(key, Remembered { what: What::Authorisation, position, account });
 }

@@ -105,14 +105,12 @@ pub fn reverse(
     Ok(reversed.outcome)
 }
 
-/// Puts a reversal of the journal back in force.
+/// Puts a reversal of the journal back in force. Its keys are for [`super::keys::restore`].
 pub fn restore(state: &State, reversed: &Reversed) {
     let position = reversed.outcome.position;
-    let mut account = NO_ACCOUNT;
     if let Some(id) = reversed.account
         && let Some(at) = state.store.find(&Subject::Account(id))
     {
-        account = at;
         state.store.with_account(at, |entry| {
             let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) else {
                 return;
@@ -124,12 +122,6 @@ pub fn restore(state: &State, reversed: &Reversed) {
             }
         });
     }
-    if reversed.original == Original::NotArrived {
-        let key = state.answers.hash(reversed.client, &reversed.reversal.original);
-        state.answers.remember(key, Remembered { what: What::ReversedBefore, position, account: NO_ACCOUNT });
-    }
-    let key = state.answers.hash(reversed.client, &reversed.reversal.key);
-    state.answers.remember(key, Remembered { what: What::Other, position, account });
 }
 
 /// Voids an authorisation: what it holds is free, and every retry of its key learns that it is void. `claim` is on
@@ -173,13 +165,11 @@ pub fn void(
     position
 }
 
-/// Puts a voiding of the journal back in force.
+/// Puts a voiding of the journal back in force. Its key is for [`super::keys::restore`].
 pub fn restore_void(state: &State, voided: &Voided, position: u64) {
-    let mut place = NO_ACCOUNT;
     if let Some(id) = voided.account
         && let Some(at) = state.store.find(&Subject::Account(id))
     {
-        place = at;
         state.store.with_account(at, |entry| {
             let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) else {
                 return;
@@ -189,6 +179,4 @@ pub fn restore_void(state: &State, voided: &Voided, position: u64) {
             account.release(voided.of, 0);
         });
     }
-    let key = state.answers.hash(voided.client, &voided.key);
-    state.answers.remember(key, Remembered { what: What::Voided, position, account: place });
 }

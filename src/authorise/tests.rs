@@ -187,7 +187,7 @@ fn reverse_now(
                 std::thread::yield_now();
                 continue;
             }
-            Claimed::Full => panic!("there is room"),
+            Claimed::Full | Claimed::Older(_) => panic!("there is room, and no file"),
         };
         let outcome = reverse::reverse(state, reversal, asked(now), own, target, log.slot()).unwrap();
         return outcome.moved.map_or(0, |moved| moved.minor);
@@ -326,7 +326,7 @@ fn authorise_step(
         if let Some(original) = world.random_key(random) {
             wanted.original = RequestKey::new(&original).ok();
             let hash = state.answers.hash(0, &wanted.original.unwrap());
-            asked.original = state.answers.lookup(hash).flatten().filter(|found| found.is_authorisation());
+            asked.original = state.answers.lookup(hash).known().filter(|found| found.is_authorisation());
             chain = world.sent.get(&original).filter(|sent| sent.account == account && !sent.voided).cloned();
         }
     }
@@ -442,7 +442,7 @@ fn void_step(state: &State, log: &Log, world: &mut World, random: &mut ChaCha8Rn
         return;
     }
     let hash = state.answers.hash(0, &sent.request.key);
-    let found = state.answers.lookup(hash).flatten().unwrap();
+    let found = state.answers.lookup(hash).known().unwrap();
     let claim = state.answers.reclaim(hash, found).unwrap();
     reverse::void(state, sent.request.key, found, asked(now), claim, log.slot());
     if sent.answer.approved.is_some() {
@@ -477,13 +477,15 @@ fn recovered_from_the_log_it_is_the_same(
 ) {
     let recovered = state();
     for (position, payload) in log.records() {
-        match Record::decode(&payload, position, &NoNames).unwrap() {
-            Record::Decided(decided) => restore(&recovered, setup, &decided),
-            Record::Reversed(reversed) => reverse::restore(&recovered, &reversed),
-            Record::Maintained(maintained) => maintain::restore(&recovered, &maintained),
-            Record::Voided(voided) => reverse::restore_void(&recovered, &voided, position),
+        let record = Record::decode(&payload, position, &NoNames).unwrap();
+        match &record {
+            Record::Decided(decided) => restore(&recovered, setup, decided),
+            Record::Reversed(reversed) => reverse::restore(&recovered, reversed),
+            Record::Maintained(maintained) => maintain::restore(&recovered, maintained),
+            Record::Voided(voided) => reverse::restore_void(&recovered, voided, position),
             other => panic!("{other:?} was not written here"),
         }
+        keys::restore(&recovered, position, &record);
     }
     for number in 0..ACCOUNTS {
         let view = |state: &State| {
@@ -495,8 +497,8 @@ fn recovered_from_the_log_it_is_the_same(
     let records: HashMap<u64, Vec<u8>> = log.records().into_iter().collect();
     for sent in world.sent.values() {
         let key = live.answers.hash(0, &sent.request.key);
-        let found = live.answers.lookup(key).flatten().unwrap();
-        let again = recovered.answers.lookup(key).flatten().unwrap();
+        let found = live.answers.lookup(key).known().unwrap();
+        let again = recovered.answers.lookup(key).known().unwrap();
         assert_eq!((found.what, found.position), (again.what, again.position));
         let position = sent.answer.position;
         let Record::Decided(stored) = Record::decode(&records[&position], position, &NoNames).unwrap() else {

@@ -10,34 +10,48 @@ const EVERY_MS: i64 = HOUR_MS;
 
 /// Marks of time and position, both rising.
 #[derive(Default)]
-pub(super) struct Ages(VecDeque<(Timestamp, u64)>);
+pub(super) struct Ages {
+    marks: VecDeque<(Timestamp, u64)>,
+    /// The latest time of the records read so far.
+    latest: Timestamp,
+}
 
 impl Ages {
     /// Every record below `position` is of `time` or earlier.
     pub(super) fn note(&mut self, time: Timestamp, position: u64) {
-        if self.0.back().is_none_or(|(last, _)| time.since_ms(*last) >= EVERY_MS) {
-            self.0.push_back((time, position));
+        if self.marks.back().is_none_or(|(last, _)| time.since_ms(*last) >= EVERY_MS) {
+            self.marks.push_back((time, position));
         }
     }
 
     /// The marks, from the oldest on.
     pub(super) fn marks(&self) -> impl Iterator<Item = (Timestamp, u64)> {
-        self.0.iter().copied()
+        self.marks.iter().copied()
     }
 
-    /// These marks, which [`Ages::marks`] gave.
-    pub(super) fn of(marks: Vec<(Timestamp, u64)>) -> Ages {
-        Ages(marks.into())
+    /// These marks, which [`Ages::marks`] gave, after records up to `latest`.
+    pub(super) fn of(marks: Vec<(Timestamp, u64)>, latest: Timestamp) -> Ages {
+        Ages { marks: marks.into(), latest }
+    }
+
+    /// The record at `position` is of `time`, and every one before it has been given here: a gap in time ages those
+    /// before it by their own times, not by that of the first one after.
+    pub(super) fn note_record(&mut self, time: Timestamp, position: u64) {
+        let due = self.marks.back().is_none_or(|(last, _)| time.since_ms(*last) >= EVERY_MS);
+        if due {
+            self.marks.push_back((self.latest, position));
+        }
+        self.latest = self.latest.max(time);
     }
 
     /// The highest position below which every record is older than `retention_ms`; `None` where nothing new is.
     pub(super) fn outlived(&mut self, now: Timestamp, retention_ms: i64) -> Option<u64> {
         let mut outlived = None;
-        while let Some((time, position)) = self.0.front()
+        while let Some((time, position)) = self.marks.front()
             && now.since_ms(*time) > retention_ms
         {
             outlived = Some(*position);
-            self.0.pop_front();
+            self.marks.pop_front();
         }
         outlived
     }
@@ -58,5 +72,16 @@ mod tests {
         assert_eq!(ages.outlived(Timestamp(5 * HOUR_MS), 3 * HOUR_MS), Some(200));
         assert_eq!(ages.outlived(Timestamp(5 * HOUR_MS), 3 * HOUR_MS), None);
         assert_eq!(ages.outlived(Timestamp(50 * HOUR_MS), 3 * HOUR_MS), Some(1_000));
+    }
+
+    #[test]
+    fn records_before_a_gap_are_as_old_as_they_are() {
+        let mut ages = Ages::default();
+        for (time, position) in [(0, 1), (1, 2), (100 * HOUR_MS, 3), (100 * HOUR_MS + 1, 4)] {
+            ages.note_record(Timestamp(time), position);
+        }
+        assert_eq!(ages.outlived(Timestamp(3 * HOUR_MS + 1), 3 * HOUR_MS), Some(1));
+        assert_eq!(ages.outlived(Timestamp(3 * HOUR_MS + 2), 3 * HOUR_MS), Some(3));
+        assert_eq!(ages.outlived(Timestamp(102 * HOUR_MS), 3 * HOUR_MS), None);
     }
 }

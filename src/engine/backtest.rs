@@ -134,7 +134,7 @@ impl Backtest {
         let now = self.time.at_door(request);
         let original = request.original.filter(|_| request.kind == Kind::Incremental).and_then(|key| {
             let found = self.state.answers.lookup(self.state.answers.hash(CLIENT, &key));
-            found.flatten().filter(Remembered::is_authorisation)
+            found.known().filter(Remembered::is_authorisation)
         });
         self.position += 1;
         self.record.clear();
@@ -156,11 +156,9 @@ impl Backtest {
                     (duplicate_answer(&self.names, now, self.position, numbers), Replayed::Duplicate)
                 }
             }),
-            Taken::TooManyHolds => {
-                Err(Fault::Overloaded { retry_after_ms: 0, what: "the account has too many open holds" })
-            }
-            // One caller cannot be in its own way, and there is room for every answer.
-            Taken::Busy | Taken::Again | Taken::Full => Err(Fault::Internal),
+            Taken::TooManyHolds => Err(Fault::Overloaded { retry_after_ms: 0, what: super::HOLDS_FULL }),
+            // One caller cannot be in its own way, there is room for every answer, and no key has left memory.
+            Taken::Busy | Taken::Older | Taken::Again | Taken::Full => Err(Fault::Internal),
         }
     }
 

@@ -8,6 +8,7 @@
 mod ages;
 pub mod backtest;
 pub mod lane;
+mod older;
 pub mod pending;
 pub mod recover;
 pub mod replay;
@@ -38,7 +39,7 @@ use tokio::sync::watch;
 use crate::{
     authorise::{
         self, Asked, Sink, State, Taken,
-        answers::{Claim, Claimed, Remembered, What},
+        answers::{Claim, Claimed, KeyHash, Remembered, Stands, What},
         maintain,
         reverse::{self, Target},
         setup::Setup,
@@ -88,7 +89,9 @@ const SHED_CAUSES: [&str; 5] = [DISK_LAGS, RING_FULL, ANSWERS_FULL, HOLDS_FULL, 
 
 /// How long to wait before a full ring is tried again by those who may not be shed.
 const RETRY: Duration = Duration::from_millis(1);
-/// What a client is told to wait when no more answers can be remembered: they are forgotten by the hour.
+/// Turns of yielding to a key in flight before waiting for it in steps of [`RETRY`]: it may be looked up on disk.
+const PATIENCE_TURNS: u32 = 32;
+/// What a client is told to wait when no more answers can be remembered: they go to disk as segments close.
 const FULL_RETRY_AFTER_MS: u32 = 60_000;
 
 /// Who calls. Without authentication all callers are one client.
@@ -149,6 +152,7 @@ pub struct Engine {
     sweeper: sweep::Sweeper,
     ages: Mutex<Ages>,
     snapshots: snapshot::Taker,
+    older: older::Older,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -206,14 +210,20 @@ impl Engine {
         self.journal.durable()
     }
 
-    /// Decides at once, in the order of calls; the answer comes when it is durable.
+    /// Decides at once, in the order of calls; the answer comes when it is durable. Where something must be waited for
+    /// before it can be decided, [`Pending::poll_decided`] says when it is.
+    #[allow(clippy::async_yields_async, reason = "once it is decided, its answer is waited for apart")]
     pub fn authorise(self: &Arc<Self>, request: AuthRequest, arrival: &Arrival) -> PendingAuth {
         match self.try_authorise(&request, arrival) {
             Ok(Tried::Pending(pending)) => pending,
             Err(fault) => Pending::ready(Err(fault)),
-            Ok(Tried::Later(found)) => {
+            Ok(Tried::Known(found)) => Pending::slow(self.clone().repeat(request, arrival.clone(), found)),
+            Ok(Tried::Undecided) => {
                 let (engine, arrival) = (self.clone(), arrival.clone());
-                Pending::slow(async move { engine.authorise_later(request, arrival, found).await })
+                Pending::undecided(async move {
+                    let decided = engine.authorise_later(request, arrival).await;
+                    decided.unwrap_or_else(|fault| Pending::ready(Err(fault)))
+                })
             }
         }
     }
@@ -227,79 +237,150 @@ impl Engine {
         if let Err(fault) = self.check_queue() {
             return self.known_or(request, arrival, fault);
         }
-        let original = match request.original.filter(|_| request.kind == Kind::Incremental) {
-            None => None,
-            Some(key) => {
-                let hash = self.state.answers.hash(arrival.client.0, &key);
-                match self.state.answers.lookup(hash) {
-                    Some(None) => return Ok(Tried::Later(None)),
-                    found => found.flatten().filter(Remembered::is_authorisation),
-                }
-            }
+        let original = match self.original_of(request, arrival).map(|hash| self.state.answers.lookup(hash)) {
+            Some(Stands::InFlight | Stands::PerhapsOlder) => return Ok(Tried::Undecided),
+            Some(Stands::Known(found)) => Some(found),
+            Some(Stands::Nothing) | None => None,
         };
         loop {
             let slot = match self.journal.reserve(Class::Authorisation) {
                 Ok(slot) => slot,
                 Err(error) => return self.known_or(request, arrival, self.refused(error)),
             };
-            let now = self.time.at_door(request);
-            let asked = Asked { client: arrival.client.0, now, original };
-            let in_force = self.in_force.load();
-            let mut watch = timer::Timer::new(
-                &self.metrics,
-                &in_force.rule_counts,
-                arrival.lane.number(),
-                arrival.lane.is_timed(),
-            );
-            match authorise::authorise(&self.state, &in_force.setup, request, asked, slot, &mut watch) {
+            match self.decide(request, arrival, original, None, slot) {
                 Taken::Decided(answer, found) => {
-                    let wait = arrival.lane.durable(answer.position);
-                    let voider = arrival.deadline.map(|deadline| Voider {
-                        engine: self.clone(),
-                        lane: arrival.lane.clone(),
-                        deadline,
-                        client: arrival.client.0,
-                        key: request.key,
-                        found,
-                    });
-                    let told = Told { metrics: self.metrics.clone(), lane: arrival.lane.number(), asked_at };
-                    return Ok(Tried::Pending(Pending::queued(answer, wait, voider, Some(told))));
+                    return Ok(Tried::Pending(self.queued(request, arrival, answer, found, asked_at)));
                 }
-                Taken::Known(found) => return Ok(Tried::Later(Some(found))),
-                Taken::Busy => return Ok(Tried::Later(None)),
+                Taken::Known(found) => return Ok(Tried::Known(found)),
+                Taken::Busy | Taken::Older => return Ok(Tried::Undecided),
                 Taken::Again => {}
                 Taken::TooManyHolds => return Err(self.overloaded(HOLDS_FULL)),
-                Taken::Full => {
-                    return Err(full());
-                }
+                Taken::Full => return Err(full()),
             }
         }
+    }
+
+    /// The key of an increment's original.
+    fn original_of(&self, request: &AuthRequest, arrival: &Arrival) -> Option<KeyHash> {
+        let key = request.original.filter(|_| request.kind == Kind::Incremental)?;
+        Some(self.state.answers.hash(arrival.client.0, &key))
+    }
+
+    /// Decides now, under `claim` where the key was claimed before.
+    fn decide(
+        &self,
+        request: &AuthRequest,
+        arrival: &Arrival,
+        original: Option<Remembered>,
+        claim: Option<(Claim<'_>, bool)>,
+        slot: Slot,
+    ) -> Taken {
+        let now = self.time.at_door(request);
+        let original = original.filter(Remembered::is_authorisation);
+        let asked = Asked { client: arrival.client.0, now, original };
+        let in_force = self.in_force.load();
+        let (lane, is_timed) = (arrival.lane.number(), arrival.lane.is_timed());
+        let mut watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, lane, is_timed);
+        let (state, setup) = (&self.state, &in_force.setup);
+        match claim {
+            None => authorise::authorise(state, setup, request, asked, slot, &mut watch),
+            Some(claim) => authorise::decide_claimed(state, setup, request, asked, claim, slot, &mut watch),
+        }
+    }
+
+    fn queued(
+        self: &Arc<Self>,
+        request: &AuthRequest,
+        arrival: &Arrival,
+        answer: AuthAnswer,
+        found: Remembered,
+        asked_at: Instant,
+    ) -> PendingAuth {
+        let wait = arrival.lane.durable(answer.position);
+        let voider = arrival.deadline.map(|deadline| Voider {
+            engine: self.clone(),
+            lane: arrival.lane.clone(),
+            deadline,
+            client: arrival.client.0,
+            key: request.key,
+            found,
+        });
+        let told = Told { metrics: self.metrics.clone(), lane: arrival.lane.number(), asked_at };
+        Pending::queued(answer, wait, voider, Some(told))
     }
 
     /// Where nothing new is taken, a repeat still gets its answer: that needs no record.
     fn known_or(&self, request: &AuthRequest, arrival: &Arrival, fault: Fault) -> Result<Tried, Fault> {
         let key = self.state.answers.hash(arrival.client.0, &request.key);
-        match self.state.answers.lookup(key).flatten() {
-            Some(found) if found.what != What::ReversedBefore => Ok(Tried::Later(Some(found))),
+        match self.state.answers.lookup(key) {
+            Stands::Known(found) if found.what != What::ReversedBefore => Ok(Tried::Known(found)),
+            Stands::PerhapsOlder => Ok(Tried::Undecided),
             _ => Err(fault),
         }
     }
 
-    /// A repeat, or a key that is being decided at this moment.
+    /// A key, or that of an increment's original, that is being decided at this moment or may stand in a key file.
+    /// Ends when it is decided, which is before its answer is durable.
     async fn authorise_later(
         self: Arc<Self>,
         request: AuthRequest,
         arrival: Arrival,
-        mut found: Option<Remembered>,
-    ) -> Result<Answered<AuthAnswer>, Fault> {
+    ) -> Result<PendingAuth, Fault> {
+        let asked_at = Instant::now();
+        let mut patience = Patience::default();
         loop {
-            match found {
-                Some(found) => return self.repeat(request, arrival, found).await,
-                None => tokio::task::yield_now().await,
+            self.check_deadline(&arrival)?;
+            self.check_running()?;
+            let key = self.state.answers.hash(arrival.client.0, &request.key);
+            if let Stands::Known(found) = self.state.answers.lookup(key)
+                && found.what != What::ReversedBefore
+            {
+                return Ok(Pending::slow(self.repeat(request, arrival, found)));
             }
-            match self.try_authorise(&request, &arrival)? {
-                Tried::Pending(pending) => return pending.await,
-                Tried::Later(next) => found = next,
+            // Before the own key is claimed: two that name each other must not wait for each other.
+            let original = match self.original_of(&request, &arrival) {
+                Some(original) => self.remembered(original).await?,
+                None => None,
+            };
+            let claim = match self.claim_anywhere(key).await? {
+                Claimed::Fresh(claim) => (claim, false),
+                Claimed::ReversedBefore(claim, _) => (claim, true),
+                Claimed::Known(_) => continue,
+                Claimed::Busy | Claimed::Older(_) => {
+                    patience.wait().await;
+                    continue;
+                }
+                Claimed::Full => return Err(full()),
+            };
+            // Looking up may have taken a while: the deadline counts until here.
+            self.check_deadline(&arrival)?;
+            self.check_queue()?;
+            let slot = self.journal.reserve(Class::Authorisation).map_err(|error| self.refused(error))?;
+            match self.decide(&request, &arrival, original, Some(claim), slot) {
+                Taken::Decided(answer, found) => {
+                    return Ok(self.queued(&request, &arrival, answer, found, asked_at));
+                }
+                Taken::TooManyHolds => return Err(self.too_many_holds()),
+                Taken::Full => return Err(full()),
+                Taken::Again | Taken::Known(_) | Taken::Busy | Taken::Older => {}
+            }
+        }
+    }
+
+    /// Claims a key after looking into the key files where it may stand there: never [`Claimed::Older`].
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] where that cannot be told; the key stands as it did.
+    async fn claim_anywhere(self: &Arc<Self>, key: KeyHash) -> Result<Claimed<'_>, Fault> {
+        loop {
+            let claim = match self.state.answers.claim(key) {
+                Claimed::Older(claim) => claim,
+                claimed => return Ok(claimed),
+            };
+            match self.look_up_older(key).await? {
+                Some(found) => claim.settle(found),
+                None if self.state.answers.is_over_capacity() => return Ok(Claimed::Full),
+                None => return Ok(Claimed::Fresh(claim)),
             }
         }
     }
@@ -328,7 +409,7 @@ impl Engine {
                     false => Ok(Answered { answer: decided.answer, replayed: true }),
                 };
             }
-            found = self.remembered(arrival.client, &request.key).await.ok_or(Fault::Internal)?;
+            found = self.remembered(key).await?.ok_or(Fault::Internal)?;
         }
     }
 
@@ -365,10 +446,15 @@ impl Engine {
     ) -> Result<bool, Fault> {
         let slot = self.slot_for_essential().await?;
         let hash = self.state.answers.hash(client, &key);
-        let position = {
-            let Some(claim) = self.state.answers.reclaim(hash, found) else { return Ok(false) };
-            let asked = Asked { client, now: self.time.now(), original: None };
-            reverse::void(&self.state, key, found, asked, claim, slot)
+        let position = loop {
+            if let Some(claim) = self.state.answers.reclaim(hash, found) {
+                let asked = Asked { client, now: self.time.now(), original: None };
+                break reverse::void(&self.state, key, found, asked, claim, slot);
+            }
+            // It may have left memory since: then it is brought back as it stands.
+            if self.remembered(hash).await? != Some(found) {
+                return Ok(false);
+            }
         };
         self.metrics.voided();
         self.on_disk(position, lane).await?;
@@ -396,11 +482,12 @@ impl Engine {
         let client = arrival.client.0;
         let own_key = self.state.answers.hash(client, &reversal.key);
         let original_key = self.state.answers.hash(client, &reversal.original);
+        let mut patience = Patience::default();
         let (outcome, lane) = loop {
             self.check_deadline(arrival)?;
             self.check_running()?;
             let slot = self.slot_for_essential().await?;
-            let own = match self.claim(own_key)? {
+            let own = match self.claim_anywhere(own_key).await?.held()? {
                 Held::Claim(claim) => claim,
                 Held::Known(found) => {
                     let repeat = reversal.clone();
@@ -408,11 +495,11 @@ impl Engine {
                     return self.repeat_outcome(found, same, arrival).await;
                 }
                 Held::Busy => {
-                    tokio::task::yield_now().await;
+                    patience.wait().await;
                     continue;
                 }
             };
-            let target = match self.state.answers.claim(original_key) {
+            let target = match self.claim_anywhere(original_key).await? {
                 Claimed::Fresh(claim) => Target::NotArrived(claim),
                 Claimed::ReversedBefore(claim, found) => {
                     drop(claim);
@@ -427,9 +514,9 @@ impl Engine {
                     continue;
                 }
                 Claimed::Known(found) => Target::Found(found),
-                Claimed::Busy => {
+                Claimed::Busy | Claimed::Older(_) => {
                     drop(own);
-                    tokio::task::yield_now().await;
+                    patience.wait().await;
                     continue;
                 }
                 Claimed::Full => return Err(full()),
@@ -444,16 +531,17 @@ impl Engine {
     }
 
     /// Sets a status or a limit, or upserts one account.
+    #[allow(clippy::async_yields_async, reason = "once it is decided, its answer is waited for apart")]
     pub fn maintain(self: &Arc<Self>, change: Maintenance, arrival: &Arrival) -> Pending<Outcome> {
         match self.try_maintain(&change, arrival) {
-            Ok(Some(outcome)) => {
-                let wait = arrival.lane.durable(outcome.position);
-                Pending::queued(outcome, wait, None, None)
-            }
+            Ok(Some(outcome)) => queued_outcome(outcome, &arrival.lane),
             Err(fault) => Pending::ready(Err(fault)),
             Ok(None) => {
                 let (engine, arrival) = (self.clone(), arrival.clone());
-                Pending::slow(async move { engine.maintain_later(change, arrival).await })
+                Pending::undecided(async move {
+                    let decided = engine.maintain_later(change, arrival).await;
+                    decided.unwrap_or_else(|fault| Pending::ready(Err(fault)))
+                })
             }
         }
     }
@@ -468,7 +556,20 @@ impl Engine {
             Err(error) => return Err(self.refused(error)),
         };
         let key = self.state.answers.hash(arrival.client.0, &change.key());
-        let Held::Claim(own) = self.claim(key)? else { return Ok(None) };
+        match self.state.answers.claim(key) {
+            Claimed::Fresh(own) => self.change(change, arrival, own, slot).map(Some),
+            Claimed::Full => Err(full()),
+            _ => Ok(None),
+        }
+    }
+
+    fn change(
+        &self,
+        change: &Maintenance,
+        arrival: &Arrival,
+        own: Claim<'_>,
+        slot: Slot,
+    ) -> Result<Outcome, Fault> {
         let asked = Asked { client: arrival.client.0, now: self.time.now(), original: None };
         let outcome = maintain::maintain(&self.state, change.clone(), asked, own, slot)?;
         self.metrics.changed(match change {
@@ -477,25 +578,34 @@ impl Engine {
             Maintenance::SetCreditLimit { .. } => "set_credit_limit",
             Maintenance::Upsert { .. } => "upsert",
         });
-        Ok(Some(outcome))
+        Ok(outcome)
     }
 
     async fn maintain_later(
         self: Arc<Self>,
         change: Maintenance,
         arrival: Arrival,
-    ) -> Result<Answered<Outcome>, Fault> {
+    ) -> Result<Pending<Outcome>, Fault> {
+        let mut patience = Patience::default();
         loop {
+            self.check_deadline(&arrival)?;
+            self.check_running()?;
             let key = self.state.answers.hash(arrival.client.0, &change.key());
-            if let Some(Some(found)) = self.state.answers.lookup(key) {
-                let same = move |stored: &stored::StoredOutcome| stored.is_change(&change);
-                return self.repeat_outcome(found, same, &arrival).await;
+            match self.claim_anywhere(key).await?.held()? {
+                Held::Known(found) => {
+                    let same = move |stored: &stored::StoredOutcome| stored.is_change(&change);
+                    let engine = self.clone();
+                    return Ok(Pending::slow(
+                        async move { engine.repeat_outcome(found, same, &arrival).await },
+                    ));
+                }
+                Held::Claim(own) => {
+                    let slot = self.slot_for_essential().await?;
+                    let outcome = self.change(&change, &arrival, own, slot)?;
+                    return Ok(queued_outcome(outcome, &arrival.lane));
+                }
+                Held::Busy => patience.wait().await,
             }
-            if let Some(outcome) = self.try_maintain(&change, &arrival)? {
-                self.on_disk(outcome.position, &arrival.lane).await?;
-                return Ok(Answered { answer: outcome, replayed: false });
-            }
-            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -565,6 +675,7 @@ impl Engine {
         let health = *self.health.borrow();
         let found = self.sweeper.found();
         let durable_position = self.journal.durable();
+        let on_disk = self.older.on_disk();
         Live {
             queue_records: queue.records,
             queue_age_us: queue.oldest_us,
@@ -577,6 +688,9 @@ impl Engine {
             held_minor: found.held_minor,
             answers_remembered: self.state.answers.len() as u64,
             answers_capacity: self.state.answers.capacity() as u64,
+            answers_on_disk: on_disk.keys,
+            key_files: on_disk.files,
+            key_filter_bytes: on_disk.filter_bytes,
             time_lead_ms: self.time.lead_ms(),
             clock_doubted: self.time.frozen(),
             disk_low: self.journal.low_disk(),
@@ -608,6 +722,7 @@ impl Engine {
         self.drain();
         self.sweeper.stop();
         self.snapshots.stop();
+        self.older.stop();
         self.journal.close().map_err(|failure| failure.to_string())
     }
 
@@ -647,17 +762,8 @@ impl Engine {
         }
     }
 
-    fn claim(&self, key: authorise::answers::KeyHash) -> Result<Held<'_>, Fault> {
-        match self.state.answers.claim(key) {
-            Claimed::Fresh(claim) => Ok(Held::Claim(claim)),
-            Claimed::ReversedBefore(claim, found) => {
-                drop(claim);
-                Ok(Held::Known(found))
-            }
-            Claimed::Known(found) => Ok(Held::Known(found)),
-            Claimed::Busy => Ok(Held::Busy),
-            Claimed::Full => Err(full()),
-        }
+    fn too_many_holds(&self) -> Fault {
+        self.overloaded("the account has too many open holds")
     }
 
     fn refused(&self, error: ReserveError) -> Fault {
@@ -686,14 +792,51 @@ impl Engine {
 )]
 enum Tried {
     Pending(PendingAuth),
-    /// Known under a record, or being decided at this moment.
-    Later(Option<Remembered>),
+    /// Known under a record.
+    Known(Remembered),
+    /// A key of it is being decided at this moment, or may stand in a key file.
+    Undecided,
 }
 
+/// A key as the calls that are not authorisations see it.
 enum Held<'a> {
     Claim(Claim<'a>),
     Known(Remembered),
     Busy,
+}
+
+impl<'a> Claimed<'a> {
+    fn held(self) -> Result<Held<'a>, Fault> {
+        match self {
+            Claimed::Fresh(claim) => Ok(Held::Claim(claim)),
+            Claimed::ReversedBefore(claim, found) => {
+                drop(claim);
+                Ok(Held::Known(found))
+            }
+            Claimed::Known(found) => Ok(Held::Known(found)),
+            Claimed::Busy | Claimed::Older(_) => Ok(Held::Busy),
+            Claimed::Full => Err(full()),
+        }
+    }
+}
+
+/// Waits for whoever decides a key at this moment.
+#[derive(Default)]
+struct Patience(u32);
+
+impl Patience {
+    async fn wait(&mut self) {
+        self.0 += 1;
+        match self.0 <= PATIENCE_TURNS {
+            true => tokio::task::yield_now().await,
+            false => tokio::time::sleep(RETRY).await,
+        }
+    }
+}
+
+fn queued_outcome(outcome: Outcome, lane: &Lane) -> Pending<Outcome> {
+    let wait = lane.durable(outcome.position);
+    Pending::queued(outcome, wait, None, None)
 }
 
 fn full() -> Fault {

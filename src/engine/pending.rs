@@ -16,6 +16,7 @@ use crate::{
     types::{auth::AuthAnswer, fault::Fault, ids::RequestKey},
 };
 
+type Undecided<T> = Pin<Box<dyn Future<Output = Pending<T>> + Send>>;
 type Slow<T> = Pin<Box<dyn Future<Output = Result<Answered<T>, Fault>> + Send>>;
 
 /// What one call will be answered with, once that is durable.
@@ -34,8 +35,10 @@ enum Inner<T> {
         voider: Option<Voider>,
         told: Option<Told>,
     },
-    /// Needs a read, a retry or a second record.
+    /// Decided; needs a read, a retry or a second record.
     Slow(Slow<T>),
+    /// Something must be waited for before it can be decided.
+    Undecided(Undecided<T>),
 }
 
 /// What is needed to void an authorisation nobody will get the answer of.
@@ -81,13 +84,28 @@ impl<T> Pending<T> {
         Pending(Inner::Slow(Box::pin(future)))
     }
 
+    /// `future` ends when it is decided, with what is then waited for.
+    pub(super) fn undecided(future: impl Future<Output = Pending<T>> + Send + 'static) -> Pending<T> {
+        Pending(Inner::Undecided(Box::pin(future)))
+    }
+
     pub(super) fn queued(answer: T, wait: Durable, voider: Option<Voider>, told: Option<Told>) -> Pending<T> {
         Pending(Inner::Queued { answer: Some(answer), wait, voider, told })
     }
 
-    /// False for repeats and for whatever else needs a read from disk: those may resolve out of order.
+    /// Ready when it is decided, and nothing that came after it could be decided before it any more. Then true where
+    /// its answer cannot overtake those of what was decided before; false for repeats and for whatever else needs a
+    /// read from disk.
+    pub fn poll_decided(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        while let Inner::Undecided(future) = &mut self.0 {
+            *self = std::task::ready!(future.as_mut().poll(context));
+        }
+        Poll::Ready(!matches!(self.0, Inner::Slow(_)))
+    }
+
+    /// Whether it is decided, and its answer keeps its place among those of its call; see [`Pending::poll_decided`].
     pub fn in_order(&self) -> bool {
-        !matches!(self.0, Inner::Slow(_))
+        matches!(self.0, Inner::Ready(_) | Inner::Queued { .. })
     }
 }
 
@@ -104,6 +122,7 @@ impl<T: Send + 'static> Future for Pending<T> {
                     return Poll::Ready(result.take().unwrap_or(Err(Fault::Internal)));
                 }
                 Inner::Slow(future) => return future.as_mut().poll(context),
+                Inner::Undecided(future) => *self = std::task::ready!(future.as_mut().poll(context)),
                 Inner::Queued { answer, wait, voider, told } => {
                     let result = std::task::ready!(Pin::new(wait).poll(context));
                     let voider = voider.take();

@@ -16,13 +16,14 @@ use tokio::sync::watch;
 
 use super::{
     Engine, Health, InForce,
+    older::{self, Older},
     snapshot::{self, Begun, PassedOver, Taker},
     sweep,
     time::{EngineTime, TimeSource},
     versions::{self, Names},
 };
 use crate::{
-    authorise::{self, State, answers::Answers, entry::Store, maintain, reverse, setup::Setup},
+    authorise::{self, State, answers::Answers, entry::Store, keys, maintain, reverse, setup::Setup},
     config::Config,
     features::Plan,
     journal::{
@@ -34,7 +35,10 @@ use crate::{
     model::{Model, ModelError},
     observe::{LoadedRule, Metrics},
     rules::{self, Finding},
-    types::{reasons::Label, time::Timestamp},
+    types::{
+        reasons::Label,
+        time::{HOUR_MS, Timestamp},
+    },
 };
 
 /// A text and where it came from, for messages.
@@ -84,7 +88,7 @@ pub struct Recovered {
     pub journal_time: Duration,
 }
 
-/// Makes what a record says stand, without deciding again.
+/// Makes what a record says stand, without deciding again; its keys are for [`keys::restore`].
 pub(super) fn restore(state: &State, setup: &Setup, names: &Names, position: u64, record: &Record) {
     match record {
         Record::Introduced(introduced) => names.introduce(introduced),
@@ -259,6 +263,12 @@ impl Engine {
             observer: Arc::new(watcher),
             ..Options::default()
         };
+        let memory_ms = i64::try_from(config.answers.memory_hours).unwrap_or_default() * HOUR_MS;
+        let key_storage = FileStorage::new(data_dir.join("keys")).map_err(files)?;
+        let key_files = directory.key_files(Arc::new(key_storage));
+        let older = Older::open(key_files, &directory, memory_ms, state.answers.capacity()).map_err(files)?;
+        state.answers.set_older(older.filters());
+        let mut first_replayed = None;
         let mut records = 0_u64;
         let began = Instant::now();
         let (journal, report) = directory.open(options, begun_from.as_ref(), &mut |record| {
@@ -266,9 +276,14 @@ impl Engine {
             let record =
                 Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
             last_time = last_time.max(time_of(&record));
-            ages.note(last_time, position);
+            ages.note_record(last_time, position);
             records += 1;
             restore(&state, &setup, &names, position, &record);
+            first_replayed.get_or_insert(position);
+            match older.covers(position) {
+                true => keys::leave_to_file(&state, &record),
+                false => keys::restore(&state, position, &record),
+            }
             Ok(())
         })?;
         let journal_time = began.elapsed();
@@ -316,7 +331,10 @@ impl Engine {
             sweeper: sweep::Sweeper::default(),
             ages: Mutex::new(ages),
             snapshots: Taker::new(snapshots, begun_from.as_ref().map_or(0, Snapshot::position), &passed_over),
+            older,
         });
+        engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
+        older::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;
         let weak = Arc::downgrade(&engine);
         engine.metrics.watch_live(move || weak.upgrade().map(|engine| engine.live()));
         // Read under the channel's lock: whatever happens later is told after this.

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     authorise::{
         self, Asked, Sink, State, Taken,
-        answers::{Claimed, NO_ACCOUNT, Remembered, What},
-        maintain,
+        answers::{Claimed, NO_ACCOUNT, Remembered, Stands, What},
+        keys, maintain,
         reverse::{self, Target},
         setup::Setup,
     },
@@ -87,21 +87,26 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
         let setup = load(data_dir, epoch.numbers, &names)
             .map_err(|what| VerifyError::Versions { position: epoch.from, what })?;
         let end = epochs.get(place + 1).map_or(last + 1, |next| next.from);
-        let (state, mut ages) = (empty_state(&unbounded(), (0, 0)), Ages::default());
+        let (state, mut ages, mut outlived) = (empty_state(&unbounded(), (0, 0)), Ages::default(), 0);
         journal::verify(&journal_dir(data_dir), &mut |frame| {
             let position = frame.position;
             let record =
                 Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
-            ages.note(time_of(&record), position);
+            ages.note_record(time_of(&record), position);
             if position < epoch.from {
                 restore(&state, &setup, &names, position, &record);
+                keys::restore(&state, position, &record);
             } else if position < end && !matches!(record, Record::Introduced(_)) {
                 let mut again = again(&state, &setup, position, &record);
-                if again.is_err()
-                    && let Some(outlived) = ages.outlived(time_of(&record), ANSWER_RETENTION_MS)
-                {
-                    // The engine forgets by the hour; which hour it was shows only where a key is used again.
-                    state.answers.forget_before(outlived);
+                if again.is_err() {
+                    // The engine forgets by the hour in memory and by the file on disk; when it was shows only where a
+                    // key is used again, and then of that key alone.
+                    if let Some(position) = ages.outlived(time_of(&record), ANSWER_RETENTION_MS) {
+                        outlived = position;
+                    }
+                    keys::keys_of(&record, |client, key, _| {
+                        state.answers.forget_if_before(state.answers.hash(client, key), outlived);
+                    });
                     again = self::again(&state, &setup, position, &record);
                 }
                 count(&mut verified, &record);
@@ -214,7 +219,7 @@ fn decide(state: &State, setup: &Setup, decided: &Decided, sink: Scratch<'_>) ->
     match authorise::authorise(state, setup, &decided.request, asked, sink, &mut ()) {
         Taken::Decided(..) => Ok(()),
         Taken::Known(found) => Err(format!("its key stands already for position {}", found.position)),
-        Taken::Busy | Taken::Again | Taken::Full | Taken::TooManyHolds => {
+        Taken::Busy | Taken::Older | Taken::Again | Taken::Full | Taken::TooManyHolds => {
             Err("it could not be decided".into())
         }
     }
@@ -248,8 +253,10 @@ fn maintain_again(state: &State, maintained: &Maintained, sink: Scratch<'_>) -> 
 
 fn void_again(state: &State, voided: &Voided, sink: Scratch<'_>) -> Result<(), String> {
     let key = state.answers.hash(voided.client, &voided.key);
-    let found = state.answers.lookup(key).flatten().filter(|found| found.position == voided.of);
-    let found = found.ok_or("its authorisation is not there")?;
+    let found = match state.answers.lookup(key) {
+        Stands::Known(found) if found.position == voided.of => found,
+        _ => return Err("its authorisation is not there".into()),
+    };
     let claim = state.answers.reclaim(key, found).ok_or("its authorisation is not there")?;
     let asked = Asked { client: voided.client, now: voided.time, original: None };
     reverse::void(state, voided.key, found, asked, claim, sink);

@@ -268,7 +268,7 @@ impl About {
             marks.push((Timestamp(fields.i64()?), fields.u64()?));
         }
         fields.end()?;
-        Ok(About { plan, last_time, answers, names: Names::of(names), ages: Ages::of(marks) })
+        Ok(About { plan, last_time, answers, names: Names::of(names), ages: Ages::of(marks, last_time) })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Client, Engine, Lane, versions};
+use super::{Client, Engine, Lane, Patience, versions};
 use crate::{
-    authorise::answers::{Remembered, What},
+    authorise::answers::{Claimed, KeyHash, Remembered, Stands, What},
     features::catalog,
     journal::record::{Decided, Maintained, Record, Reversed, VersionNames, VersionNumbers, Versioned},
     rules::{self, RuleSet},
@@ -169,7 +169,10 @@ impl Engine {
         let position = match key {
             DecisionKey::Position(position) if position > self.journal.durable() => return Err(NO_DECISION),
             DecisionKey::Position(position) => position,
-            DecisionKey::Key(key) => self.remembered(client, &key).await.ok_or(NO_DECISION)?.position,
+            DecisionKey::Key(key) => {
+                let hash = self.state.answers.hash(client.0, &key);
+                self.remembered(hash).await?.ok_or(NO_DECISION)?.position
+            }
         };
         let record = self.stored_where_any(position, lane).await?.ok_or(NO_DECISION)?;
         if let Record::Duplicated(duplicated) = record {
@@ -186,7 +189,7 @@ impl Engine {
         let (decided, mut voided) = self.stored_decision(record, lane).await?.ok_or(NO_DECISION)?;
         if !voided {
             let hash = self.state.answers.hash(decided.client, &decided.request.key);
-            let stands = self.state.answers.lookup(hash).flatten();
+            let stands = self.remembered(hash).await?;
             if let Some(found) = stands.filter(|found| found.what == What::Voided) {
                 // What is shown is never ahead of the disk.
                 self.on_disk(found.position, lane).await?;
@@ -197,12 +200,22 @@ impl Engine {
         Ok(explained(*decided, rules.as_deref(), voided))
     }
 
-    pub(super) async fn remembered(&self, client: Client, key: &RequestKey) -> Option<Remembered> {
-        let hash = self.state.answers.hash(client.0, key);
+    /// What stands under a key, in memory or in a key file; from there it is brought back into memory.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] where that cannot be told.
+    pub(super) async fn remembered(self: &Arc<Self>, key: KeyHash) -> Result<Option<Remembered>, Fault> {
+        let mut patience = Patience::default();
         loop {
-            match self.state.answers.lookup(hash)? {
-                Some(found) => return Some(found),
-                None => tokio::task::yield_now().await,
+            match self.state.answers.lookup(key) {
+                Stands::Known(found) => return Ok(Some(found)),
+                Stands::Nothing => return Ok(None),
+                Stands::InFlight => patience.wait().await,
+                Stands::PerhapsOlder => match self.claim_anywhere(key).await? {
+                    Claimed::Known(found) | Claimed::ReversedBefore(_, found) => return Ok(Some(found)),
+                    Claimed::Fresh(_) | Claimed::Full => return Ok(None),
+                    Claimed::Busy | Claimed::Older(_) => patience.wait().await,
+                },
             }
         }
     }

@@ -16,6 +16,8 @@ use crate::{
     },
 };
 
+pub(super) mod older;
+
 pub(super) const RULES: &str = r#"
 version = 1
 [aggregates.card_attempts_1h]
@@ -35,8 +37,8 @@ pub(super) struct Bench {
     pub(super) lane: Arc<Lane>,
 }
 
-pub(super) fn settings(dir: &Path, rules: &str) -> Settings {
-    let mut config = Config::default();
+/// With the smallest segments.
+pub(super) fn settings_with(dir: &Path, rules: &str, mut config: Config) -> Settings {
     config.journal.segment_bytes = 1024 * 1024;
     config.accounts.shards = 16;
     Settings {
@@ -49,8 +51,17 @@ pub(super) fn settings(dir: &Path, rules: &str) -> Settings {
     }
 }
 
+pub(super) fn settings(dir: &Path, rules: &str) -> Settings {
+    settings_with(dir, rules, Config::default())
+}
+
 fn open_with(dir: &Path, rules: &str) -> Bench {
-    let (engine, _) = Engine::open(settings(dir, rules)).unwrap_or_else(|error| panic!("{error}"));
+    open_as(dir, rules, Config::default())
+}
+
+fn open_as(dir: &Path, rules: &str, config: Config) -> Bench {
+    let settings = settings_with(dir, rules, config);
+    let (engine, _) = Engine::open(settings).unwrap_or_else(|error| panic!("{error}"));
     Bench::of(engine)
 }
 

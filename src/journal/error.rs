@@ -61,6 +61,9 @@ pub enum FaultKind {
     /// The chain at the durable mark is not the one that the mark recorded.
     #[error("the chain at sequence {mark_sequence} is not the one that the durable mark recorded")]
     MarkDiffers { mark_sequence: u64 },
+    /// A key file is not as it was written. It can be made again from its segment.
+    #[error("{0}")]
+    KeysDamaged(&'static str),
     /// Both copies of the durable mark are unreadable, or the file is missing beside a log.
     #[error("the durable mark is missing or unreadable")]
     MarkUnreadable,

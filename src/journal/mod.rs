@@ -7,16 +7,21 @@
 //! - `frame`, `segment`, `mark`: the bytes on disk, each drawn where it is written
 //! - `ring`, `bell`, `lane`: the way of a record from a decision to the disk, and of the news back
 //! - `writer`, `prepare`, `watchdog`: the three threads
-//! - `scan`, `walk`, `recovery`, `verify`, `index`: reading it again
+//! - `scan`, `walk`, `recovery`, `verify`, `index`, `closed`: reading it again
 //! - [`snapshot`]: files from which a start need not read it all
+//! - `keys`, `filter`, `filters`: one file of keys per closed segment, so that what stands under an old key is found
 //! - `storage`: the disk, behind a trait. A journal replicated over several machines would implement
 //!   [`Storage`] (segments elsewhere), or take the place of [`Journal`] (the same records, per partition of accounts, in
 //!   a replicated log); its callers need only slots, sequences and a durable position.
 
 mod bell;
+mod closed;
 mod error;
+mod filter;
+mod filters;
 mod frame;
 mod index;
+mod keys;
 mod lane;
 mod mark;
 mod prepare;
@@ -43,7 +48,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
@@ -52,7 +57,11 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub use closed::ClosedSegment;
 pub use error::{Failure, Fault, FaultKind, LogError, OpenError, ReadError, ReserveError, Stopped};
+pub use filter::Filter;
+pub use filters::{FilterGroup, Filters, SIEVE_SEGMENTS, Sieve};
+pub use keys::{KeyEntry, KeyFile, KeyFiles, KeySpan, filter_hash};
 pub use lane::{Durable, Lane};
 pub use recovery::{RecoveryReport, TornTail};
 pub use segment::FORMAT_VERSION;
@@ -207,6 +216,8 @@ struct Shared {
     index: Mutex<Index>,
     /// Behind the last durable group; the index has everything up to it.
     end: Mutex<Anchor>,
+    /// Number of the segment that is written to.
+    segment: AtomicU64,
     closing: AtomicBool,
     /// The next segment cannot be prepared.
     disk_low: AtomicBool,
@@ -279,6 +290,19 @@ impl Directory {
         Ok(snapshot)
     }
 
+    /// The key files of this journal in `storage`, a directory of their own.
+    pub fn key_files(&self, storage: Arc<dyn Storage>) -> KeyFiles {
+        KeyFiles::new(storage, self.mark.mark.id)
+    }
+
+    /// See [`Journal::closed_segment`].
+    ///
+    /// # Errors
+    /// Where a header cannot be read, or there is no segment after this one.
+    pub fn closed_segment(&self, segment: u64) -> Result<ClosedSegment, ReadError> {
+        closed::closed_segment(&*self.storage, self.mark.mark.id, segment)
+    }
+
     /// Opens the journal: checks the log from its beginning, or from where the snapshot `from` was taken, gives every
     /// record there to `on_record` in order, cuts a torn end and starts the journal thread.
     ///
@@ -325,6 +349,7 @@ fn start(
         lanes: Mutex::new(Vec::new()),
         index: Mutex::new(std::mem::take(&mut recovered.index)),
         end: Mutex::new(recovered.end()),
+        segment: AtomicU64::new(recovered.segment),
         closing: AtomicBool::new(false),
         disk_low: AtomicBool::new(false),
         disk_full: AtomicBool::new(false),
@@ -478,6 +503,33 @@ impl Journal {
     /// Entries of the index, see [`Index::part`].
     fn places(&self, from: usize, count: usize, last_sequence: u64) -> Vec<Place> {
         self.handle.shared.index.lock().part(from, count, last_sequence)
+    }
+
+    /// Number of the last segment that is closed: nothing is written to it or to those before any more. 0 for none.
+    pub fn closed_segments(&self) -> u64 {
+        self.handle.shared.segment.load(Ordering::SeqCst) - 1
+    }
+
+    /// What a closed segment holds, from its header and that of the segment after it.
+    ///
+    /// # Errors
+    /// [`ReadError`] where one of them cannot be read or is not of this journal.
+    pub fn closed_segment(&self, segment: u64) -> Result<ClosedSegment, ReadError> {
+        let shared = &self.handle.shared;
+        closed::closed_segment(&*shared.storage, shared.id, segment)
+    }
+
+    /// Gives every record of a closed segment to `on_record`. Reads the whole file: not for a runtime's thread.
+    ///
+    /// # Errors
+    /// [`ReadError`] where the file cannot be read, no longer holds what was written, or `on_record` refused.
+    pub fn read_closed(
+        &self,
+        segment: u64,
+        on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
+    ) -> Result<ClosedSegment, ReadError> {
+        let shared = &self.handle.shared;
+        closed::read_closed(&*shared.storage, shared.id, segment, on_record)
     }
 
     /// What waits for the disk.

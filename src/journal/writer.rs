@@ -268,6 +268,7 @@ impl Writer {
             .map_err(|(operation, error)| self.failure(operation, &segment_name(number), &error))?;
         let offset = SEGMENT_HEADER_BYTES as u64;
         self.shared.disk_task.end();
+        self.shared.segment.store(number, Ordering::SeqCst);
         self.segment = ActiveSegment { number, name: segment_name(number), file, offset, capacity };
         self.write_mark()
     }

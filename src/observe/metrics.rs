@@ -153,9 +153,21 @@ families! {
     HELD_AMOUNT = "saker_held_minor_units" Kind::Gauge, ["currency"]
         "Amount held in minor units of the currency, as the sweeper last counted it.";
     ANSWERS_REMEMBERED = "saker_answers_remembered" Kind::Gauge, []
-        "Keys whose answer is remembered.";
+        "Keys whose answer is remembered in memory.";
     ANSWERS_CAPACITY = "saker_answers_capacity" Kind::Gauge, []
-        "Keys that can be remembered; at this number new work is refused.";
+        "Keys that memory may hold; at this number, and where none can go to disk, new work is refused.";
+    ANSWERS_ON_DISK = "saker_answers_on_disk" Kind::Gauge, []
+        "Keys whose answer is remembered in key files alone.";
+    KEY_FILES = "saker_key_files" Kind::Gauge, []
+        "Key files whose keys have left memory.";
+    KEY_FILTER_BYTES = "saker_key_filter_bytes" Kind::Gauge, []
+        "Memory that the filters of all key files take.";
+    KEY_FILES_MADE = "saker_key_files_made_total" Kind::Counter, ["why"]
+        "Key files made from their segment: first, or again because the file was missing or damaged.";
+    LOOK_UPS = "saker_answer_look_ups_total" Kind::Counter, ["outcome"]
+        "Look-ups of keys on disk: found, absent (a filter said maybe of a new key), or failed.";
+    LOOK_UP_TIME = "saker_answer_look_up_seconds" Kind::Histogram(DISK_SECONDS), []
+        "Time that one look-up of a key on disk took, waiting for a thread included.";
     TIME_LEAD = "saker_engine_time_lead_seconds" Kind::Gauge, []
         "How far engine time is ahead of the clock.";
     CLOCK_DOUBTED = "saker_clock_doubted" Kind::Gauge, []

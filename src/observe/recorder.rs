@@ -48,6 +48,9 @@ pub struct Live {
     pub held_minor: Vec<(Currency, i128)>,
     pub answers_remembered: u64,
     pub answers_capacity: u64,
+    pub answers_on_disk: u64,
+    pub key_files: u64,
+    pub key_filter_bytes: u64,
     /// How far engine time is ahead of the clock.
     pub time_lead_ms: i64,
     /// The clock is too far ahead to be believed.
@@ -75,6 +78,11 @@ struct Inner {
     lanes: Box<[LaneCounts]>,
     journal: JournalCounts,
     registry: Registry,
+    look_up_time: Buckets,
+    /// In the order of [`LookUp`].
+    look_ups: [Counter; 3],
+    /// In the order of [`KeyFileMade`].
+    key_files_made: [Counter; 2],
     voided: Counter,
     unanswered_holds: Counter,
     expired_on_touch: Counter,
@@ -87,6 +95,23 @@ struct Inner {
     versions: Mutex<Versions>,
     scrape: Mutex<Scrape>,
     started: Instant,
+}
+
+/// What became of looking a key up on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LookUp {
+    Found = 0,
+    /// A filter had said maybe.
+    Absent = 1,
+    Failed = 2,
+}
+
+/// Why a key file was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyFileMade {
+    First = 0,
+    /// The one before was missing or damaged.
+    Again = 1,
 }
 
 /// What the journal's one thread counts.
@@ -188,6 +213,10 @@ impl Metrics {
                 group_size: Buckets::new(&table::GROUP_SIZE, 1.0),
                 written_bytes: counter(&table::JOURNAL_BYTES),
             },
+            look_up_time: Buckets::new(&table::LOOK_UP_TIME, NS_PER_SECOND),
+            look_ups: ["found", "absent", "failed"].map(|label| registry.counter(&table::LOOK_UPS, &[label])),
+            key_files_made: ["first", "again"]
+                .map(|label| registry.counter(&table::KEY_FILES_MADE, &[label])),
             voided: counter(&table::VOIDED),
             unanswered_holds: counter(&table::UNANSWERED_HOLDS),
             expired_on_touch: expired("touch"),
@@ -281,6 +310,17 @@ impl Metrics {
     /// Holds reached their deadline and were found by the sweeper.
     pub fn expired_by_sweeper(&self, holds: u64) {
         self.0.expired_by_sweeper.increment(holds);
+    }
+
+    /// A key was looked up on disk.
+    pub fn looked_up(&self, look_up: LookUp, took_ns: u64) {
+        self.0.look_ups[look_up as usize].increment(1);
+        self.0.look_up_time.record(took_ns);
+    }
+
+    /// The key file of a segment was made.
+    pub fn key_file_made(&self, made: KeyFileMade) {
+        self.0.key_files_made[made as usize].increment(1);
     }
 
     /// The journal made one group durable.
@@ -395,6 +435,7 @@ impl Inner {
         one(&table::SYNC_TIME, NS_PER_SECOND, &[&self.journal.sync_time]);
         one(&table::WRITE_TIME, NS_PER_SECOND, &[&self.journal.write_time]);
         one(&table::GROUP_SIZE, 1.0, &[&self.journal.group_size]);
+        one(&table::LOOK_UP_TIME, NS_PER_SECOND, &[&self.look_up_time]);
         write_head(text, &table::STAGE_TIME);
         for stage in Stage::ALL {
             let label = format!("{}=\"{}\"", table::STAGE_TIME.labels[0], stage.name());
@@ -520,6 +561,9 @@ impl Scrape {
         set(&table::HOLDS, &[], live.holds as f64);
         set(&table::ANSWERS_REMEMBERED, &[], live.answers_remembered as f64);
         set(&table::ANSWERS_CAPACITY, &[], live.answers_capacity as f64);
+        set(&table::ANSWERS_ON_DISK, &[], live.answers_on_disk as f64);
+        set(&table::KEY_FILES, &[], live.key_files as f64);
+        set(&table::KEY_FILTER_BYTES, &[], live.key_filter_bytes as f64);
         set(&table::TIME_LEAD, &[], live.time_lead_ms as f64 / 1e3);
         set(&table::CLOCK_DOUBTED, &[], f64::from(u8::from(live.clock_doubted)));
         set(&table::SERVING, &["authorisation"], f64::from(u8::from(live.serving_authorisation)));

@@ -143,10 +143,13 @@ impl<'a> Upload<'a> {
                 self.ending = Some(Err(self.door.refuse(&Fault::Unavailable(status::DRAINING))));
             }
             let mut read = false;
-            while self.ending.is_none() && self.in_flight.len() < UPLOAD_IN_FLIGHT_MAX {
+            while self.ending.is_none()
+                && !self.in_flight.is_blocked()
+                && self.in_flight.len() < UPLOAD_IN_FLIGHT_MAX
+            {
                 match Pin::new(&mut self.rows).poll_next(cx) {
                     Poll::Ready(Some(Ok(row))) => {
-                        self.take(&row);
+                        self.take(&row, cx);
                         read = true;
                     }
                     Poll::Ready(Some(Err(status))) => self.ending = Some(Err(status)),
@@ -168,16 +171,13 @@ impl<'a> Upload<'a> {
     }
 
     /// Hands one row to the engine, or refuses it.
-    fn take(&mut self, request: &UpsertAccountRequest) {
+    fn take(&mut self, request: &UpsertAccountRequest, cx: &mut Context<'_>) {
         self.row += 1;
         match from_proto::upsert(request, self.door.admission()) {
             Ok(change) => {
                 let maintained = shielded(|| self.door.engine.maintain(change, &self.arrival));
                 match maintained {
-                    Ok(pending) => {
-                        let in_order = pending.in_order();
-                        self.in_flight.push(self.row, pending, in_order);
-                    }
+                    Ok(pending) => self.in_flight.push(self.row, pending, cx),
                     Err(fault) => self.refuse(self.row, self.door.refuse_item(&fault)),
                 }
             }

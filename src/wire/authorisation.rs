@@ -9,7 +9,7 @@ use super::{
     authorise_stream::{self, AuthoriseStream, Decide},
     convert::{Admission, from_proto, to_proto},
     door::Door,
-    in_flight::{poll_shielded, shielded},
+    in_flight::{poll_decided_shielded, poll_shielded, shielded},
 };
 use crate::{
     engine::{Arrival, Pending},
@@ -42,11 +42,9 @@ impl Decide for EngineOfStream {
         self.door.admission()
     }
 
-    fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> (Pending<AuthAnswer>, bool) {
+    fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> Pending<AuthAnswer> {
         self.arrival.deadline = deadline;
-        let pending = self.door.engine.authorise(request, &self.arrival);
-        let in_order = pending.in_order();
-        (pending, in_order)
+        self.door.engine.authorise(request, &self.arrival)
     }
 
     fn faulted(&self, fault: &Fault) {
@@ -106,7 +104,11 @@ impl authorisation_server::Authorisation for Authorisation {
             let correlation = item.correlation;
             let transaction_id = item.request.map(|request| request.transaction_id).unwrap_or_default();
             match decided {
-                Ok(pending) => due.push(Due { index, correlation, transaction_id, pending }),
+                Ok(mut pending) => {
+                    // What comes after it is decided after it.
+                    poll_fn(|cx| poll_decided_shielded(&mut pending, cx)).await;
+                    due.push(Due { index, correlation, transaction_id, pending });
+                }
                 Err(fault) => {
                     results[index] = authorise_stream::result(correlation, transaction_id, Err(fault));
                 }

@@ -1,13 +1,13 @@
 //! The bidirectional stream of authorisations as one hand-written state machine: reads an item, has it decided at
 //! once, remembers that its answer is due, and gives answers out as they become durable.
 //!
-//! Items are decided in the order read. With [`STREAM_IN_FLIGHT_MAX`] answers due it stops reading, and HTTP/2 flow
+//! Items are decided in the order read: behind one that cannot be decided yet nothing is read. With [`STREAM_IN_FLIGHT_MAX`] answers due it stops reading, and HTTP/2 flow
 //! control slows the sender. After half-close, a broken message, the call's deadline or the server's drain it reads
 //! no more, answers what it has read, and ends. Deliberately absent: a task or a channel per item.
 
 use std::{
     collections::VecDeque,
-    future::Future,
+    future::Future as _,
     pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 use super::{
     convert::{Admission, from_proto, to_proto},
     door::{DRAIN_QUIET, OpenCall, Phase, drain_end},
-    in_flight::{InFlight, shielded},
+    in_flight::{Awaited, InFlight, shielded},
     status,
 };
 use crate::{
@@ -40,13 +40,13 @@ use crate::{
 /// What the stream needs of the engine: narrow, so that the tests can hold answers back.
 pub(super) trait Decide: Send + Unpin + 'static {
     /// An answer that becomes durable later.
-    type Pending: Future<Output = Result<Answered<AuthAnswer>, Fault>> + Unpin + Send;
+    type Pending: Awaited<Answer = Answered<AuthAnswer>> + Send;
 
     /// What the checks of an item need to know.
     fn admission(&self) -> Admission;
 
-    /// Decides now; the answer comes when it is durable. True where it cannot overtake those asked for before.
-    fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> (Self::Pending, bool);
+    /// Decides as soon as that can be; the answer comes when it is durable.
+    fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> Self::Pending;
 
     /// Counts a fault that becomes an item's status.
     fn faulted(&self, fault: &Fault);
@@ -112,7 +112,7 @@ impl<S, D: Decide> AuthoriseStream<S, D> {
     }
 
     /// Has one item decided, or refuses it.
-    fn take(&mut self, item: AuthoriseItem) {
+    fn take(&mut self, item: AuthoriseItem, cx: &mut Context<'_>) {
         let admitted = match &mut self.closing {
             Some(closing) => {
                 if Instant::now() < closing.patience_end {
@@ -128,9 +128,7 @@ impl<S, D: Decide> AuthoriseStream<S, D> {
             Ok((request, answer_within)) => {
                 let deadline = earlier(self.deadline.as_ref().map(|(at, _)| *at), answer_within);
                 match shielded(|| self.decide.decide(request, deadline)) {
-                    Ok((pending, in_order)) => {
-                        self.in_flight.push(Tag { correlation, transaction_id }, pending, in_order);
-                    }
+                    Ok(pending) => self.in_flight.push(Tag { correlation, transaction_id }, pending, cx),
                     Err(fault) => self.refuse(correlation, transaction_id, &fault),
                 }
             }
@@ -192,10 +190,10 @@ where
     /// Reads what has arrived, as far as the bound allows. True where anything was read.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> bool {
         let mut read = false;
-        while self.ending.is_none() && self.due() < STREAM_IN_FLIGHT_MAX {
+        while self.ending.is_none() && !self.in_flight.is_blocked() && self.due() < STREAM_IN_FLIGHT_MAX {
             match Pin::new(&mut self.source).poll_next(cx) {
                 Poll::Ready(Some(Ok(item))) => {
-                    self.take(item);
+                    self.take(item, cx);
                     read = true;
                 }
                 Poll::Ready(Some(Err(status))) => {
@@ -223,11 +221,12 @@ where
             return Poll::Ready(Some(Ok(result)));
         }
         this.poll_limits(cx);
-        // Fresh answers are asked once, so that each leaves its waker and those refused at once are seen.
-        if this.poll_source(cx)
-            && let Poll::Ready(result) = this.poll_due(cx)
-        {
-            return Poll::Ready(Some(Ok(result)));
+        // Fresh answers are asked once, so that each leaves its waker and those refused at once are seen. What blocked
+        // the reading may be decided by then.
+        while this.poll_source(cx) {
+            if let Poll::Ready(result) = this.poll_due(cx) {
+                return Poll::Ready(Some(Ok(result)));
+            }
         }
         if this.due() > 0 {
             return Poll::Pending;
@@ -305,7 +304,25 @@ mod tests {
 
     type Settle = oneshot::Sender<Result<Answered<AuthAnswer>, Fault>>;
 
-    struct Held(oneshot::Receiver<Result<Answered<AuthAnswer>, Fault>>);
+    struct Held(oneshot::Receiver<Result<Answered<AuthAnswer>, Fault>>, Decided);
+
+    /// When an item is decided and whether in order.
+    enum Decided {
+        Now(bool),
+        When(oneshot::Receiver<()>),
+    }
+
+    impl Awaited for Held {
+        type Answer = Answered<AuthAnswer>;
+
+        fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+            if let Decided::When(decided) = &mut self.1 {
+                let _ = ready!(Pin::new(decided).poll(cx));
+                self.1 = Decided::Now(true);
+            }
+            Poll::Ready(matches!(self.1, Decided::Now(true)))
+        }
+    }
 
     impl Future for Held {
         type Output = Result<Answered<AuthAnswer>, Fault>;
@@ -316,7 +333,11 @@ mod tests {
     }
 
     /// An engine whose answers the test holds back.
-    struct Desk(mpsc::UnboundedSender<(AuthRequest, Option<Instant>, Settle)>);
+    struct Desk {
+        asked: mpsc::UnboundedSender<(AuthRequest, Option<Instant>, Settle)>,
+        /// When the item `undecided` is decided.
+        decided: Option<oneshot::Receiver<()>>,
+    }
 
     impl Decide for Desk {
         type Pending = Held;
@@ -325,12 +346,15 @@ mod tests {
             Admission { pans_allowed: false, latest_time: Timestamp(i64::MAX) }
         }
 
-        fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> (Held, bool) {
+        fn decide(&mut self, request: AuthRequest, deadline: Option<Instant>) -> Held {
             assert_ne!(request.key.as_str(), "panic", "told to");
-            let in_order = !request.key.as_str().starts_with("repeat");
+            let decided = match request.key.as_str() {
+                "undecided" => Decided::When(self.decided.take().expect("one such item")),
+                key => Decided::Now(!key.starts_with("repeat")),
+            };
             let (settle, held) = oneshot::channel();
-            self.0.send((request, deadline, settle)).expect("the test listens");
-            (Held(held), in_order)
+            self.asked.send((request, deadline, settle)).expect("the test listens");
+            Held(held, decided)
         }
 
         fn faulted(&self, _: &Fault) {}
@@ -343,19 +367,22 @@ mod tests {
         send: Option<mpsc::UnboundedSender<Result<AuthoriseItem, Status>>>,
         stream: AuthoriseStream<UnboundedReceiverStream<Result<AuthoriseItem, Status>>, Desk>,
         decided: mpsc::UnboundedReceiver<(AuthRequest, Option<Instant>, Settle)>,
+        let_decide: Option<oneshot::Sender<()>>,
         phase: watch::Sender<Phase>,
         open_calls: Arc<AtomicUsize>,
     }
 
     fn bench(deadline: Option<Instant>) -> Bench {
         let (send, source) = mpsc::unbounded_channel();
-        let (desk, decided) = mpsc::unbounded_channel();
+        let (asked, decided) = mpsc::unbounded_channel();
+        let (let_decide, told) = oneshot::channel();
+        let desk = Desk { asked, decided: Some(told) };
         let (phase, seen) = watch::channel(Phase::Serving);
         let open_calls = Arc::new(AtomicUsize::new(0));
         let source = UnboundedReceiverStream::new(source);
         let open = OpenCall::new(&open_calls);
-        let stream = AuthoriseStream::new(source, Desk(desk), deadline, seen, open);
-        Bench { send: Some(send), stream, decided, phase, open_calls }
+        let stream = AuthoriseStream::new(source, desk, deadline, seen, open);
+        Bench { send: Some(send), stream, decided, let_decide: Some(let_decide), phase, open_calls }
     }
 
     impl Bench {
@@ -470,6 +497,32 @@ mod tests {
         assert_eq!(bench.next().await.correlation, 2);
         slow.send(approved(3)).unwrap();
         assert_eq!(bench.next().await.correlation, 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_decided_before_what_came_earlier_and_is_not_decided_yet() {
+        let mut bench = bench(None);
+        for (correlation, key) in [(1, "t-1"), (2, "undecided"), (3, "t-3"), (4, "t-4")] {
+            bench.send(correlation, key);
+        }
+        assert!(bench.poll().await.is_none());
+        let (.., first) = bench.decided.recv().await.unwrap();
+        let (.., second) = bench.decided.recv().await.unwrap();
+        first.send(approved(1)).unwrap();
+        assert_eq!(bench.next().await.correlation, 1, "answers go on meanwhile");
+        assert!(bench.poll().await.is_none());
+        assert!(bench.decided.is_empty(), "nothing is read behind it");
+        bench.let_decide.take().unwrap().send(()).unwrap();
+        assert!(bench.poll().await.is_none());
+        assert_eq!(bench.decided.len(), 2, "decided, though its answer is not there yet");
+        second.send(approved(2)).unwrap();
+        for (correlation, position) in [(2, 3), (3, 4), (4, 5)] {
+            if correlation > 2 {
+                let (.., settle) = bench.decided.recv().await.unwrap();
+                settle.send(approved(position)).unwrap();
+            }
+            assert_eq!(bench.next().await.correlation, correlation);
+        }
     }
 
     #[tokio::test]
