@@ -134,7 +134,7 @@ pub struct Engine {
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
-impl Sink for Slot {
+impl Sink for Slot<'_> {
     fn take_sequence(&mut self) -> u64 {
         Slot::take_sequence(self)
     }
@@ -151,7 +151,8 @@ impl Sink for Slot {
 impl Engine {
     /// One wake list per runtime; its `run` must be spawned there.
     pub fn lane(&self) -> Arc<Lane> {
-        Arc::new(Lane::new(self.journal.lane(), self.lanes.fetch_add(1, Ordering::Relaxed)))
+        let number = self.lanes.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Lane::new(self.journal.lane(), number, self.metrics.clone()))
     }
 
     /// The engine's time.
@@ -201,7 +202,7 @@ impl Engine {
             return Err(Fault::DeadlineNotStarted);
         }
         self.check_running()?;
-        if let Err(fault) = self.check_queue() {
+        if let Err(fault) = self.check_queue(asked_at) {
             return self.known_or(request, arrival, fault);
         }
         let original = match request.original.filter(|_| request.kind == Kind::Incremental) {
@@ -215,17 +216,18 @@ impl Engine {
             }
         };
         loop {
-            let slot = match self.journal.reserve(Class::Authorisation) {
+            let slot = match self.journal.reserve_at(Class::Authorisation, asked_at) {
                 Ok(slot) => slot,
                 Err(error) => return self.known_or(request, arrival, self.refused(error)),
             };
-            let now = self.time.at_door(request);
+            let now = self.time.at_door(request, asked_at);
             let asked = Asked { client: arrival.client.0, now, original };
             let in_force = self.in_force.load();
             let mut watch = timer::Timer::new(
                 &self.metrics,
                 &in_force.rule_counts,
                 arrival.lane.number(),
+                asked_at,
                 arrival.lane.is_timed(),
             );
             match authorise::authorise(&self.state, &in_force.setup, request, asked, slot, &mut watch) {
@@ -239,7 +241,7 @@ impl Engine {
                         key: request.key,
                         found,
                     });
-                    let told = Told { metrics: self.metrics.clone(), lane: arrival.lane.number(), asked_at };
+                    let told = Told { lane: arrival.lane.clone(), asked_at };
                     return Ok(Tried::Pending(Pending::queued(answer, wait, voider, Some(told))));
                 }
                 Taken::Known(found) => return Ok(Tried::Later(Some(found))),
@@ -317,7 +319,7 @@ impl Engine {
         found: Remembered,
     ) -> Result<Answered<AuthAnswer>, Fault> {
         let mut slot = self.journal.reserve(Class::Authorisation).map_err(|error| self.refused(error))?;
-        let now = self.time.at_door(&request);
+        let now = self.time.at_door(&request, Instant::now());
         let position = slot.take_sequence();
         let versions = self.in_force.load().setup.numbers;
         encode_duplicated(slot.buffer(), arrival.client.0, now, &request, versions, found.position);
@@ -596,8 +598,8 @@ impl Engine {
     }
 
     /// Sheds authorisations where the oldest record has waited too long for the disk.
-    fn check_queue(&self) -> Result<(), Fault> {
-        let waited_us = self.journal.queue().oldest_us;
+    fn check_queue(&self, now: Instant) -> Result<(), Fault> {
+        let waited_us = self.journal.queue_at(now).oldest_us;
         match waited_us > self.config.overload.shed_after_ms * 1_000 {
             true => Err(self.overloaded("the disk lags behind")),
             false => Ok(()),
@@ -605,7 +607,7 @@ impl Engine {
     }
 
     /// A slot for what may not be shed: waits where the ring is full.
-    async fn slot_for_essential(&self) -> Result<Slot, Fault> {
+    async fn slot_for_essential(&self) -> Result<Slot<'_>, Fault> {
         loop {
             match self.journal.reserve(Class::Essential) {
                 Ok(slot) => return Ok(slot),

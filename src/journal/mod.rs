@@ -169,9 +169,9 @@ pub struct Journal {
 /// Dropping a slot without a sequence gives it back. Dropping it after [`Slot::take_sequence`], as a panic does,
 /// leaves an abandoned frame, so that the sequence has no gap; recovery and reading pass over it.
 #[must_use = "a slot that is dropped writes no record"]
-pub struct Slot {
-    claim: Claim,
-    shared: Arc<Shared>,
+pub struct Slot<'a> {
+    claim: Claim<'a>,
+    bell: &'a Bell,
 }
 
 /// What the journal's threads, slots and handles share.
@@ -295,7 +295,15 @@ impl Journal {
     ///
     /// # Errors
     /// [`ReserveError`]; nothing has changed.
-    pub fn reserve(&self, class: Class) -> Result<Slot, ReserveError> {
+    pub fn reserve(&self, class: Class) -> Result<Slot<'_>, ReserveError> {
+        self.reserve_at(class, Instant::now())
+    }
+
+    /// [`Journal::reserve`] for a caller that has just read the clock.
+    ///
+    /// # Errors
+    /// [`ReserveError`]; nothing has changed.
+    pub fn reserve_at(&self, class: Class, now: Instant) -> Result<Slot<'_>, ReserveError> {
         let shared = &self.handle.shared;
         let closed =
             shared.closing.load(Ordering::Relaxed) || shared.progress.stopped.load(Ordering::Relaxed);
@@ -309,8 +317,8 @@ impl Journal {
         if disk.load(Ordering::Relaxed) {
             return Err(ReserveError::DiskLow);
         }
-        let claim = shared.ring.claim(kept_back, shared.now_us()).ok_or(ReserveError::Full)?;
-        Ok(Slot { claim, shared: Arc::clone(shared) })
+        let claim = shared.ring.claim(kept_back, shared.age_us(now)).ok_or(ReserveError::Full)?;
+        Ok(Slot { claim, bell: &shared.bell })
     }
 
     /// The last position that is on disk; 0 for none.
@@ -343,6 +351,11 @@ impl Journal {
 
     /// What waits for the disk.
     pub fn queue(&self) -> QueueState {
+        self.queue_at(Instant::now())
+    }
+
+    /// [`Journal::queue`] for a caller that has just read the clock.
+    pub fn queue_at(&self, now: Instant) -> QueueState {
         let shared = &self.handle.shared;
         let durable = self.durable();
         let records = shared.ring.taken().saturating_sub(durable);
@@ -351,7 +364,7 @@ impl Journal {
         }
         // Its sequence may just be taken, or a newer record have the entry by now: then there is no age to speak of.
         let reserved_us = shared.ring.reserved_us(durable + 1);
-        let oldest_us = reserved_us.map_or(0, |reserved_us| shared.now_us().saturating_sub(reserved_us));
+        let oldest_us = reserved_us.map_or(0, |reserved_us| shared.age_us(now).saturating_sub(reserved_us));
         QueueState { records, oldest_us }
     }
 
@@ -385,7 +398,7 @@ impl fmt::Debug for Journal {
     }
 }
 
-impl Slot {
+impl Slot<'_> {
     /// The position of this record, taken at the first call: under the account's lock, so that an account's records
     /// stand in the order of its decisions. Positions start at 1 and have no gaps.
     pub fn take_sequence(&mut self) -> u64 {
@@ -401,21 +414,22 @@ impl Slot {
     /// Hands the record to the journal thread. Cannot fail and does not wait; takes the sequence if it was not taken.
     pub fn publish(mut self) {
         self.claim.publish();
-        self.shared.bell.ring();
+        self.bell.ring();
     }
 }
 
-impl Drop for Slot {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         if self.claim.abandon() {
-            self.shared.bell.ring();
+            self.bell.ring();
         }
     }
 }
 
 impl Shared {
-    fn now_us(&self) -> u64 {
-        self.opened.elapsed().as_micros() as u64
+    /// The journal's own time at `now`, in microseconds.
+    fn age_us(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.opened).as_micros() as u64
     }
 
     /// The whole life of the journal thread. Whatever ends it, everybody who waits is told.
