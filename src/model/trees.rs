@@ -157,8 +157,9 @@ impl Forest {
             }
             let depth = group.iter().fold(0, |deepest, root| deepest.max(root.depth)) as usize;
             for level in 0..depth {
-                for tree in 0..group.len() {
-                    paths[level + 1][tree] = self.step(paths[level][tree], row);
+                let nodes = paths[level];
+                for (child, node) in paths[level + 1].iter_mut().zip(nodes).take(group.len()) {
+                    *child = self.step(node, row);
                 }
             }
             for (tree, root) in group.iter().enumerate() {

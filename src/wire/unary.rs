@@ -31,6 +31,10 @@ pub(super) struct Reading<B> {
 }
 
 /// What was read.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would be an allocation"
+)]
 pub(super) enum Read<B: HttpBody> {
     Message(AuthoriseRequest),
     /// Not for here: the whole request as it came.
@@ -57,6 +61,7 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     /// `Err` gives back a request that says it is compressed.
+    #[allow(clippy::result_large_err, reason = "what it gives back is what it was given")]
     pub(super) fn new(request: Request<B>) -> Result<Reading<B>, Request<B>> {
         match request.headers().get(ENCODING) {
             Some(encoding) if encoding != "identity" => Err(request),
