@@ -37,7 +37,10 @@ fn an_hour_of_load_grows_by_its_data_alone_and_sheds_nothing() -> anyhow::Result
     let directory = fresh_directory("endurance")?;
     let settings = directory.path().join("saker.toml");
     // A sync that a busy machine holds up for longer than usual is no overload.
-    fs::write(&settings, "[overload]\nshed_after_ms = 5000\n")?;
+    fs::write(
+        &settings,
+        "[overload]\nshed_after_ms = 5000\n[snapshots]\nevery_s = 60\nafter_records = 1000\n",
+    )?;
     let settings = settings.to_str().context("the path of the settings is text")?;
     let data = directory.path().join("data");
     let server = Server::start(&data, &directory.path().join("server.log"), &["--config", settings])?;

@@ -52,6 +52,9 @@ struct Args {
     /// Accounts the traffic is spread over.
     #[arg(long, default_value_t = 100_000)]
     accounts: u32,
+    /// Only the rows whose name contains this, such as "unary, 64" or "stream"; no open loop then.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
     /// Where the data directories and the probe's file are made; must be on a disk.
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
@@ -117,13 +120,18 @@ fn main() -> anyhow::Result<ExitCode> {
 fn measure(args: &Args, scratch: &Path) -> anyhow::Result<Vec<Series>> {
     let mut all = Vec::new();
     for row in &ROWS {
-        let closed = series(args, scratch, row.call, Pace::Closed { in_flight: row.in_flight })?;
+        let pace = Pace::Closed { in_flight: row.in_flight };
+        if args.only.as_ref().is_some_and(|name| !table::pace(row.call, pace).contains(name)) {
+            continue;
+        }
+        let closed = series(args, scratch, row.call, pace)?;
         let peak = table::median(closed.engine.iter().map(|run| run.answered_per_second));
         all.push(closed);
-        if let Some(share) = row.open_at {
+        if let Some(share) = row.open_at.filter(|_| args.only.is_none()) {
             all.push(series(args, scratch, row.call, Pace::Open { per_second: (peak * share).max(1.0) })?);
         }
     }
+    ensure!(!all.is_empty(), "no row has such a name");
     Ok(all)
 }
 

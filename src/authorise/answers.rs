@@ -474,7 +474,10 @@ pub struct Claim<'a> {
 
 impl Claim<'_> {
     pub fn settle(self, remembered: Remembered) {
-        self.answers.shards[self.key.shard()].lock().insert(self.key, Packed::new(remembered));
+        // The key stands there since it was claimed; inserting it would make room for another first.
+        if let Some(entry) = self.answers.shards[self.key.shard()].lock().get_mut(&self.key) {
+            *entry = Packed::new(remembered);
+        }
         std::mem::forget(self);
     }
 }

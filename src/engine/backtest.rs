@@ -5,7 +5,7 @@
 //! sweeper, as there is none where time follows transactions: a hold expires when its account is touched, and no
 //! answer is forgotten.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use super::{
     recover::{OpenError, Source, empty_state, setup_of},
@@ -131,7 +131,7 @@ impl Backtest {
         keep: bool,
         watch: &mut impl Watch,
     ) -> Result<(AuthAnswer, Replayed), Fault> {
-        let now = self.time.at_door(request);
+        let now = self.time.at_door(request, Instant::now());
         let original = request.original.filter(|_| request.kind == Kind::Incremental).and_then(|key| {
             let found = self.state.answers.lookup(self.state.answers.hash(CLIENT, &key));
             found.known().filter(Remembered::is_authorisation)

@@ -5,12 +5,17 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use crate::journal::{self, Durable};
+use crate::{
+    journal::{self, Durable},
+    observe::Metrics,
+};
 
 /// What a runtime brings to every call.
 pub struct Lane {
     wakes: Arc<journal::Lane>,
     number: usize,
+    /// A handle of its own, so that counting moves no count of handles between the cores.
+    metrics: Metrics,
     decisions: AtomicU32,
 }
 
@@ -18,8 +23,8 @@ pub struct Lane {
 const TIMED_ONE_IN: u32 = 32;
 
 impl Lane {
-    pub(super) fn new(wakes: Arc<journal::Lane>, number: usize) -> Lane {
-        Lane { wakes, number, decisions: AtomicU32::new(0) }
+    pub(super) fn new(wakes: Arc<journal::Lane>, number: usize, metrics: Metrics) -> Lane {
+        Lane { wakes, number, metrics, decisions: AtomicU32::new(0) }
     }
 
     /// Ends when the record at `position` is on disk, or can no longer be.
@@ -35,6 +40,11 @@ impl Lane {
     /// Counts from 0 in the order of creation.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// Counts an answer that is handed over, and the nanoseconds since its request arrived.
+    pub(super) fn answered(&self, total_ns: u64) {
+        self.metrics.answered(self.number, total_ns);
     }
 
     /// Whether the next decision has its stages timed.

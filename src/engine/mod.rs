@@ -156,7 +156,7 @@ pub struct Engine {
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
-impl Sink for Slot {
+impl Sink for Slot<'_> {
     fn take_sequence(&mut self) -> u64 {
         Slot::take_sequence(self)
     }
@@ -173,7 +173,8 @@ impl Sink for Slot {
 impl Engine {
     /// One wake list per runtime; its `run` must be spawned there.
     pub fn lane(&self) -> Arc<Lane> {
-        Arc::new(Lane::new(self.journal.lane(), self.lanes.fetch_add(1, Ordering::Relaxed)))
+        let number = self.lanes.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Lane::new(self.journal.lane(), number, self.metrics.clone()))
     }
 
     /// The engine's time.
@@ -234,7 +235,7 @@ impl Engine {
             return Err(Fault::DeadlineNotStarted);
         }
         self.check_running()?;
-        if let Err(fault) = self.check_queue() {
+        if let Err(fault) = self.check_queue(asked_at) {
             return self.known_or(request, arrival, fault);
         }
         let original = match self.original_of(request, arrival).map(|hash| self.state.answers.lookup(hash)) {
@@ -243,11 +244,11 @@ impl Engine {
             Some(Stands::Nothing) | None => None,
         };
         loop {
-            let slot = match self.journal.reserve(Class::Authorisation) {
+            let slot = match self.journal.reserve_at(Class::Authorisation, asked_at) {
                 Ok(slot) => slot,
                 Err(error) => return self.known_or(request, arrival, self.refused(error)),
             };
-            match self.decide(request, arrival, original, None, slot) {
+            match self.decide(request, arrival, original, None, slot, asked_at) {
                 Taken::Decided(answer, found) => {
                     return Ok(Tried::Pending(self.queued(request, arrival, answer, found, asked_at)));
                 }
@@ -273,14 +274,15 @@ impl Engine {
         arrival: &Arrival,
         original: Option<Remembered>,
         claim: Option<(Claim<'_>, bool)>,
-        slot: Slot,
+        slot: Slot<'_>,
+        begun_at: Instant,
     ) -> Taken {
-        let now = self.time.at_door(request);
+        let now = self.time.at_door(request, begun_at);
         let original = original.filter(Remembered::is_authorisation);
         let asked = Asked { client: arrival.client.0, now, original };
         let in_force = self.in_force.load();
         let (lane, is_timed) = (arrival.lane.number(), arrival.lane.is_timed());
-        let mut watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, lane, is_timed);
+        let mut watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, lane, begun_at, is_timed);
         let (state, setup) = (&self.state, &in_force.setup);
         match claim {
             None => authorise::authorise(state, setup, request, asked, slot, &mut watch),
@@ -305,7 +307,7 @@ impl Engine {
             key: request.key,
             found,
         });
-        let told = Told { metrics: self.metrics.clone(), lane: arrival.lane.number(), asked_at };
+        let told = Told { lane: arrival.lane.clone(), asked_at };
         Pending::queued(answer, wait, voider, Some(told))
     }
 
@@ -354,9 +356,11 @@ impl Engine {
             };
             // Looking up may have taken a while: the deadline counts until here.
             self.check_deadline(&arrival)?;
-            self.check_queue()?;
-            let slot = self.journal.reserve(Class::Authorisation).map_err(|error| self.refused(error))?;
-            match self.decide(&request, &arrival, original, Some(claim), slot) {
+            let now = Instant::now();
+            self.check_queue(now)?;
+            let slot = self.journal.reserve_at(Class::Authorisation, now);
+            let slot = slot.map_err(|error| self.refused(error))?;
+            match self.decide(&request, &arrival, original, Some(claim), slot, now) {
                 Taken::Decided(answer, found) => {
                     return Ok(self.queued(&request, &arrival, answer, found, asked_at));
                 }
@@ -421,7 +425,7 @@ impl Engine {
         found: Remembered,
     ) -> Result<Answered<AuthAnswer>, Fault> {
         let mut slot = self.journal.reserve(Class::Authorisation).map_err(|error| self.refused(error))?;
-        let now = self.time.at_door(&request);
+        let now = self.time.at_door(&request, Instant::now());
         let position = slot.take_sequence();
         let versions = self.in_force.load().setup.numbers;
         encode_duplicated(slot.buffer(), arrival.client.0, now, &request, versions, found.position);
@@ -742,9 +746,9 @@ impl Engine {
 
     /// Refuses authorisations where the disk is in trouble, and sheds them where the oldest record has waited too long
     /// for it. In this order: what waits for a disk in trouble grows old too, and is no overload.
-    fn check_queue(&self) -> Result<(), Fault> {
+    fn check_queue(&self, now: Instant) -> Result<(), Fault> {
         self.journal.admits(Class::Authorisation).map_err(|error| self.refused(error))?;
-        let waited_us = self.journal.queue().oldest_us;
+        let waited_us = self.journal.queue_at(now).oldest_us;
         match waited_us > self.config.overload.shed_after_ms * 1_000 {
             true => Err(self.overloaded(DISK_LAGS)),
             false => Ok(()),
@@ -752,7 +756,7 @@ impl Engine {
     }
 
     /// A slot for what may not be shed: waits where the ring is full.
-    async fn slot_for_essential(&self) -> Result<Slot, Fault> {
+    async fn slot_for_essential(&self) -> Result<Slot<'_>, Fault> {
         loop {
             match self.journal.reserve(Class::Essential) {
                 Ok(slot) => return Ok(slot),

@@ -12,7 +12,6 @@ use super::{Answered, Engine, Lane};
 use crate::{
     authorise::answers::Remembered,
     journal::Durable,
-    observe::Metrics,
     types::{auth::AuthAnswer, fault::Fault, ids::RequestKey},
 };
 
@@ -53,15 +52,14 @@ pub(super) struct Voider {
 
 /// Where the time of an answer is counted.
 pub(super) struct Told {
-    pub metrics: Metrics,
-    pub lane: usize,
+    pub lane: Arc<Lane>,
     pub asked_at: Instant,
 }
 
 impl Told {
     fn answered(&self) {
         let waited_ns = u64::try_from(self.asked_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.metrics.answered(self.lane, waited_ns);
+        self.lane.answered(waited_ns);
     }
 }
 

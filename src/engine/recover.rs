@@ -126,7 +126,7 @@ pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) 
     };
     Ok(Setup {
         plan: Plan::new(&rules.aggregates),
-        rules_version: Label::Shared(rules.version.clone()),
+        rules_version: Label::new(&rules.version),
         model_version: model.as_ref().map_or(Label::Static(""), |model| model.version().clone()),
         rules: Arc::new(rules),
         model: model.map(Arc::new),

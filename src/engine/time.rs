@@ -62,23 +62,33 @@ impl EngineTime {
 
     /// The time of something that happens now.
     pub fn now(&self) -> Timestamp {
+        self.at(Instant::now())
+    }
+
+    /// [`EngineTime::now`] for a caller that has just read the monotonic clock.
+    fn at(&self, now: Instant) -> Timestamp {
         match &self.source {
             TimeSource::Transactions => Timestamp(self.last_ms.load(Ordering::Relaxed)),
             TimeSource::Clock(clock) => {
-                let elapsed_ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+                let elapsed = now.saturating_duration_since(self.started);
+                let elapsed_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
                 let bound = self.started_at.plus_ms(elapsed_ms).plus_ms(LEAD_MAX_MS);
                 let clock = clock.now();
-                self.frozen.store(clock > bound, Ordering::Relaxed);
+                let frozen = clock > bound;
+                // All threads read this at every request: written only where it changes.
+                if self.frozen.load(Ordering::Relaxed) != frozen {
+                    self.frozen.store(frozen, Ordering::Relaxed);
+                }
                 self.advance(clock.min(bound))
             }
         }
     }
 
-    /// The time of a request that arrives now.
-    pub fn at_door(&self, request: &AuthRequest) -> Timestamp {
+    /// The time of a request that arrived at `now`.
+    pub fn at_door(&self, request: &AuthRequest, now: Instant) -> Timestamp {
         match (&self.source, request.transaction_time) {
             (TimeSource::Transactions, Some(time)) => self.advance(time),
-            _ => self.now(),
+            _ => self.at(now),
         }
     }
 
@@ -105,6 +115,11 @@ impl EngineTime {
     }
 
     fn advance(&self, time: Timestamp) -> Timestamp {
+        let last = self.last_ms.load(Ordering::Relaxed);
+        // Most requests share their millisecond with another, and then nobody has to write.
+        if last >= time.0 {
+            return Timestamp(last);
+        }
         Timestamp(self.last_ms.fetch_max(time.0, Ordering::Relaxed).max(time.0))
     }
 }

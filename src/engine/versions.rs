@@ -119,6 +119,6 @@ impl Names {
 
 impl VersionNames for Names {
     fn name(&self, what: Versioned, number: u32) -> Label {
-        self.version(what, number).map_or(Label::Static(""), Label::Shared)
+        self.version(what, number).map_or(Label::Static(""), |version| Label::new(&version))
     }
 }

@@ -198,9 +198,9 @@ pub struct Journal {
 /// Dropping a slot without a sequence gives it back. Dropping it after [`Slot::take_sequence`], as a panic does,
 /// leaves an abandoned frame, so that the sequence has no gap; recovery and reading pass over it.
 #[must_use = "a slot that is dropped writes no record"]
-pub struct Slot {
-    claim: Claim,
-    shared: Arc<Shared>,
+pub struct Slot<'a> {
+    claim: Claim<'a>,
+    bell: &'a Bell,
 }
 
 /// What the journal's threads, slots and handles share.
@@ -422,15 +422,23 @@ impl Journal {
     ///
     /// # Errors
     /// [`ReserveError`]; nothing has changed.
-    pub fn reserve(&self, class: Class) -> Result<Slot, ReserveError> {
+    pub fn reserve(&self, class: Class) -> Result<Slot<'_>, ReserveError> {
+        self.reserve_at(class, Instant::now())
+    }
+
+    /// [`Journal::reserve`] for a caller that has just read the clock.
+    ///
+    /// # Errors
+    /// [`ReserveError`]; nothing has changed.
+    pub fn reserve_at(&self, class: Class, now: Instant) -> Result<Slot<'_>, ReserveError> {
         self.admits(class)?;
         let shared = &self.handle.shared;
         let kept_back = match class {
             Class::Authorisation => shared.ring_reserve,
             Class::Essential => 0,
         };
-        let claim = shared.ring.claim(kept_back, shared.now_us()).ok_or(ReserveError::Full)?;
-        Ok(Slot { claim, shared: Arc::clone(shared) })
+        let claim = shared.ring.claim(kept_back, shared.us_at(now)).ok_or(ReserveError::Full)?;
+        Ok(Slot { claim, bell: &shared.bell })
     }
 
     /// Whether the disk is fit for such a record; a slot may still be wanting.
@@ -534,6 +542,11 @@ impl Journal {
 
     /// What waits for the disk.
     pub fn queue(&self) -> QueueState {
+        self.queue_at(Instant::now())
+    }
+
+    /// [`Journal::queue`] for a caller that has just read the clock.
+    pub fn queue_at(&self, now: Instant) -> QueueState {
         let shared = &self.handle.shared;
         let durable = self.durable();
         let records = shared.ring.taken().saturating_sub(durable);
@@ -542,7 +555,7 @@ impl Journal {
         }
         // Its sequence may just be taken, or a newer record have the entry by now: then there is no age to speak of.
         let reserved_us = shared.ring.reserved_us(durable + 1);
-        let oldest_us = reserved_us.map_or(0, |reserved_us| shared.now_us().saturating_sub(reserved_us));
+        let oldest_us = reserved_us.map_or(0, |reserved_us| shared.us_at(now).saturating_sub(reserved_us));
         QueueState { records, oldest_us }
     }
 
@@ -586,7 +599,7 @@ impl fmt::Debug for Journal {
     }
 }
 
-impl Slot {
+impl Slot<'_> {
     /// The position of this record, taken at the first call: under the account's lock, so that an account's records
     /// stand in the order of its decisions. Positions start at 1 and have no gaps.
     pub fn take_sequence(&mut self) -> u64 {
@@ -602,14 +615,14 @@ impl Slot {
     /// Hands the record to the journal thread. Cannot fail and does not wait; takes the sequence if it was not taken.
     pub fn publish(mut self) {
         self.claim.publish();
-        self.shared.bell.ring();
+        self.bell.ring();
     }
 }
 
-impl Drop for Slot {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         if self.claim.abandon() {
-            self.shared.bell.ring();
+            self.bell.ring();
         }
     }
 }

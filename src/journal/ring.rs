@@ -52,8 +52,8 @@ struct Entry {
 unsafe impl Sync for Ring {}
 
 /// The permit for one record. Dropping it gives it back, or leaves an abandoned entry where it has a sequence.
-pub(super) struct Claim {
-    ring: Arc<Ring>,
+pub(super) struct Claim<'a> {
+    ring: &'a Ring,
     number: u32,
     sequence: u64,
     reserved_us: u64,
@@ -121,7 +121,7 @@ impl Ring {
     }
 
     /// A permit, if more than `kept_back` are free.
-    pub(super) fn claim(self: &Arc<Ring>, kept_back: usize, now_us: u64) -> Option<Claim> {
+    pub(super) fn claim(&self, kept_back: usize, now_us: u64) -> Option<Claim<'_>> {
         let mut head = Head(self.free.load(Ordering::Acquire));
         loop {
             if head.free() as usize <= kept_back {
@@ -141,8 +141,7 @@ impl Ring {
             // Only the first time that so many records wait at once.
             buffer.reserve_exact(RECORD_BYTES_MAX);
         }
-        let ring = Arc::clone(self);
-        Some(Claim { ring, number, sequence: 0, reserved_us: now_us, buffer, published: false })
+        Some(Claim { ring: self, number, sequence: 0, reserved_us: now_us, buffer, published: false })
     }
 
     /// The last sequence taken; one less than the first where none was.
@@ -175,7 +174,7 @@ impl Ring {
     }
 }
 
-impl Claim {
+impl Claim<'_> {
     /// The next sequence, taken at the first call and repeated by later ones.
     pub(super) fn take_sequence(&mut self) -> u64 {
         if self.sequence == 0 {
@@ -224,7 +223,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.abandon();
         if !self.published {
@@ -308,9 +307,9 @@ mod tests {
     #[test]
     fn claims_run_out_at_the_reserve_and_then_at_the_end() {
         let (ring, mut consumer) = Ring::new(8, 1);
-        let ordinary: Vec<Claim> = (0..8).map_while(|_| ring.claim(3, 0)).collect();
+        let ordinary: Vec<Claim<'_>> = (0..8).map_while(|_| ring.claim(3, 0)).collect();
         assert_eq!(ordinary.len(), 5);
-        let essential: Vec<Claim> = (0..8).map_while(|_| ring.claim(0, 0)).collect();
+        let essential: Vec<Claim<'_>> = (0..8).map_while(|_| ring.claim(0, 0)).collect();
         assert_eq!(essential.len(), 3);
         drop(essential);
         for mut claim in ordinary {

@@ -60,7 +60,7 @@ fn open_on(disk: &SimulatedDisk) -> Result<(Journal, RecoveryReport), OpenError>
     open(Arc::new(disk.clone()), options(), &mut |_| Ok(()))
 }
 
-fn reserve(journal: &Journal) -> Result<Slot, ReserveError> {
+fn reserve(journal: &Journal) -> Result<Slot<'_>, ReserveError> {
     loop {
         match journal.reserve(Class::Essential) {
             Err(ReserveError::Full | ReserveError::DiskLow) => std::thread::sleep(Duration::from_micros(50)),
@@ -74,7 +74,7 @@ fn publish(journal: &Journal) -> Option<u64> {
     reserve(journal).ok().map(publish_into)
 }
 
-fn publish_into(mut slot: Slot) -> u64 {
+fn publish_into(mut slot: Slot<'_>) -> u64 {
     let position = slot.take_sequence();
     slot.buffer().extend_from_slice(&payload(position));
     slot.publish();

@@ -143,7 +143,7 @@ impl Model {
             return Err(ModelError::Checksum);
         }
         let hash = blake3::hash(text.as_bytes()).to_hex();
-        model.version = Label::Shared(hash[..12].into());
+        model.version = Label::new(&hash[..12]);
         Ok(model)
     }
 

@@ -3,17 +3,31 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use arrayvec::ArrayVec;
+use arrayvec::{ArrayString, ArrayVec};
 
 use super::codes::ReasonSource;
 use crate::limits::REASONS_MAX;
 
-/// A text that is either part of the program or shared; cloning one never allocates.
+/// A text that is part of the program, short, or shared; cloning one never allocates.
 #[derive(Clone)]
 pub enum Label {
     Static(&'static str),
+    /// Twelve bytes, as the versions have: copied, so that answers on two cores do not share a count of owners.
+    Short(ArrayString<12>),
     Shared(Arc<str>),
 }
+
+impl Label {
+    /// Copied where it is short enough.
+    pub fn new(text: &str) -> Label {
+        match ArrayString::from(text) {
+            Ok(short) => Label::Short(short),
+            Err(_) => Label::Shared(text.into()),
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Label>() == 24, "a short text takes no more room than a shared one");
 
 impl Deref for Label {
     type Target = str;
@@ -21,6 +35,7 @@ impl Deref for Label {
     fn deref(&self) -> &str {
         match self {
             Label::Static(text) => text,
+            Label::Short(text) => text,
             Label::Shared(text) => text,
         }
     }

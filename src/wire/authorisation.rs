@@ -65,10 +65,8 @@ impl authorisation_server::Authorisation for Authorisation {
         let Authorisation(door) = self;
         let arrival = door.arrival(&request);
         let request = request.into_inner();
-        let admitted =
-            from_proto::authorise(&request, door.admission()).map_err(|fault| door.refuse(&fault))?;
-        let answered =
-            door.engine.authorise(admitted, &arrival).await.map_err(|fault| door.refuse(&fault))?;
+        let pending = begin(door, &request, &arrival).map_err(|fault| door.refuse(&fault))?;
+        let answered = pending.await.map_err(|fault| door.refuse(&fault))?;
         Ok(Response::new(to_proto::authorise_response(request.transaction_id, &answered)))
     }
 
@@ -139,6 +137,19 @@ impl authorisation_server::Authorisation for Authorisation {
     async fn refund(&self, _request: Request<RefundRequest>) -> Result<Response<Outcome>, Status> {
         Err(self.0.refuse(&Fault::Unimplemented))
     }
+}
+
+/// Has one request decided; the answer comes when it is durable.
+///
+/// # Errors
+/// [`Fault::Invalid`] with every bad field.
+pub(super) fn begin(
+    door: &Door,
+    request: &AuthoriseRequest,
+    arrival: &Arrival,
+) -> Result<Pending<AuthAnswer>, Fault> {
+    let admitted = from_proto::authorise(request, door.admission())?;
+    Ok(door.engine.authorise(admitted, arrival))
 }
 
 /// An item of a batch whose answer is due.

@@ -9,7 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -21,15 +21,18 @@ use tower_service::Service as TowerService;
 
 use super::{
     accounts::Accounts,
-    authorisation::Authorisation,
-    deadline,
+    authorisation::{self, Authorisation},
+    convert::to_proto,
+    deadline::{self, CallDeadline},
     decisions::Decisions,
     door::{Door, OpenCall},
     health::Health,
     risk::Risk,
     status,
+    unary::{Read, Reading, Reply},
 };
 use crate::{
+    engine::Pending,
     limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX},
     observe::{self, CallResult},
     proto::{
@@ -37,11 +40,14 @@ use crate::{
         decisions_server::DecisionsServer, risk_server::RiskServer,
     },
     types::{
+        auth::AuthAnswer,
         codes::ResponseCode,
         fault::{Fault, Violation},
     },
 };
 
+/// The call that does not go through tonic.
+const AUTHORISE_PATH: &str = "/saker.v1.Authorisation/Authorise";
 /// The only call whose message may be larger than the others'.
 const BATCH_PATH: &str = "/saker.v1.Authorisation/AuthoriseBatch";
 
@@ -100,27 +106,53 @@ impl Services {
 
     fn begin(&self, mut request: Request<Incoming>, arrival: Instant) -> State {
         if let Some(refusal) = not_grpc(&request) {
-            return State::Refused(refusal);
+            return State::Refused((refusal, CallResult::ClientError));
         }
-        match deadline::from_headers(request.headers(), arrival) {
-            Ok(Some(deadline)) => {
-                request.extensions_mut().insert(deadline);
-            }
-            Ok(None) => {}
-            Err(deadline::MalformedTimeout) => {
-                return State::Refused(self.door.refuse(&malformed_timeout()).into_http());
+        let deadline = match deadline::from_headers(request.headers(), arrival) {
+            Ok(deadline) => deadline,
+            Err(deadline::MalformedTimeout) => return State::Refused(self.refuse(&malformed_timeout())),
+        };
+        if request.uri().path() == AUTHORISE_PATH {
+            match Reading::new(request) {
+                Ok(reading) => return State::Reading { reading, deadline },
+                Err(compressed) => request = compressed,
             }
         }
-        match self.route(request) {
+        match self.route(with_deadline(request, deadline)) {
             Some(future) => State::Running(future),
-            None => State::Refused(self.door.refuse(&Fault::Unimplemented).into_http()),
+            None => State::Refused(self.refuse(&Fault::Unimplemented)),
         }
+    }
+
+    /// What becomes of an `Authorise` that has been read.
+    fn go_on(&self, read: Read<Incoming>, deadline: Option<CallDeadline>) -> State {
+        match read {
+            Read::Message(request) => {
+                match authorisation::begin(&self.door, &request, &self.door.arrival_until(deadline)) {
+                    Ok(pending) => State::Waiting { transaction_id: request.transaction_id, pending },
+                    Err(fault) => State::Refused(self.refuse(&fault)),
+                }
+            }
+            Read::Unusual(request) => {
+                State::Running(self.authorisation.clone().call(with_deadline(request, deadline)))
+            }
+            Read::Broken(error) => {
+                State::Refused(self.complete(Status::from_error(Box::new(error)).into_http()))
+            }
+        }
+    }
+
+    fn refuse(&self, fault: &Fault) -> Ended {
+        let status = self.door.refuse(fault);
+        let at_fault = status::at_fault(status.code());
+        (status.into_http().map(Reply::Tonic), at_fault)
     }
 
     /// What tonic refused by itself carries no details: it is counted here, and where the contract asks for
     /// `ErrorInfo` it gets it. Not protobuf (INTERNAL) and too large (OUT_OF_RANGE) stay as they are; they too are the
     /// client's fault.
-    fn complete(&self, response: Response<Body>) -> (Response<Body>, CallResult) {
+    fn complete(&self, response: Response<Body>) -> Ended {
+        let response = response.map(Reply::Tonic);
         let headers = response.headers();
         let Some(code) = headers.get(Status::GRPC_STATUS) else { return (response, CallResult::Ok) };
         let code = Code::from_bytes(code.as_bytes());
@@ -138,9 +170,9 @@ impl Services {
     }
 
     /// An unknown method, or a compression that is not offered: then the accepted encodings stand in the answer.
-    fn unimplemented(&self, headers: &HeaderMap) -> Response<Body> {
+    fn unimplemented(&self, headers: &HeaderMap) -> Response<Reply> {
         const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
-        let mut response = self.door.refuse(&Fault::Unimplemented).into_http();
+        let (mut response, _) = self.refuse(&Fault::Unimplemented);
         if let Some(accepted) = headers.get(ACCEPT_ENCODING) {
             response.headers_mut().insert(ACCEPT_ENCODING, accepted.clone());
         }
@@ -153,7 +185,7 @@ impl Services {
 pub(super) struct Dispatch(pub(super) Arc<Services>);
 
 impl hyper::service::Service<Request<Incoming>> for Dispatch {
-    type Response = Response<Body>;
+    type Response = Response<Reply>;
     type Error = Infallible;
     type Future = Call;
 
@@ -166,6 +198,9 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
     }
 }
 
+/// What a call is answered with, and who was at fault.
+type Ended = (Response<Reply>, CallResult);
+
 /// One call on its way to its response headers.
 pub(super) struct Call {
     state: State,
@@ -175,38 +210,89 @@ pub(super) struct Call {
     _open: OpenCall,
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would be an allocation"
+)]
 enum State {
+    /// `Authorise`, whose message is not here yet.
+    Reading {
+        reading: Reading<Incoming>,
+        deadline: Option<CallDeadline>,
+    },
+    /// `Authorise`, decided and not durable yet.
+    Waiting {
+        transaction_id: String,
+        pending: Pending<AuthAnswer>,
+    },
     Running(ServiceFuture),
-    Refused(Response<Body>),
+    Refused(Ended),
     Done,
 }
 
+impl Call {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            match &mut self.state {
+                State::Reading { reading, deadline } => {
+                    let read = ready!(reading.poll(cx));
+                    let deadline = *deadline;
+                    self.state = self.services.go_on(read, deadline);
+                }
+                State::Waiting { transaction_id, pending } => {
+                    let answer = ready!(Pin::new(pending).poll(cx));
+                    let transaction_id = std::mem::take(transaction_id);
+                    self.state = State::Done;
+                    return Poll::Ready(match answer {
+                        Ok(answered) => {
+                            let response = to_proto::authorise_response(transaction_id, &answered);
+                            (Reply::ok(&response), CallResult::Ok)
+                        }
+                        Err(fault) => self.services.refuse(&fault),
+                    });
+                }
+                State::Running(future) => {
+                    let Ok(response) = ready!(future.as_mut().poll(cx));
+                    self.state = State::Done;
+                    return Poll::Ready(self.services.complete(response));
+                }
+                State::Refused(_) => {
+                    let State::Refused(ended) = std::mem::replace(&mut self.state, State::Done) else {
+                        continue;
+                    };
+                    return Poll::Ready(ended);
+                }
+                State::Done => return Poll::Pending,
+            }
+        }
+    }
+}
+
 impl Future for Call {
-    type Output = Result<Response<Body>, Infallible>;
+    type Output = Result<Response<Reply>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let (response, result) = match std::mem::replace(&mut this.state, State::Done) {
-            State::Running(mut future) => {
-                // What the future held is dropped by the unwinding: no claim and no hold outlives it, and the
-                // connection and its other calls never notice.
-                match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-                    Ok(Poll::Pending) => {
-                        this.state = State::Running(future);
-                        return Poll::Pending;
-                    }
-                    Ok(Poll::Ready(Ok(response))) => this.services.complete(response),
-                    Err(_) => {
-                        (this.services.door.refuse(&Fault::Internal).into_http(), CallResult::ServerError)
-                    }
-                }
+        // What the call held is dropped: no claim and no hold outlives a panic, and the connection and its other calls
+        // never notice.
+        let (response, result) = match catch_unwind(AssertUnwindSafe(|| this.advance(cx))) {
+            Ok(polled) => ready!(polled),
+            Err(_) => {
+                this.state = State::Done;
+                this.services.refuse(&Fault::Internal)
             }
-            State::Refused(response) => (response, CallResult::ClientError),
-            State::Done => return Poll::Pending,
         };
         this.services.door.call_ended(this.counted_as, result, this.arrived);
         Poll::Ready(Ok(response))
     }
+}
+
+/// Leaves the deadline where [`Door::arrival`] finds it.
+fn with_deadline<B>(mut request: Request<B>, deadline: Option<CallDeadline>) -> Request<B> {
+    if let Some(deadline) = deadline {
+        request.extensions_mut().insert(deadline);
+    }
+    request
 }
 
 /// The name a path is counted under.
@@ -246,7 +332,7 @@ fn counted_as(path: &str) -> observe::Call {
 }
 
 /// What is not gRPC at all is answered in HTTP's own words, as the protocol says.
-fn not_grpc(request: &Request<Incoming>) -> Option<Response<Body>> {
+fn not_grpc(request: &Request<Incoming>) -> Option<Response<Reply>> {
     let status = if request.method() != Method::POST {
         StatusCode::METHOD_NOT_ALLOWED
     } else if !request
@@ -258,7 +344,7 @@ fn not_grpc(request: &Request<Incoming>) -> Option<Response<Body>> {
     } else {
         return None;
     };
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(Reply::Tonic(Body::empty()));
     *response.status_mut() = status;
     Some(response)
 }

@@ -49,7 +49,12 @@ impl Door {
 
     /// How a call came in: without authentication all callers are one client.
     pub(super) fn arrival<T>(&self, request: &Request<T>) -> Arrival {
-        let deadline = request.extensions().get::<CallDeadline>().map(|deadline| deadline.0);
+        self.arrival_until(request.extensions().get::<CallDeadline>().copied())
+    }
+
+    /// [`Door::arrival`] where the deadline is at hand.
+    pub(super) fn arrival_until(&self, deadline: Option<CallDeadline>) -> Arrival {
+        let deadline = deadline.map(|deadline| deadline.0);
         Arrival { client: Client::ANONYMOUS, deadline, lane: Arc::clone(&self.lane) }
     }
 

@@ -21,6 +21,7 @@ mod in_flight;
 mod listener;
 mod risk;
 mod status;
+mod unary;
 
 pub use convert::to_proto::authorise_request;
 pub use listener::{Options, Server, serve};
