@@ -15,6 +15,7 @@ use saker::{
     authorise::entry::Store,
     features::{Plan, event::Event},
     ledger::{Account, Hold},
+    observe::process::Usage,
     rules,
     types::{
         account::{AccountChange, CardChange, Day},
@@ -126,8 +127,5 @@ fn event(account: u64, round: u64, merchants: u64) -> Event {
 }
 
 fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux says what is resident");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is always there");
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().expect("a number of kB");
-    kib * 1024
+    Usage::read().expect("Linux says what is resident").resident_bytes
 }
