@@ -2,8 +2,9 @@
 //!
 //! Measured: resident bytes of the process per account, allocator and maps included, at so many accounts and at twice
 //! as many. Each has one card, a product, a home, one open hold and 60 events within 30 days under the shipped rules,
-//! at 25 merchants or as many as `SAKER_CAPACITY_MERCHANTS` says. Events are recorded in the order of time over all
-//! accounts, so that the rings of all of them grow side by side, as in life.
+//! at 25 merchants or at 60. Once as after a start from a snapshot, where every account is read whole; once as after a
+//! month of service, where the events come in the order of time over all accounts and the rings of all of them grow
+//! side by side. Every row is a process of its own.
 //! Not measured: the index of answers, which grows with requests and not with accounts.
 //!
 //! Under `cargo test` it runs small.
@@ -11,10 +12,13 @@
 #[allow(dead_code, reason = "requests are for the bench of the windows")]
 mod life;
 
+use std::process::Command;
+
 use saker::{
     authorise::entry::Store,
-    features::{Plan, event::Event},
+    features::{History, Plan, event::Event},
     ledger::{Account, Hold},
+    observe::process::Usage,
     rules,
     types::{
         account::{AccountChange, CardChange, Day},
@@ -33,34 +37,84 @@ const EVENTS: u64 = 60;
 const START_MS: i64 = 1_700_000_000_000;
 const GAP_MS: i64 = 30 * DAY_MS / EVENTS as i64;
 
+/// Names the row that a process measures: its way and its merchants.
+const ROW: &str = "SAKER_CAPACITY_ROW";
+const WAYS: [&str; 2] = ["snapshot", "service"];
+
 fn main() {
-    let set = |name: &str, or: u64| {
-        std::env::var(name).map_or(or, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-    };
-    let accounts = set("SAKER_CAPACITY_ACCOUNTS", 2_000);
-    let merchants = set("SAKER_CAPACITY_MERCHANTS", 25);
+    let accounts = std::env::var("SAKER_CAPACITY_ACCOUNTS").map_or(2_000, |text| number(&text));
+    if let Ok(row) = std::env::var(ROW) {
+        let (way, merchants) = row.split_once(' ').expect("a row is a way and a number of merchants");
+        return measure(accounts, way, number(merchants));
+    }
+    println!("| accounts | after | merchants | resident bytes per account | windows alone |");
+    println!("|---|---|---|---|---|");
+    for merchants in [25, EVENTS] {
+        for way in WAYS {
+            let program = std::env::current_exe().expect("a program knows where it is");
+            let status = Command::new(program).env(ROW, format!("{way} {merchants}")).status();
+            assert!(status.expect("this program starts again").success(), "{way}, {merchants} merchants");
+        }
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("{text} is not a number"))
+}
+
+fn measure(accounts: u64, way: &str, merchants: u64) {
     let rules = rules::compile("default.toml", rules::SHIPPED).expect("the shipped rules compile");
     let plan = Plan::new(&rules.aggregates);
     let store = Store::new(64);
     let before = resident_bytes();
-    println!("| accounts | merchants | resident bytes per account | windows alone |");
-    println!("|---|---|---|---|");
-    for half in 0..2 {
-        let places: Vec<u32> = (half * accounts..(half + 1) * accounts).map(|n| open(&store, n)).collect();
-        for round in 0..EVENTS {
-            for (&at, number) in places.iter().zip(half * accounts..) {
-                let event = event(number, round, merchants);
-                store.with_account(at, |entry| entry.history.record(&plan, event));
-            }
+    for numbers in [0..accounts, accounts..2 * accounts] {
+        let first = numbers.start;
+        let places: Vec<u32> = match way {
+            "snapshot" => numbers.clone().map(|number| read(&store, &plan, number, merchants)).collect(),
+            _ => numbers.clone().map(|number| open(&store, number)).collect(),
+        };
+        if way == "service" {
+            serve(&store, &plan, first, &places, merchants);
         }
         let windows = |at: &u32| {
             store.with_account(*at, |entry| size_of_val(&entry.history) + entry.history.heap_bytes()) as u64
         };
         let windows_bytes = places.iter().map(windows).sum::<u64>() / accounts;
         drop(places);
-        let all = (half + 1) * accounts;
-        let bytes = resident_bytes().saturating_sub(before) / all;
-        println!("| {all} | {merchants} | {bytes} | {windows_bytes} |");
+        let bytes = resident_bytes().saturating_sub(before) / numbers.end;
+        println!("| {} | {way} | {merchants} | {bytes} | {windows_bytes} |", numbers.end);
+    }
+}
+
+/// Opens an account and gives it a month that was written to bytes.
+fn read(store: &Store, plan: &Plan, number: u64, merchants: u64) -> u32 {
+    let mut bytes = Vec::new();
+    let mut history = History::new();
+    for round in 0..EVENTS {
+        history.record(plan, event(number, round, round as i64 * GAP_MS, merchants));
+    }
+    history.encode(&mut bytes);
+    drop(history);
+    let at = open(store, number);
+    let history = History::decode(&bytes, plan, true).expect("what was just written");
+    store.with_account(at, |entry| entry.history = history);
+    at
+}
+
+/// A month in the order of time, cut into twice as many slices as an account has events: each account has one in half of
+/// them, drawn at random, as no two cardholders keep step.
+fn serve(store: &Store, plan: &Plan, first: u64, places: &[u32], merchants: u64) {
+    const SLICES: u64 = 2 * EVENTS;
+    let mut done = vec![0; places.len()];
+    let mut draw = life::Draw(first);
+    for slice in 0..SLICES {
+        for ((&at, number), done) in places.iter().zip(first..).zip(&mut done) {
+            if draw.below(SLICES - slice) < EVENTS - *done {
+                let event = event(number, *done, slice as i64 * GAP_MS / 2, merchants);
+                store.with_account(at, |entry| entry.history.record(plan, event));
+                *done += 1;
+            }
+        }
     }
 }
 
@@ -99,7 +153,7 @@ fn open(store: &Store, number: u64) -> u32 {
 
 /// An attempt of an account at one of its merchants: one in eight of them abroad, one in three in the web, where one of
 /// two devices is used.
-fn event(account: u64, round: u64, merchants: u64) -> Event {
+fn event(account: u64, round: u64, since_ms: i64, merchants: u64) -> Event {
     let mut draw = life::Draw(account << 8 | round);
     // With as many merchants as events, each of them once.
     let place = if merchants >= EVENTS { round } else { draw.below(merchants) };
@@ -107,7 +161,7 @@ fn event(account: u64, round: u64, merchants: u64) -> Event {
     let web = place % 3 == 2;
     let degrees = |bits: u64| (bits % 4_000) as f64 / 10_000.0;
     Event {
-        time: Timestamp(START_MS + round as i64 * GAP_MS + draw.below(GAP_MS as u64) as i64),
+        time: Timestamp(START_MS + since_ms + draw.below(GAP_MS as u64 / 2) as i64),
         sequence: round,
         card: 1,
         kind: Kind::Purchase,
@@ -126,8 +180,5 @@ fn event(account: u64, round: u64, merchants: u64) -> Event {
 }
 
 fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux says what is resident");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is always there");
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().expect("a number of kB");
-    kib * 1024
+    Usage::read().expect("Linux says what is resident").resident_bytes
 }
