@@ -10,6 +10,7 @@ use super::{
     *,
 };
 use crate::{
+    authorise::keys,
     engine::{Arrival, Client, Recovered, Settings, recover::journal_dir},
     journal::{
         self, FileStorage, Storage,
@@ -231,6 +232,7 @@ async fn the_log_behind_a_snapshot_twice_is_the_log_once() {
         journal::verify(&journal_dir(dir.path()), &mut |record| {
             let decoded = journal::record::Record::decode(record.payload, record.position, &names).unwrap();
             super::super::recover::restore(&state, &setup, &names, record.position, &decoded);
+            keys::restore(&state, record.position, &decoded);
             Ok(())
         })
         .unwrap();
