@@ -154,10 +154,10 @@ fn open(store: &Store, number: u64) -> u32 {
 /// An attempt of an account at one of its merchants: one in eight of them abroad, one in three in the web, where one of
 /// two devices is used.
 fn event(account: u64, round: u64, since_ms: i64, merchants: u64) -> Event {
-    let mut draw = life::Draw(account << 8 | round);
+    let mut draw = life::Draw((account << 8) | round);
     // With as many merchants as events, each of them once.
     let place = if merchants >= EVENTS { round } else { draw.below(merchants) };
-    let merchant = life::Draw(account << 8 | place).next();
+    let merchant = life::Draw((account << 8) | place).next();
     let web = place % 3 == 2;
     let degrees = |bits: u64| (bits % 4_000) as f64 / 10_000.0;
     Event {
@@ -172,7 +172,7 @@ fn event(account: u64, round: u64, since_ms: i64, merchants: u64) -> Event {
         mcc: Some(5_000 + (merchant % 60) as u16),
         country: Country::new(if place % 8 == 7 { "MX" } else { "US" }),
         merchant: Some(merchant),
-        device: web.then_some(life::Draw(account << 1 | place % 2).next()),
+        device: web.then_some(life::Draw((account << 1) | (place % 2)).next()),
         place: (!web)
             .then(|| Place::new(40.0 + degrees(merchant), -74.0 + degrees(merchant >> 32)))
             .flatten(),
