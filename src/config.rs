@@ -30,6 +30,7 @@ pub struct Config {
     pub answers: Answers,
     pub accounts: Accounts,
     pub journal: Journal,
+    pub snapshots: Snapshots,
     pub overload: Overload,
     pub runtime: Runtime,
     pub log: Log,
@@ -81,12 +82,32 @@ pub struct Journal {
     /// After so long without a record the durable mark is synced.
     #[serde(deserialize_with = "within::<_, 1, 10_000>")]
     pub idle_mark_ms: u64,
+    /// While one write or sync takes longer than this, authorisations are refused.
+    #[serde(deserialize_with = "within::<_, 50, 60_000>")]
+    pub stall_ms: u64,
+    /// One that takes longer than this has failed, and the engine stops.
+    #[serde(deserialize_with = "within::<_, 100, 600_000>")]
+    pub hang_ms: u64,
 }
 
 /// A segment holds the largest group that may gather at least once over.
 const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const _: () = assert!(SEGMENT_BYTES_MIN >= 64 * RECORD_BYTES_MAX as u64);
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Snapshots {
+    /// Between two of them; 0 takes none.
+    #[serde(deserialize_with = "within::<_, 0, 604_800>")]
+    pub every_s: u64,
+    /// None is taken before so many records were made since the last.
+    #[serde(deserialize_with = "within::<_, 1, 1_000_000_000>")]
+    pub after_records: u64,
+    /// Not more is written a second, so that the journal's syncs do not wait.
+    #[serde(deserialize_with = "within::<_, 1_048_576, 10_737_418_240>")]
+    pub bytes_per_s: u64,
+}
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -144,6 +165,7 @@ impl Default for Config {
             answers: Answers::default(),
             accounts: Accounts::default(),
             journal: Journal::default(),
+            snapshots: Snapshots::default(),
             overload: Overload::default(),
             runtime: Runtime::default(),
             log: Log::default(),
@@ -176,7 +198,13 @@ impl Default for Accounts {
 
 impl Default for Journal {
     fn default() -> Journal {
-        Journal { segment_bytes: 256 * 1024 * 1024, idle_mark_ms: 10 }
+        Journal { segment_bytes: 256 * 1024 * 1024, idle_mark_ms: 10, stall_ms: 1_000, hang_ms: 10_000 }
+    }
+}
+
+impl Default for Snapshots {
+    fn default() -> Snapshots {
+        Snapshots { every_s: 600, after_records: 100_000, bytes_per_s: 64 * 1024 * 1024 }
     }
 }
 
@@ -465,6 +493,7 @@ mod tests {
             ("[overload]\nshed_after_ms = 0\n", 2, 17, "0 is not between 1 and 60000"),
             ("[overload]\nshed_after_ms = \"soon\"\n", 2, 17, "invalid type: string"),
             ("[accounts]\nshards = 1000\n", 2, 10, "1000 is no power of two"),
+            ("[snapshots]\nbytes_per_s = 5\n", 2, 15, "5 is not between 1048576 and"),
             ("[log]\nlevel = \"loud\"\n", 2, 9, "unknown variant `loud`"),
             ("[log]\nlevel = \n", 2, 9, ""),
         ] {

@@ -62,7 +62,8 @@ fn main() -> anyhow::Result<()> {
     drop(world);
 
     let (journal, _) =
-        journal::open(Arc::new(NoDisk::default()), journal::Options::default(), &mut |_| Ok(()))?;
+        journal::take(Arc::new(NoDisk::default()))?
+            .open(journal::Options::default(), None, &mut |_| Ok(()))?;
     // Every buffer of the ring is allocated when it is used first.
     drop(std::iter::from_fn(|| journal.reserve(Class::Essential).ok()).collect::<Vec<_>>());
     let mut world = World::new(args.accounts, || slot(&journal));

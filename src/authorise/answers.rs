@@ -14,13 +14,16 @@ use std::{
 use parking_lot::Mutex;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::types::ids::RequestKey;
+use crate::types::{
+    bytes::{Fields, Misread},
+    ids::RequestKey,
+};
 
 const SHARDS: usize = 256;
 /// The account of an answer given without one.
 pub const NO_ACCOUNT: u32 = u32::MAX;
 
-/// 128 bits of SipHash-1-3 over client and key, under a secret of this process: two keys never collide by design of
+/// 128 bits of SipHash-1-3 over client and key, under a secret of this journal: two keys never collide by design of
 /// their sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyHash([u32; 4]);
@@ -238,6 +241,82 @@ impl Answers {
     }
 }
 
+impl Answers {
+    /// Locks that the index is divided into, each with a part of the keys.
+    pub const PARTS: usize = SHARDS;
+    /// Bytes of one stored answer: hash of the key 16 | position, kind and account as [`Packed`], 12; little-endian.
+    const STORED_BYTES: usize = 28;
+
+    /// Makes room for `keys` in all.
+    pub fn reserve(&self, keys: usize) {
+        self.shards.iter().for_each(|shard| shard.lock().reserve(keys.div_ceil(SHARDS)));
+    }
+
+    /// Appends the answers of one part to `out`, and to `in_flight` the keys that somebody is deciding at this moment:
+    /// they must be looked at again, for the record of one that is settled late may be an old one.
+    pub fn encode_part(&self, part: usize, out: &mut Vec<u8>, in_flight: &mut Vec<KeyHash>) {
+        let shard = self.shards[part].lock();
+        out.reserve(shard.len() * Self::STORED_BYTES);
+        for (key, packed) in shard.iter() {
+            match packed.get() {
+                Some(_) => put_stored(*key, *packed, out),
+                None => in_flight.push(*key),
+            }
+        }
+    }
+
+    /// Appends the answer under one key, if there is one. False while it is in flight.
+    pub fn encode_key(&self, key: KeyHash, out: &mut Vec<u8>) -> bool {
+        match self.shards[key.shard()].lock().get(&key) {
+            None => true,
+            Some(packed) if packed.get().is_none() => false,
+            Some(packed) => {
+                put_stored(key, *packed, out);
+                true
+            }
+        }
+    }
+
+    /// Remembers what was appended; all of `bytes` must be it.
+    ///
+    /// # Errors
+    /// Where the bytes are no such answers.
+    pub fn decode(&self, bytes: &[u8]) -> Result<(), Misread> {
+        let mut fields = Fields::new(bytes);
+        let mut fresh = 0;
+        // The answers of one part stand together, so that its lock is taken once for many.
+        let mut locked = None;
+        while fields.end().is_err() {
+            let mut words = [0; 7];
+            for word in &mut words {
+                *word = fields.u32()?;
+            }
+            let [a, b, c, d, low, high, account] = words;
+            let (key, packed) = (KeyHash([a, b, c, d]), Packed([low, high, account]));
+            let Some(found) = packed.get() else { return Err(fields.misread("not an answer")) };
+            // Who was given an answer is known in memory only.
+            let found = match found.what {
+                What::Answered => Remembered { what: What::Authorisation, ..found },
+                _ => found,
+            };
+            let (_, shard) = match locked.take() {
+                Some((part, shard)) if part == key.shard() => locked.insert((part, shard)),
+                other => {
+                    drop(other);
+                    locked.insert((key.shard(), self.shards[key.shard()].lock()))
+                }
+            };
+            fresh += usize::from(shard.insert(key, Packed::new(found)).is_none());
+        }
+        self.count.fetch_add(fresh, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn put_stored(key: KeyHash, packed: Packed, out: &mut Vec<u8>) {
+    key.0.iter().chain(&packed.0).for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+}
+
 /// The right to say what a key stands for. Dropped unsettled, the key stands as it did before.
 pub struct Claim<'a> {
     answers: &'a Answers,
@@ -322,6 +401,37 @@ mod tests {
         answers.forget_before(2);
         assert!(matches!(answers.claim(key(&answers, "c")), Claimed::Fresh(_)));
         assert_eq!(answers.lookup(key(&answers, "a")), None);
+    }
+
+    #[test]
+    fn stored_answers_come_back_and_keys_in_flight_are_named() {
+        let answers = Answers::new(10_000, (1, 2));
+        for n in 0..2_000 {
+            answers.remember(key(&answers, &n.to_string()), at(n + 1));
+        }
+        let handed = key(&answers, "7");
+        assert!(answers.hand_over(handed, at(8)));
+        let busy = key(&answers, "busy");
+        let Claimed::Fresh(claim) = answers.claim(busy) else { panic!("the key is new") };
+        let (mut bytes, mut in_flight) = (Vec::new(), Vec::new());
+        (0..Answers::PARTS).for_each(|part| answers.encode_part(part, &mut bytes, &mut in_flight));
+        assert_eq!(in_flight, [busy]);
+        assert!(!answers.encode_key(busy, &mut bytes));
+        claim.settle(at(77));
+        assert!(answers.encode_key(busy, &mut bytes));
+        assert!(answers.encode_key(key(&answers, "never"), &mut bytes));
+
+        let again = Answers::new(10_000, (1, 2));
+        again.reserve(2_001);
+        again.decode(&bytes).unwrap();
+        assert_eq!(again.len(), 2_001);
+        for n in 0..2_000 {
+            assert_eq!(again.lookup(key(&again, &n.to_string())), Some(Some(at(n + 1))));
+        }
+        assert_eq!(again.lookup(busy), Some(Some(at(77))));
+        for end in 1..Answers::STORED_BYTES {
+            assert!(Answers::new(10, (1, 2)).decode(&bytes[..end]).is_err(), "cut at {end}");
+        }
     }
 
     #[test]

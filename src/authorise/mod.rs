@@ -10,6 +10,7 @@ pub mod entry;
 pub mod maintain;
 pub mod reverse;
 pub mod setup;
+pub mod stored;
 
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,12 @@ use crate::{
     journal::record::{Decided, DecidedView, NO_CARD},
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
+    model::Scored,
     rules::{Hits, Mode},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
         codes::{Decision, Kind, ReasonSource, ResponseCode},
+        ids::Kept,
         reasons::{Reason, Reasons, engine},
         time::Timestamp,
     },
@@ -108,6 +111,8 @@ pub struct Seen<'a> {
     pub answer: &'a AuthAnswer,
     pub decided_by: Option<ReasonSource>,
     pub hits: &'a Hits,
+    /// The model's features; all missing where nothing was considered.
+    pub vector: &'a [f32; MODEL_FEATURES],
     pub score: Option<u16>,
     /// Holds whose deadline was found to have come.
     pub expired_holds: usize,
@@ -217,9 +222,9 @@ fn decide_on(
     let mut values = Values::new();
     let mut hits = Hits::default();
     let mut vector = [f32::NAN; MODEL_FEATURES];
-    let mut score = None;
+    let mut scored = None;
     let facts = facts(account, asked.now);
-    let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token);
+    let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token.get());
     let card_token = card_token.as_ref().map(|token| token.as_str());
     let moment = Moment { request, account: &facts, card: window_card(card), card_token, time: asked.now };
     if request.kind != Kind::BalanceInquiry {
@@ -233,11 +238,12 @@ fn decide_on(
         watch.ended(Stage::Rules);
 
         // 5. Score.
-        score = setup.model.as_ref().map(|model| model.score(&vector).score);
+        scored = setup.model.as_ref().map(|model| model.score(&vector));
         watch.ended(Stage::Score);
     }
 
     // 6. Decide.
+    let score = scored.map(|scored| scored.score);
     let original = asked.original.filter(|found| found.account == at).map(|found| found.position);
     let chain = original
         .and_then(|position| account.hold(position))
@@ -263,7 +269,7 @@ fn decide_on(
         history.record(&setup.plan, features::event_of(&moment, position, verdict.decision, credit));
     }
     let (answer, first, expired_holds) =
-        enact(account, setup, request, asked.now, &verdict, score, chain, position);
+        enact(account, setup, request, asked.now, &verdict, scored, chain, position);
 
     // 8. Journal record.
     let in_mode = |mode: Mode| {
@@ -278,7 +284,7 @@ fn decide_on(
         client: asked.client,
         time: asked.now,
         request,
-        account: Some(&account.id),
+        account: Some(&account.id.get()),
         card,
         versions: setup.numbers,
         answer: faulty.as_ref().unwrap_or(&answer),
@@ -296,6 +302,7 @@ fn decide_on(
         answer: &answer,
         decided_by: verdict.decided_by,
         hits: &hits,
+        vector: &vector,
         score,
         expired_holds,
     });
@@ -310,7 +317,7 @@ fn enact(
     request: &AuthRequest,
     now: Timestamp,
     verdict: &Verdict,
-    score: Option<u16>,
+    scored: Option<Scored>,
     chain: Option<(u64, Timestamp)>,
     position: u64,
 ) -> (AuthAnswer, Option<u64>, usize) {
@@ -346,7 +353,8 @@ fn enact(
         approved: Some(account.money(verdict.approved_minor)),
         available: Some(account.money(account.available_minor(now))),
         reasons: verdict.reasons.clone(),
-        score: score.unwrap_or(0),
+        score: scored.map_or(0, |scored| scored.score),
+        margin: scored.map(|scored| scored.margin),
         rules_version: setup.rules_version.clone(),
         model_version: setup.model_version.clone(),
         degraded: Degraded::NONE,
@@ -386,6 +394,7 @@ fn refuse(
         available: None,
         reasons: std::iter::once(reason).collect(),
         score: 0,
+        margin: None,
         rules_version: setup.rules_version.clone(),
         model_version: setup.model_version.clone(),
         degraded: Degraded::NONE,
@@ -393,7 +402,7 @@ fn refuse(
         hold_expires_at: None,
         position,
     };
-    let none = std::iter::empty::<u16>;
+    let (none, vector) = (std::iter::empty::<u16>, [f32::NAN; MODEL_FEATURES]);
     let record = DecidedView {
         client: asked.client,
         time: asked.now,
@@ -404,7 +413,7 @@ fn refuse(
         answer: &answer,
         original: None,
         first: None,
-        vector: &[f32::NAN; MODEL_FEATURES],
+        vector: &vector,
         aggregates: std::iter::empty::<Option<i64>>(),
         fired: none(),
         shadow_fired: none(),
@@ -416,6 +425,7 @@ fn refuse(
         answer: &answer,
         decided_by,
         hits: &Hits::default(),
+        vector: &vector,
         score: None,
         expired_holds: 0,
     });
@@ -435,7 +445,7 @@ fn card_of(account: &Account, subject: &Subject) -> Option<u8> {
 fn facts(account: &Account, now: Timestamp) -> AccountFacts<'_> {
     AccountFacts {
         account_id: account.id.as_str(),
-        product: account.product.as_deref().map(|id| id.as_str()),
+        product: account.product.as_ref().map(Kept::as_str),
         home_country: account.home_country,
         home: account.home,
         opened_on: account.opened_on,
@@ -458,7 +468,9 @@ pub fn same_body(a: &AuthRequest, b: &AuthRequest) -> bool {
     body(a) == body(b)
 }
 
-/// Puts a decision of the journal back in force without deciding again: recovery.
+/// Puts a decision of the journal back in force without deciding again: recovery. Where the account has
+/// [seen](Account::has_seen) it, only its answer is remembered: of answers the last one said counts, and they are said
+/// in the order of the log.
 pub fn restore(state: &State, setup: &Setup, decided: &Decided) {
     let position = decided.answer.position;
     let key = state.answers.hash(decided.client, &decided.request.key);
@@ -466,6 +478,9 @@ pub fn restore(state: &State, setup: &Setup, decided: &Decided) {
     if let Some(at) = at {
         state.store.with_account(at, |entry| {
             let Entry { account: Some(account), history } = entry else { return };
+            if account.has_seen(position) {
+                return;
+            }
             account.expire(decided.time);
             account.last_position = position;
             let facts = facts(account, decided.time);

@@ -88,7 +88,7 @@ pub fn reverse(
                 Original::At(at) => account.release(at, keep.map_or(0, |keep| keep.minor)),
                 _ => 0,
             };
-            reversed.account = Some(account.id);
+            reversed.account = Some(account.id.get());
             reversed.outcome.position = position;
             reversed.outcome.moved = Some(account.money(freed));
             reversed.outcome.available = Some(account.money(account.available_minor(asked.now)));
@@ -114,7 +114,9 @@ pub fn restore(state: &State, reversed: &Reversed) {
     {
         account = at;
         state.store.with_account(at, |entry| {
-            let Some(account) = entry.account.as_mut() else { return };
+            let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) else {
+                return;
+            };
             account.expire(reversed.time);
             account.last_position = position;
             if let Original::At(at) = reversed.original {
@@ -159,7 +161,7 @@ pub fn void(
             if let Some(account) = entry.account.as_mut() {
                 account.expire(asked.now);
                 account.last_position = position;
-                voided.account = Some(account.id);
+                voided.account = Some(account.id.get());
                 voided.freed_minor = account.release(found.position, 0);
             }
             voided.encode(sink.buffer());
@@ -179,7 +181,9 @@ pub fn restore_void(state: &State, voided: &Voided, position: u64) {
     {
         place = at;
         state.store.with_account(at, |entry| {
-            let Some(account) = entry.account.as_mut() else { return };
+            let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) else {
+                return;
+            };
             account.expire(voided.time);
             account.last_position = position;
             account.release(voided.of, 0);

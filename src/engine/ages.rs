@@ -20,6 +20,16 @@ impl Ages {
         }
     }
 
+    /// The marks, from the oldest on.
+    pub(super) fn marks(&self) -> impl Iterator<Item = (Timestamp, u64)> {
+        self.0.iter().copied()
+    }
+
+    /// These marks, which [`Ages::marks`] gave.
+    pub(super) fn of(marks: Vec<(Timestamp, u64)>) -> Ages {
+        Ages(marks.into())
+    }
+
     /// The highest position below which every record is older than `retention_ms`; `None` where nothing new is.
     pub(super) fn outlived(&mut self, now: Timestamp, retention_ms: i64) -> Option<u64> {
         let mut outlived = None;

@@ -3,7 +3,11 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -12,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     Engine, Health, InForce,
-    ages::Ages,
+    snapshot::{self, Begun, PassedOver, Taker},
     sweep,
     time::{EngineTime, TimeSource},
     versions::{self, Names},
@@ -22,8 +26,9 @@ use crate::{
     config::Config,
     features::Plan,
     journal::{
-        self, Class, FileStorage, GroupSynced, Journal, Observer, Options, RecoveryReport,
+        self, Class, FileStorage, GroupSynced, Journal, Observer, Options, RecoveryReport, Storage,
         record::{Introduced, Record, VersionNumbers, Versioned},
+        snapshot::{Snapshot, Snapshots},
     },
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
@@ -48,8 +53,6 @@ pub struct Settings {
     pub config: Config,
     pub time: TimeSource,
     pub metrics: Metrics,
-    /// Secret of this process for the hashes of keys.
-    pub secret: (u64, u64),
 }
 
 /// Why an engine could not be opened.
@@ -69,8 +72,16 @@ pub enum OpenError {
 #[derive(Clone, Debug)]
 pub struct Recovered {
     pub journal: RecoveryReport,
+    /// Records that were put back in force, one by one.
     pub records: u64,
     pub last_time: Timestamp,
+    /// The snapshot that was begun with.
+    pub snapshot: Option<String>,
+    /// Newer ones that were not believed, and why.
+    pub passed_over: Vec<PassedOver>,
+    /// Time that reading the snapshot took, and then the journal behind it.
+    pub snapshot_time: Duration,
+    pub journal_time: Duration,
 }
 
 /// Makes what a record says stand, without deciding again.
@@ -127,6 +138,14 @@ pub(super) fn empty_state(config: &Config, secret: (u64, u64)) -> State {
     }
 }
 
+/// What the hashes of keys are keyed with: the same at every start of one journal, because files name keys by their
+/// hashes, and unknown to clients, because the journal's id is random, so that none can aim at one place of the index.
+pub(super) fn secret_of(directory: &journal::Directory) -> (u64, u64) {
+    let key = directory.key("saker 2026 hashes of request keys");
+    let half = |from: usize| u64::from_le_bytes(std::array::from_fn(|place| key[from + place]));
+    (half(0), half(8))
+}
+
 /// Where the journal lives in a data directory.
 pub(super) fn journal_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("journal")
@@ -137,6 +156,21 @@ struct Watcher {
     metrics: Metrics,
     health: watch::Sender<Health>,
     failed: watch::Sender<Option<String>>,
+    disk_low: AtomicBool,
+    disk_stalled: AtomicBool,
+}
+
+impl Watcher {
+    /// Each trouble is told by a thread of its own; the flags are read under the channel's lock, so that the last word
+    /// counts both. Before the engine is open and after it has stopped, health stays as it is.
+    fn show(&self) {
+        self.health.send_if_modified(|health| {
+            let before = *health;
+            let trouble = self.disk_low.load(Ordering::SeqCst) || self.disk_stalled.load(Ordering::SeqCst);
+            health.authorisation = health.others && !trouble;
+            before != *health
+        });
+    }
 }
 
 impl Observer for Watcher {
@@ -151,13 +185,25 @@ impl Observer for Watcher {
 
     fn disk_low(&self, reason: Option<&str>) {
         if let Some(reason) = reason {
-            tracing::warn!(reason, "the next segment of the journal cannot be prepared");
+            tracing::warn!(
+                reason,
+                "the next segment of the journal cannot be prepared: authorisations are refused until it can"
+            );
+        } else {
+            tracing::info!("the next segment of the journal is prepared: authorisations are decided again");
         }
-        self.health.send_if_modified(|health| {
-            let before = *health;
-            health.authorisation = reason.is_none() && health.others;
-            before != *health
-        });
+        self.disk_low.store(reason.is_some(), Ordering::SeqCst);
+        self.show();
+    }
+
+    fn disk_stalled(&self, stalled: bool) {
+        if stalled {
+            tracing::warn!("the disk takes too long: authorisations are refused until it has answered");
+        } else {
+            tracing::info!("the disk has answered: authorisations are decided again");
+        }
+        self.disk_stalled.store(stalled, Ordering::SeqCst);
+        self.show();
     }
 }
 
@@ -167,27 +213,55 @@ impl Engine {
     /// # Errors
     /// Where rules or model are wrong, the directory is in use, or the journal must not be trusted.
     pub fn open(settings: Settings) -> Result<(Arc<Engine>, Recovered), OpenError> {
-        let Settings { data_dir, rules, model, config, time, metrics, secret } = settings;
+        let data_dir = settings.data_dir.clone();
+        let storage = |dir: PathBuf| {
+            let made = FileStorage::new(&dir);
+            made.map(|storage| Arc::new(storage) as Arc<dyn Storage>)
+                .map_err(|error| OpenError::Files { path: dir, error })
+        };
+        let journal = storage(journal_dir(&data_dir))?;
+        Engine::open_on(settings, journal, storage(data_dir.join("snapshots"))?)
+    }
+
+    /// As [`Engine::open`], with the journal and its snapshots on these storages.
+    pub(super) fn open_on(
+        settings: Settings,
+        storage: Arc<dyn Storage>,
+        snapshots: Arc<dyn Storage>,
+    ) -> Result<(Arc<Engine>, Recovered), OpenError> {
+        let Settings { data_dir, rules, model, config, time, metrics } = settings;
         let mut setup = setup_of(&rules, model.as_ref(), &config)?;
-        let state = empty_state(&config, secret);
-        let names = Arc::new(Names::default());
         let (health, _) = watch::channel(Health { authorisation: false, others: false });
         let (failed_sender, failed) = watch::channel(None);
-        let watcher = Watcher { metrics: metrics.clone(), health: health.clone(), failed: failed_sender };
+        let watcher = Watcher {
+            metrics: metrics.clone(),
+            health: health.clone(),
+            failed: failed_sender,
+            disk_low: AtomicBool::default(),
+            disk_stalled: AtomicBool::default(),
+        };
 
         let files = |error| OpenError::Files { path: data_dir.clone(), error };
-        let storage = FileStorage::new(journal_dir(&data_dir)).map_err(files)?;
+        let directory = journal::take(storage)?;
+        let snapshots = Snapshots::new(snapshots);
+        let began = Instant::now();
+        let begun = snapshot::newest(&directory, &snapshots, &config, secret_of(&directory), &setup.plan);
+        let snapshot_time = began.elapsed();
+        let Begun { state, names, mut ages, mut last_time, snapshot: begun_from, passed_over } = begun;
+        let names = Arc::new(names);
         let options = Options {
             segment_bytes: config.journal.segment_bytes,
             ring_slots: RING_SLOTS,
             ring_reserve: RING_RESERVE,
             idle_mark_ms: config.journal.idle_mark_ms,
+            stall_ms: config.journal.stall_ms,
+            hang_ms: config.journal.hang_ms,
             observer: Arc::new(watcher),
             ..Options::default()
         };
-        let (mut records, mut last_time) = (0_u64, Timestamp::default());
-        let mut ages = Ages::default();
-        let (journal, report) = journal::open(Arc::new(storage), options, &mut |record| {
+        let mut records = 0_u64;
+        let began = Instant::now();
+        let (journal, report) = directory.open(options, begun_from.as_ref(), &mut |record| {
             let position = record.position;
             let record =
                 Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
@@ -197,6 +271,9 @@ impl Engine {
             restore(&state, &setup, &names, position, &record);
             Ok(())
         })?;
+        let journal_time = began.elapsed();
+        snapshots.clean().map_err(files)?;
+        metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());
 
         let time = EngineTime::new(time, last_time);
         let now = time.now();
@@ -210,6 +287,7 @@ impl Engine {
             config: introduce(&journal, &names, &data_dir, now, Versioned::Config, &config_text)
                 .map_err(files)?,
         };
+        metrics.expect_shed(&super::SHED_CAUSES);
         metrics.configured(&versions::version_of(&config_text));
         metrics.model_loaded(&setup.model_version);
         let counted = setup.rules.rules.iter().map(|rule| LoadedRule {
@@ -237,15 +315,28 @@ impl Engine {
             former_rules: Mutex::default(),
             sweeper: sweep::Sweeper::default(),
             ages: Mutex::new(ages),
+            snapshots: Taker::new(snapshots, begun_from.as_ref().map_or(0, Snapshot::position), &passed_over),
         });
         let weak = Arc::downgrade(&engine);
         engine.metrics.watch_live(move || weak.upgrade().map(|engine| engine.live()));
-        if engine.failed.borrow().is_none() {
-            engine.health.send_modify(|health| {
-                *health = Health { authorisation: !engine.journal.low_disk(), others: true };
-            });
-        }
-        Ok((engine, Recovered { journal: report, records, last_time }))
+        // Read under the channel's lock: whatever happens later is told after this.
+        engine.health.send_modify(|health| {
+            let journal = &engine.journal;
+            if journal.failure().is_none() {
+                let fit = !journal.low_disk() && !journal.stalled();
+                *health = Health { authorisation: fit, others: true };
+            }
+        });
+        let recovered = Recovered {
+            journal: report,
+            records,
+            last_time,
+            snapshot: begun_from.map(|snapshot| snapshot.name().to_owned()),
+            passed_over,
+            snapshot_time,
+            journal_time,
+        };
+        Ok((engine, recovered))
     }
 
     /// Starts expiring the holds of idle accounts once a second. Not for engines whose time the transactions make.

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-const RULES: &str = r#"
+pub(super) const RULES: &str = r#"
 version = 1
 [aggregates.card_attempts_1h]
 by = "card"
@@ -30,27 +30,36 @@ response_code = "65"
 reason = "VELOCITY_COUNT"
 "#;
 
-struct Bench {
-    engine: Arc<Engine>,
-    lane: Arc<Lane>,
+pub(super) struct Bench {
+    pub(super) engine: Arc<Engine>,
+    pub(super) lane: Arc<Lane>,
 }
 
-fn open_with(dir: &Path, rules: &str) -> Bench {
+pub(super) fn settings(dir: &Path, rules: &str) -> Settings {
     let mut config = Config::default();
     config.journal.segment_bytes = 1024 * 1024;
-    let settings = Settings {
+    config.accounts.shards = 16;
+    Settings {
         data_dir: dir.to_owned(),
         rules: Source { name: "rules.toml".into(), text: rules.into() },
         model: None,
         config,
         time: TimeSource::Transactions,
         metrics: Metrics::new(1),
-        secret: (1, 2),
-    };
-    let (engine, _) = Engine::open(settings).unwrap_or_else(|error| panic!("{error}"));
-    let lane = engine.lane();
-    tokio::spawn(lane.clone().run());
-    Bench { engine, lane }
+    }
+}
+
+fn open_with(dir: &Path, rules: &str) -> Bench {
+    let (engine, _) = Engine::open(settings(dir, rules)).unwrap_or_else(|error| panic!("{error}"));
+    Bench::of(engine)
+}
+
+impl Bench {
+    pub(super) fn of(engine: Arc<Engine>) -> Bench {
+        let lane = engine.lane();
+        tokio::spawn(lane.clone().run());
+        Bench { engine, lane }
+    }
 }
 
 fn open(dir: &Path) -> Bench {
@@ -58,11 +67,11 @@ fn open(dir: &Path) -> Bench {
 }
 
 impl Bench {
-    fn arrival(&self) -> Arrival {
+    pub(super) fn arrival(&self) -> Arrival {
         Arrival { client: Client::ANONYMOUS, deadline: None, lane: self.lane.clone() }
     }
 
-    async fn account(&self, number: usize, limit_minor: i64) {
+    pub(super) async fn account(&self, number: usize, limit_minor: i64) {
         let change = AccountChange {
             account: AccountId::new(&format!("A{number}")).unwrap(),
             currency: Currency::from_alpha("USD"),
@@ -83,11 +92,11 @@ impl Bench {
         self.engine.maintain(Maintenance::Upsert { key, change }, &self.arrival()).await.unwrap();
     }
 
-    async fn authorise(&self, request: AuthRequest) -> Answered<AuthAnswer> {
+    pub(super) async fn authorise(&self, request: AuthRequest) -> Answered<AuthAnswer> {
         self.engine.authorise(request, &self.arrival()).await.unwrap()
     }
 
-    async fn reverse(&self, own: &str, original: &str) -> Answered<Outcome> {
+    pub(super) async fn reverse(&self, own: &str, original: &str) -> Answered<Outcome> {
         let reversal = Reversal { key: key(own), original: key(original), replacement: None };
         self.engine.reverse(reversal, &self.arrival()).await.unwrap()
     }
@@ -98,11 +107,11 @@ impl Bench {
     }
 }
 
-fn key(text: &str) -> RequestKey {
+pub(super) fn key(text: &str) -> RequestKey {
     RequestKey::new(text).unwrap()
 }
 
-fn request(name: &str, card: usize, minor: i64, at_ms: i64) -> AuthRequest {
+pub(super) fn request(name: &str, card: usize, minor: i64, at_ms: i64) -> AuthRequest {
     AuthRequest {
         amount: Some(Money::new(minor, Currency::from_alpha("USD").unwrap())),
         transaction_time: Some(Timestamp(at_ms)),
@@ -161,7 +170,7 @@ async fn the_same_id_after_a_restart_gives_the_same_answer_and_another_body_94()
 }
 
 /// Decides the whole directory again and expects no difference.
-fn verified(dir: &Path) -> replay::Verified {
+pub(super) fn verified(dir: &Path) -> replay::Verified {
     let verified = replay::verify(dir, &mut |_| {}).unwrap();
     assert_eq!(verified.different, 0, "{:#?}", verified.differences);
     verified
@@ -336,7 +345,9 @@ async fn holds_expire_once_and_the_log_decides_the_same_again() {
 
     bench.authorise(request("t5", 2, 5_000, later)).await;
     bench.authorise(request("t6", 1, 0, later + 6 * DAY_MS)).await;
-    let round = sweep::sweep(&bench.engine.state, &bench.engine.journal, bench.engine.now());
+    let mut round = sweep::Round::default();
+    let all = 0..bench.engine.state.store.len() as u32;
+    assert!(sweep::sweep(&bench.engine.state, &bench.engine.journal, bench.engine.now(), all, &mut round));
     assert_eq!(round.expired, 1);
     assert_eq!(bench.held(2).await, 0);
     bench.engine.close().unwrap();
@@ -411,7 +422,6 @@ async fn a_second_engine_on_the_same_directory_is_refused() {
         config: Config::default(),
         time: TimeSource::Transactions,
         metrics: Metrics::new(1),
-        secret: (1, 2),
     };
     let error = Engine::open(settings).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("in use"), "{error}");

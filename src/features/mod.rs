@@ -24,7 +24,8 @@ use compact::Compact;
 use event::{Event, id_hash};
 use values::{Slot, Values};
 use velocity::Velocity;
-use window::{Pick, WindowPlan, Windows};
+pub use window::stored::DecodeError;
+use window::{Pick, WindowPlan, Windows, stored};
 
 use crate::{
     limits::{AGGREGATES_MAX, WINDOW_MAX_MS},
@@ -43,7 +44,9 @@ pub struct Plan {
     windows: WindowPlan,
     velocity: Velocity,
     aggregates: Vec<aggregate::Planned>,
+    /// Those of equal conditions once.
     filters: Vec<Filter>,
+    fingerprint: [u8; 16],
 }
 
 impl Plan {
@@ -54,26 +57,62 @@ impl Plan {
         assert!(aggregates.len() <= AGGREGATES_MAX);
         let mut windows = WindowPlan::default();
         let velocity = Velocity::new(&mut windows);
-        let mut filters = Vec::new();
+        let mut filters = Vec::<Filter>::new();
         let planned = aggregates.iter().map(|aggregate| {
             assert!((1..=WINDOW_MAX_MS).contains(&aggregate.window_ms), "{}", aggregate.name);
             let pick = match &aggregate.filter {
                 None => Pick::All,
-                Some(filter) => {
-                    filters.push(filter.clone());
-                    Pick::Filter((filters.len() - 1) as u8)
-                }
+                Some(filter) => Pick::Filter(number_of(filter, &mut filters)),
             };
             aggregate::Planned::new(aggregate, pick, &mut windows)
         });
-        let aggregates = planned.collect();
-        Plan { windows, velocity, aggregates, filters }
+        let planned = planned.collect();
+        let fingerprint = fingerprint(&windows, aggregates);
+        Plan { windows, velocity, aggregates: planned, filters, fingerprint }
+    }
+
+    /// Names what the windows keep: it differs where the aggregates' keys, lengths, measures, filters or order do.
+    pub fn fingerprint(&self) -> [u8; 16] {
+        self.fingerprint
+    }
+
+    /// One bit per filter that the event passes.
+    fn passed_by(&self, event: &Event) -> u64 {
+        let passes = |(number, filter): (usize, &Filter)| u64::from(filter.passes(event)) << number;
+        self.filters.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit)
     }
 
     /// The slot of the aggregate at `index` of those the plan was made from.
     pub fn aggregate_slot(index: usize) -> Slot {
         (CATALOG.len() + index) as Slot
     }
+}
+
+/// The number of a filter, added where its condition is new.
+fn number_of(filter: &Filter, filters: &mut Vec<Filter>) -> u8 {
+    let known = filters.iter().position(|known| known.condition() == filter.condition());
+    let number = known.unwrap_or_else(|| {
+        filters.push(filter.clone());
+        filters.len() - 1
+    });
+    number as u8
+}
+
+/// The first 16 bytes of BLAKE3 over the totals that are kept and the aggregates as declared.
+fn fingerprint(windows: &WindowPlan, aggregates: &[Aggregate]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    let mut say = |text: String| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    say(format!("{windows:?}"));
+    for Aggregate { by, window_ms, measure, filter, .. } in aggregates {
+        say(format!("{by:?} {window_ms} {measure:?}"));
+        say(filter.as_ref().map_or(String::new(), |filter| format!("where {}", filter.condition())));
+    }
+    let mut first = [0; 16];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    first
 }
 
 impl fmt::Debug for Plan {
@@ -109,7 +148,7 @@ pub struct Moment<'a> {
 }
 
 /// What the account's and its cards' past authorisations left behind.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct History {
     windows: Windows,
 }
@@ -136,9 +175,30 @@ impl History {
     /// lie up to [`crate::limits::LATENESS_MAX_MS`] back. May grow the ring. Every call for one history, here and
     /// at [`History::read`], must be given the same plan.
     pub fn record(&mut self, plan: &Plan, event: Event) {
-        let passes = |(number, filter): (usize, &Filter)| u64::from(filter(&event)) << number;
-        let filters = plan.filters.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit);
-        self.windows.record(&plan.windows, Compact::new(&event, filters));
+        self.windows.record(&plan.windows, Compact::new(&event, plan.passed_by(&event)));
+    }
+
+    /// Appends everything that is remembered, in the layout of [`stored`].
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        stored::encode(&self.windows, out);
+    }
+
+    /// Reads what [`History::encode`] wrote; all of `bytes` must be it. `same_plan` says that it was written under a
+    /// plan of the same [`Plan::fingerprint`]. Under another, what filters and totals say is worked out anew from
+    /// the events.
+    ///
+    /// # Errors
+    /// Where the bytes are not such a history, or where the history [needs](Self::is_exact_under_another_plan) the
+    /// plan it was written under.
+    pub fn decode(bytes: &[u8], plan: &Plan, same_plan: bool) -> Result<History, DecodeError> {
+        let windows = stored::decode(bytes, &plan.windows, same_plan, |event| plan.passed_by(event))?;
+        Ok(History { windows })
+    }
+
+    /// Whether nothing but single events is kept. Once the ring has overflowed, what left it is known only as far as
+    /// the present plan asked for it.
+    pub fn is_exact_under_another_plan(&self) -> bool {
+        !self.windows.has_overflowed()
     }
 
     /// Bytes on the heap.

@@ -111,7 +111,7 @@ fn every_aggregate_agrees_with_a_naive_scan() {
     let measures = [Measure::Count, Measure::Sum, Measure::Mean, Measure::Min, Measure::Max]
         .into_iter()
         .chain(attributes.map(Measure::Distinct));
-    let is_declined: Filter = Arc::new(|event: &Event| event.decision == Decision::Declined);
+    let is_declined = Filter::new("declined", |event: &Event| event.decision == Decision::Declined);
     let mut aggregates = Vec::new();
     for (place, measure) in measures.enumerate() {
         for by in [By::Card, By::Account] {
@@ -149,7 +149,7 @@ fn every_aggregate_agrees_with_a_naive_scan() {
                 .iter()
                 .filter(|event| now_ms - aggregate.window_ms <= event.time.0 && event.time.0 <= now_ms)
                 .filter(|event| aggregate.by == By::Account || event.card == card)
-                .filter(|event| aggregate.filter.as_ref().is_none_or(|filter| filter(event)))
+                .filter(|event| aggregate.filter.as_ref().is_none_or(|filter| filter.passes(event)))
                 .collect();
             let amounts = || inside.iter().map(|event| event.amount_minor);
             let sum: i64 = amounts().sum();
@@ -463,3 +463,5 @@ fn an_account_with_sixty_events_stays_small() {
     let bytes = size_of::<History>() + past.history.heap_bytes();
     assert!(bytes <= 3_000, "{bytes}");
 }
+
+mod stored;

@@ -64,6 +64,27 @@ pub enum FaultKind {
     /// Both copies of the durable mark are unreadable, or the file is missing beside a log.
     #[error("the durable mark is missing or unreadable")]
     MarkUnreadable,
+    /// The first bytes of a snapshot are damaged or no snapshot's.
+    #[error("the snapshot's header is damaged")]
+    SnapshotHeader,
+    /// A block does not have the hash it says.
+    #[error("block {number} of the snapshot is damaged")]
+    SnapshotBlock { number: u64 },
+    /// The file ends in the middle.
+    #[error("the snapshot ends before its end")]
+    SnapshotCut,
+    /// The last block does not fit what is before it, or something follows it.
+    #[error("the end of the snapshot does not fit what is before it")]
+    SnapshotEnd,
+    /// A block is whole and its content is not what this program writes.
+    #[error("an item of the snapshot cannot be read: {what}")]
+    SnapshotItem { what: String },
+    /// The log has no group that ends where a snapshot says that it stood.
+    #[error("the log does not go on from where the snapshot was taken: {what}")]
+    AnchorDiffers { what: String },
+    /// The log ends before a position that was durable before a whole snapshot got its name.
+    #[error("the log ends with sequence {log_sequence}, but a snapshot shows that {reach} was durable")]
+    EndsBeforeSnapshot { log_sequence: u64, reach: u64 },
 }
 
 impl FaultKind {
@@ -142,6 +163,13 @@ pub enum ReserveError {
     /// The next segment cannot be prepared; what is left is kept for [`super::Class::Essential`].
     #[error("the disk has no room for the next segment of the journal")]
     DiskLow,
+    /// The present segment is nearly used up and the next one is still being prepared; what is left is kept for
+    /// [`super::Class::Essential`].
+    #[error("the next segment of the journal is still being prepared")]
+    Unprepared,
+    /// The disk has not answered for too long.
+    #[error("the disk does not answer")]
+    Stalled,
     /// The journal has failed or was closed.
     #[error("the journal has stopped")]
     Stopped,

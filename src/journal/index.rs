@@ -1,10 +1,11 @@
 //! Where a sequence stands in the log: one entry in memory per 64 KiB of frames, the rest is found by reading on.
 //!
-//! 16 bytes per 64 KiB: a log of 100 GB costs 25 MB. Rebuilt by every recovery, never stored.
+//! 16 bytes per 64 KiB: a log of 100 GB costs 25 MB. Rebuilt from what a recovery reads; what lies before a snapshot
+//! is kept in the snapshot.
 
 use super::{
     error::{Fault, FaultKind, ReadError},
-    frame::{FRAME_BYTES_MAX, Kind, SEAL_BYTES, Salt, parse},
+    frame::{FRAME_BYTES_MAX, Kind, SEAL_BYTES, Salt, parse, u32_at, u64_at},
     segment::segment_name,
     storage::Storage,
 };
@@ -22,8 +23,25 @@ pub(super) struct Place {
     pub(super) offset: u32,
 }
 
+/// Bytes of a stored place: sequence u64 | segment u32 | offset u32.
+pub(super) const PLACE_BYTES: usize = 16;
+
+impl Place {
+    pub(super) fn to_bytes(self) -> [u8; PLACE_BYTES] {
+        let mut bytes = [0; PLACE_BYTES];
+        bytes[0..8].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.offset.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8; PLACE_BYTES]) -> Place {
+        Place { sequence: u64_at(bytes, 0), segment: u32_at(bytes, 8), offset: u32_at(bytes, 12) }
+    }
+}
+
 /// Entries in the order of the log.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Index {
     places: Vec<Place>,
 }
@@ -37,6 +55,18 @@ impl Index {
         if due {
             self.places.push(place);
         }
+    }
+
+    /// Takes in a place that was stored; `None` where it does not follow the last one.
+    pub(super) fn append(&mut self, place: Place) -> Option<()> {
+        let follows = self.places.last().is_none_or(|last| last.sequence < place.sequence);
+        follows.then(|| self.places.push(place))
+    }
+
+    /// At most `count` entries on from number `from`, none of them behind `last_sequence`.
+    pub(super) fn part(&self, from: usize, count: usize, last_sequence: u64) -> Vec<Place> {
+        let rest = self.places.get(from..).unwrap_or_default();
+        rest.iter().take(count).take_while(|place| place.sequence <= last_sequence).copied().collect()
     }
 
     /// The nearest noted frame at or before `sequence`.

@@ -6,8 +6,9 @@
 //! # Layout
 //! - `frame`, `segment`, `mark`: the bytes on disk, each drawn where it is written
 //! - `ring`, `bell`, `lane`: the way of a record from a decision to the disk, and of the news back
-//! - `writer`, `prepare`: the two threads
+//! - `writer`, `prepare`, `watchdog`: the three threads
 //! - `scan`, `walk`, `recovery`, `verify`, `index`: reading it again
+//! - [`snapshot`]: files from which a start need not read it all
 //! - `storage`: the disk, behind a trait. A journal replicated over several machines would implement
 //!   [`Storage`] (segments elsewhere), or take the place of [`Journal`] (the same records, per partition of accounts, in
 //!   a replicated log); its callers need only slots, sequences and a durable position.
@@ -24,13 +25,15 @@ mod recovery;
 mod ring;
 mod scan;
 mod segment;
+pub mod snapshot;
 mod storage;
 mod verify;
 mod walk;
+mod watchdog;
 mod writer;
 
 #[cfg(test)]
-mod simulated_disk;
+pub(crate) mod simulated_disk;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +44,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering, fence},
+        mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -59,12 +63,18 @@ pub use walk::LogSummary;
 use crate::limits::{RING_RESERVE, RING_SLOTS};
 use bell::Bell;
 use frame::{FRAME_BYTES_MAX, SEAL_BYTES};
-use index::Index;
+use index::{Index, Place};
 use lane::Progress;
-use prepare::Preparer;
+use prepare::{Preparer, Terms};
+use recovery::{Marked, Recovered};
 use ring::{Claim, Ring, SLOTS_MAX};
 use segment::{JournalId, SEGMENT_HEADER_BYTES};
+use snapshot::{Anchor, Snapshot, Snapshots};
+use watchdog::DiskTask;
 use writer::Writer;
+
+/// How long [`Journal::close`] waits for the threads of a journal that has stopped; one may be stuck in the kernel.
+const STUCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a journal is run.
 #[derive(Clone)]
@@ -81,6 +91,10 @@ pub struct Options {
     pub idle_mark_ms: u64,
     /// Time between two attempts to prepare a segment on a full disk, in milliseconds.
     pub prepare_retry_ms: u64,
+    /// While one operation of the disk takes longer than this, authorisations are refused, in milliseconds.
+    pub stall_ms: u64,
+    /// One that takes longer than this has failed, in milliseconds.
+    pub hang_ms: u64,
     /// Who is told of groups, of a low disk and of the end.
     pub observer: Arc<dyn Observer>,
 }
@@ -94,6 +108,8 @@ impl Default for Options {
             group_bytes_max: 1024 * 1024,
             idle_mark_ms: 10,
             prepare_retry_ms: 500,
+            stall_ms: 1_000,
+            hang_ms: 10_000,
             observer: Arc::new(()),
         }
     }
@@ -108,6 +124,10 @@ pub trait Observer: Send + Sync + 'static {
     /// The next segment cannot be prepared, for this reason; `None`: it can again.
     fn disk_low(&self, reason: Option<&str>) {
         let _ = reason;
+    }
+    /// An operation of the disk takes too long; `false`: it has returned.
+    fn disk_stalled(&self, stalled: bool) {
+        let _ = stalled;
     }
     /// The journal has stopped for ever.
     fn failed(&self, failure: &Failure) {
@@ -185,11 +205,18 @@ struct Shared {
     progress: Arc<Progress>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     index: Mutex<Index>,
+    /// Behind the last durable group; the index has everything up to it.
+    end: Mutex<Anchor>,
     closing: AtomicBool,
     /// The next segment cannot be prepared.
     disk_low: AtomicBool,
     /// And the present one has no room for the next group.
     disk_full: AtomicBool,
+    /// The next segment is not ready yet, and the present one is down to its reserve.
+    unprepared: Arc<AtomicBool>,
+    /// An operation of the disk takes too long.
+    stalled: AtomicBool,
+    disk_task: DiskTask,
     failure: OnceLock<Failure>,
     opened: Instant,
 }
@@ -201,28 +228,87 @@ struct Handle {
 
 struct Running {
     thread: JoinHandle<()>,
-    /// Dropped after the thread has ended: only then may another process open the directory.
-    lock: Box<dyn Any + Send + Sync>,
+    /// Disconnected when the thread is about to end.
+    ended: mpsc::Receiver<()>,
 }
 
-/// Opens the journal in `storage`, or creates it: takes the lock, checks the whole log, gives every record to
-/// `on_record` in order, cuts a torn end and starts the journal thread.
+/// A journal's directory, taken for this process: its id is known, its log has not been read. Dropping it gives the
+/// directory back.
+pub struct Directory {
+    storage: Arc<dyn Storage>,
+    /// Every thread that may write will hold it: only when the last one has ended may another process open the directory.
+    lock: Arc<dyn Any + Send + Sync>,
+    mark: Marked,
+}
+
+/// Takes the directory in `storage` for this process and reads its durable mark, or creates that in an empty one: a
+/// journal has its id from then on.
 ///
 /// # Errors
-/// [`OpenError::InUse`] where another process holds it; [`LogError::Fault`] with its place for damage that no crash
-/// explains; what `on_record` or the operating system refused. Nothing has been changed then, except that files
-/// may have been created in an empty directory.
-pub fn open(
-    storage: Arc<dyn Storage>,
-    options: Options,
-    on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
-) -> Result<(Journal, RecoveryReport), OpenError> {
-    options.check()?;
-    let lock = storage.lock().map_err(|error| match error.kind() {
+/// [`OpenError::InUse`] where another process holds it; [`LogError::Fault`] where the mark is missing beside a log
+/// or is damaged; what the operating system refused.
+pub fn take(storage: Arc<dyn Storage>) -> Result<Directory, OpenError> {
+    let lock = Arc::from(storage.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::InUse { place: storage.place() },
         _ => recovery::io_at("lock", "the directory")(error).into(),
-    })?;
-    let mut recovered = recovery::recover(&*storage, options.segment_bytes, on_record)?;
+    })?);
+    let mark = recovery::mark_of(&*storage)?;
+    Ok(Directory { storage, lock, mark })
+}
+
+impl Directory {
+    /// 32 bytes that are the same for this journal at every start, and others for another journal or `purpose`:
+    /// BLAKE3's key derivation from the journal's id.
+    pub fn key(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.mark.mark.id.0)
+    }
+
+    /// Reads the frame of the snapshot `name` and holds it against the log, without reading either whole.
+    ///
+    /// # Errors
+    /// [`LogError::Fault`] with its place where it is damaged or cut, of another journal or version, or where the log
+    /// has no group that ends where the snapshot was taken.
+    pub fn snapshot(&self, snapshots: &Snapshots, name: &str) -> Result<Snapshot, LogError> {
+        let snapshot = snapshots.read(name, self.mark.mark.id)?;
+        let (anchor, mark) = (snapshot.anchor(), &self.mark.mark);
+        anchor.check(&*self.storage, mark.id)?;
+        if anchor.sequence == mark.sequence && anchor.chain != mark.chain {
+            let kind = FaultKind::MarkDiffers { mark_sequence: mark.sequence };
+            return Err(Fault { file: name.to_owned(), offset: 48, sequence: anchor.sequence, kind }.into());
+        }
+        Ok(snapshot)
+    }
+
+    /// Opens the journal: checks the log from its beginning, or from where the snapshot `from` was taken, gives every
+    /// record there to `on_record` in order, cuts a torn end and starts the journal thread.
+    ///
+    /// What lies before a snapshot is not read and not checked; `verify` does that. All its segments must be there.
+    ///
+    /// # Errors
+    /// [`LogError::Fault`] with its place for damage that no crash explains; what `on_record` or the operating
+    /// system refused. Nothing has been changed then. A log that ends before a position which the snapshot shows to
+    /// have been durable is such damage: the snapshot got its name only after that position was on disk, so it stands
+    /// beside the durable mark.
+    pub fn open(
+        self,
+        options: Options,
+        from: Option<&Snapshot>,
+        on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
+    ) -> Result<(Journal, RecoveryReport), OpenError> {
+        options.check()?;
+        let Directory { storage, lock, mark } = self;
+        let recovered = recovery::recover(&*storage, mark, options.segment_bytes, from, on_record)?;
+        start(storage, lock, options, recovered)
+    }
+}
+
+/// Starts the threads on a directory that was read and repaired.
+fn start(
+    storage: Arc<dyn Storage>,
+    lock: Arc<dyn Any + Send + Sync>,
+    options: Options,
+    mut recovered: Recovered,
+) -> Result<(Journal, RecoveryReport), OpenError> {
     let report = recovered.report.clone();
     let next_sequence = recovered.cursor.next_sequence;
     let (ring, consumer) = Ring::new(options.ring_slots, next_sequence);
@@ -238,9 +324,13 @@ pub fn open(
         progress,
         lanes: Mutex::new(Vec::new()),
         index: Mutex::new(std::mem::take(&mut recovered.index)),
+        end: Mutex::new(recovered.end()),
         closing: AtomicBool::new(false),
         disk_low: AtomicBool::new(false),
         disk_full: AtomicBool::new(false),
+        unprepared: Arc::default(),
+        stalled: AtomicBool::new(false),
+        disk_task: DiskTask::default(),
         failure: OnceLock::new(),
         opened: Instant::now(),
     });
@@ -251,20 +341,32 @@ pub fn open(
             shared.observer.disk_low(reason);
         })
     };
-    let retry = Duration::from_millis(options.prepare_retry_ms);
-    let preparer = Preparer::start(storage, options.segment_bytes, recovered.segment + 1, retry, on_change)
+    let terms = Terms {
+        segment_bytes: options.segment_bytes,
+        retry: Duration::from_millis(options.prepare_retry_ms),
+        on_change,
+        unprepared: Arc::clone(&shared.unprepared),
+    };
+    let preparer = Preparer::start(storage, Arc::clone(&lock), recovered.segment + 1, terms)
         .map_err(recovery::io_at("start the thread that prepares", "segments"))?;
     let group_bytes_max = options.group_bytes_max.min(options.segment_bytes as usize - SEGMENT_HEADER_BYTES);
     let idle_mark = Duration::from_millis(options.idle_mark_ms);
     let writer = Writer::new(Arc::clone(&shared), consumer, preparer, recovered, group_bytes_max, idle_mark);
+    let (stall, hang) = (Duration::from_millis(options.stall_ms), Duration::from_millis(options.hang_ms));
+    watchdog::start(Arc::clone(&shared), stall, hang)
+        .map_err(recovery::io_at("start the thread that watches", "the journal"))?;
+    let (ending, ended) = mpsc::channel();
     let thread = {
         let shared = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("saker-journal".to_owned())
-            .spawn(move || shared.run_writer(writer))
+            .spawn(move || {
+                shared.run_writer(writer);
+                drop((lock, ending));
+            })
             .map_err(recovery::io_at("start the thread of", "the journal"))?
     };
-    let handle = Handle { shared, running: Mutex::new(Some(Running { thread, lock })) };
+    let handle = Handle { shared, running: Mutex::new(Some(Running { thread, ended })) };
     Ok((Journal { handle: Arc::new(handle) }, report))
 }
 
@@ -304,21 +406,34 @@ impl Journal {
     /// # Errors
     /// [`ReserveError`]; nothing has changed.
     pub fn reserve_at(&self, class: Class, now: Instant) -> Result<Slot<'_>, ReserveError> {
+        self.admits(class)?;
         let shared = &self.handle.shared;
-        let closed =
-            shared.closing.load(Ordering::Relaxed) || shared.progress.stopped.load(Ordering::Relaxed);
-        if closed {
+        let kept_back = match class {
+            Class::Authorisation => shared.ring_reserve,
+            Class::Essential => 0,
+        };
+        let claim = shared.ring.claim(kept_back, shared.us_at(now)).ok_or(ReserveError::Full)?;
+        Ok(Slot { claim, bell: &shared.bell })
+    }
+
+    /// Whether the disk is fit for such a record; a slot may still be wanting.
+    ///
+    /// # Errors
+    /// [`ReserveError`] other than [`ReserveError::Full`].
+    pub fn admits(&self, class: Class) -> Result<(), ReserveError> {
+        let shared = &self.handle.shared;
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if is(&shared.closing) || is(&shared.progress.stopped) {
             return Err(ReserveError::Stopped);
         }
-        let (kept_back, disk) = match class {
-            Class::Authorisation => (shared.ring_reserve, &shared.disk_low),
-            Class::Essential => (0, &shared.disk_full),
-        };
-        if disk.load(Ordering::Relaxed) {
-            return Err(ReserveError::DiskLow);
+        match class {
+            Class::Essential if is(&shared.disk_full) => Err(ReserveError::DiskLow),
+            Class::Essential => Ok(()),
+            Class::Authorisation if is(&shared.disk_low) => Err(ReserveError::DiskLow),
+            Class::Authorisation if is(&shared.stalled) => Err(ReserveError::Stalled),
+            Class::Authorisation if is(&shared.unprepared) => Err(ReserveError::Unprepared),
+            Class::Authorisation => Ok(()),
         }
-        let claim = shared.ring.claim(kept_back, shared.age_us(now)).ok_or(ReserveError::Full)?;
-        Ok(Slot { claim, bell: &shared.bell })
     }
 
     /// The last position that is on disk; 0 for none.
@@ -349,6 +464,30 @@ impl Journal {
         }
     }
 
+    /// The highest position that was taken so far, durable or not.
+    pub fn taken(&self) -> u64 {
+        self.handle.shared.ring.taken()
+    }
+
+    /// Whether nothing becomes durable any more.
+    pub fn has_stopped(&self) -> bool {
+        self.handle.shared.progress.stopped.load(Ordering::SeqCst)
+    }
+
+    fn id(&self) -> JournalId {
+        self.handle.shared.id
+    }
+
+    /// Behind the last durable group, or the one before while that one is being announced.
+    fn anchor(&self) -> Anchor {
+        *self.handle.shared.end.lock()
+    }
+
+    /// Entries of the index, see [`Index::part`].
+    fn places(&self, from: usize, count: usize, last_sequence: u64) -> Vec<Place> {
+        self.handle.shared.index.lock().part(from, count, last_sequence)
+    }
+
     /// What waits for the disk.
     pub fn queue(&self) -> QueueState {
         self.queue_at(Instant::now())
@@ -364,13 +503,23 @@ impl Journal {
         }
         // Its sequence may just be taken, or a newer record have the entry by now: then there is no age to speak of.
         let reserved_us = shared.ring.reserved_us(durable + 1);
-        let oldest_us = reserved_us.map_or(0, |reserved_us| shared.age_us(now).saturating_sub(reserved_us));
+        let oldest_us = reserved_us.map_or(0, |reserved_us| shared.us_at(now).saturating_sub(reserved_us));
         QueueState { records, oldest_us }
     }
 
     /// Whether the next segment cannot be prepared. Authorisations are refused until it can.
     pub fn low_disk(&self) -> bool {
         self.handle.shared.disk_low.load(Ordering::Relaxed)
+    }
+
+    /// Whether the reserve for essential records is used up as well: everything is refused until there is room.
+    pub fn full_disk(&self) -> bool {
+        self.handle.shared.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether an operation of the disk takes too long. Authorisations are refused until it has returned.
+    pub fn stalled(&self) -> bool {
+        self.handle.shared.stalled.load(Ordering::Relaxed)
     }
 
     /// Why the journal has stopped, if it has failed.
@@ -427,9 +576,29 @@ impl Drop for Slot<'_> {
 }
 
 impl Shared {
-    /// The journal's own time at `now`, in microseconds.
-    fn age_us(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.opened).as_micros() as u64
+    fn now_us(&self) -> u64 {
+        self.us_at(Instant::now())
+    }
+
+    /// The journal's own time at an instant, in microseconds.
+    fn us_at(&self, instant: Instant) -> u64 {
+        instant.saturating_duration_since(self.opened).as_micros() as u64
+    }
+
+    /// Stops the journal for ever and tells everybody; the first failure is the one that is told.
+    fn fail(&self, failure: Failure) {
+        // Set before the flag, so that whoever sees the flag finds the reason.
+        if self.failure.set(failure.clone()).is_ok() {
+            self.end_waits();
+            self.observer.failed(&failure);
+        }
+    }
+
+    fn end_waits(&self) {
+        self.progress.stopped.store(true, Ordering::SeqCst);
+        for lane in self.lanes.lock().iter() {
+            lane.announce();
+        }
     }
 
     /// The whole life of the journal thread. Whatever ends it, everybody who waits is told.
@@ -439,16 +608,9 @@ impl Shared {
             let reason = "the journal thread panicked".to_owned();
             Err(Failure { operation: "run", file: "the journal".to_owned(), durable, reason })
         });
-        if let Err(failure) = &result {
-            // Set before the flag, so that whoever sees the flag finds the reason.
-            let _ = self.failure.set(failure.clone());
-        }
-        self.progress.stopped.store(true, Ordering::SeqCst);
-        for lane in self.lanes.lock().iter() {
-            lane.announce();
-        }
-        if let Err(failure) = &result {
-            self.observer.failed(failure);
+        match result {
+            Ok(()) => self.end_waits(),
+            Err(failure) => self.fail(failure),
         }
         // Last, because it waits for the thread that prepares segments, which may hang on the same disk.
         drop(writer);
@@ -461,14 +623,19 @@ impl Handle {
         fence(Ordering::SeqCst);
         self.shared.bell.ring();
         let mut running = self.running.lock();
-        if let Some(Running { thread, lock }) = running.take() {
-            // An observer may drop the last handle on the journal thread, which cannot wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
-                // A panic of the thread is caught inside it and told as a failure.
-                let _ = thread.join();
-            }
-            drop(lock);
+        let Some(Running { thread, ended }) = running.take() else { return };
+        // An observer may drop the last handle on the journal thread, which cannot wait for itself.
+        if thread.thread().id() == std::thread::current().id() {
+            return;
         }
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(STUCK_PATIENCE) {
+            // It, or the thread that prepares, does not come back from the disk. It keeps the directory's lock.
+            if self.shared.progress.stopped.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+        // A panic of the thread is caught inside it and told as a failure.
+        let _ = thread.join();
     }
 }
 

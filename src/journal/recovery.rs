@@ -23,8 +23,9 @@ use super::{
         JournalId, PREPARED_SUFFIX, SEGMENT_HEADER_BYTES, SegmentHeader, prepared_name, segment_name,
         segment_numbers,
     },
+    snapshot::{Anchor, Snapshot},
     storage::{Storage, StorageFile},
-    walk::{LogSummary, Walk, WalkTail, walk},
+    walk::{LogSummary, Start, Walk, WalkTail, walk},
 };
 
 /// What opening a journal found and did.
@@ -32,7 +33,9 @@ use super::{
 pub struct RecoveryReport {
     /// Whether the journal is new.
     pub created: bool,
-    /// The log as it stands now.
+    /// The log was read behind this position; 0 from its beginning.
+    pub read_from: u64,
+    /// What was read of the log, as it stands now.
     pub summary: LogSummary,
     /// What was cut off its end.
     pub torn: Option<TornTail>,
@@ -68,24 +71,54 @@ pub(super) struct Recovered {
     pub(super) report: RecoveryReport,
 }
 
-/// Reads the log through `on_record`, repairs its end and leaves the directory ready. The caller holds the lock.
+impl Recovered {
+    /// Behind the last group.
+    pub(super) fn end(&self) -> Anchor {
+        Anchor {
+            sequence: self.cursor.next_sequence - 1,
+            group: self.cursor.next_group - 1,
+            chain: self.cursor.chain,
+            segment: self.segment,
+            offset: self.cursor.offset as u64,
+        }
+    }
+}
+
+/// The durable mark of a directory, and its open file.
+pub(super) struct Marked {
+    pub(super) mark: Mark,
+    pub(super) file: MarkFile,
+    /// Whether it was made just now.
+    pub(super) created: bool,
+}
+
+/// Reads the mark, or makes the first one in a directory without a log. The caller holds the lock.
+pub(super) fn mark_of(storage: &dyn Storage) -> Result<Marked, LogError> {
+    let names = storage.list().map_err(io_at("list", "the directory"))?;
+    let (mark, counter, created) = read_mark(storage, &segment_numbers(&names)?)?;
+    let file = match counter {
+        Some(counter) => MarkFile::open(storage, counter).map_err(io_at("open", MARK_NAME))?,
+        None => MarkFile::create(storage, &mark).map_err(io_at("create", MARK_NAME))?,
+    };
+    Ok(Marked { mark, file, created })
+}
+
+/// Reads the log through `on_record`, from its beginning or from a snapshot whose anchor was checked, repairs its end and leaves the directory ready. The caller holds the lock.
 pub(super) fn recover(
     storage: &dyn Storage,
+    marked: Marked,
     segment_bytes: u64,
+    from: Option<&Snapshot>,
     on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
 ) -> Result<Recovered, LogError> {
     let names = storage.list().map_err(io_at("list", "the directory"))?;
     let numbers = segment_numbers(&names)?;
-    let (mark, counter, created) = read_mark(storage, &numbers)?;
-    let mut walk = walk(storage, &numbers, &mark, 0, on_record)?;
+    let Marked { mark, file: mut mark_file, created } = marked;
+    let mut walk = walk(storage, &numbers, &mark, Start::of(&mark, from), 0, on_record)?;
 
     for name in names.iter().filter(|name| name.ends_with(PREPARED_SUFFIX)) {
         storage.remove(name).map_err(io_at("remove", name))?;
     }
-    let mut mark_file = match counter {
-        Some(counter) => MarkFile::open(storage, counter).map_err(io_at("open", MARK_NAME))?,
-        None => MarkFile::create(storage, &mark).map_err(io_at("create", MARK_NAME))?,
-    };
     let torn = cut(storage, &walk)?;
     let (segment, file) = match walk.segment {
         0 => (1, first_segment(storage, segment_bytes, &mut walk, mark.id)?),
@@ -106,7 +139,8 @@ pub(super) fn recover(
             Mark { id: mark.id, sequence: last, group: walk.cursor.next_group - 1, chain: walk.cursor.chain };
         mark_file.write(&reached).map_err(io_at("write", MARK_NAME))?;
     }
-    let report = RecoveryReport { created, summary: walk.summary, torn };
+    let read_from = from.map_or(0, Snapshot::position);
+    let report = RecoveryReport { created, read_from, summary: walk.summary, torn };
     Ok(Recovered {
         id: mark.id,
         cursor: walk.cursor,

@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -25,7 +25,7 @@ const SECTOR_BYTES: usize = 512;
 
 /// What happens at one operation, counted from 1 over all that change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     None,
     /// This one operation fails, having done a part of its work.
     FailAt(u64),
@@ -34,8 +34,10 @@ pub(super) enum Trouble {
 }
 
 #[derive(Clone)]
-pub(super) struct SimulatedDisk {
+pub(crate) struct SimulatedDisk {
     state: Arc<Mutex<State>>,
+    /// The thread that does not come back from this disk, by name.
+    held: Arc<(Mutex<Option<&'static str>>, Condvar)>,
 }
 
 struct State {
@@ -83,12 +85,12 @@ impl Drop for Lock {
 }
 
 impl SimulatedDisk {
-    pub(super) fn new() -> SimulatedDisk {
+    pub(crate) fn new() -> SimulatedDisk {
         SimulatedDisk::with(Vec::new(), BTreeMap::new())
     }
 
     /// A disk with these files, all durable.
-    pub(super) fn holding(files: &BTreeMap<String, Vec<u8>>) -> SimulatedDisk {
+    pub(crate) fn holding(files: &BTreeMap<String, Vec<u8>>) -> SimulatedDisk {
         let inodes = files.values().map(|bytes| Inode {
             durable: bytes.clone(),
             present: bytes.clone(),
@@ -111,44 +113,62 @@ impl SimulatedDisk {
             capacity: u64::MAX,
             locked: Arc::new(AtomicBool::new(false)),
         };
-        SimulatedDisk { state: Arc::new(Mutex::new(state)) }
+        SimulatedDisk { state: Arc::new(Mutex::new(state)), held: Arc::default() }
     }
 
-    pub(super) fn set_trouble(&self, trouble: Trouble) {
+    /// Lets a thread wait at its next write or sync, until it is let go.
+    pub(super) fn hold(&self, thread: &'static str) {
+        *self.held.0.lock() = Some(thread);
+    }
+
+    pub(super) fn let_go(&self) {
+        *self.held.0.lock() = None;
+        self.held.1.notify_all();
+    }
+
+    fn wait_while_held(&self) {
+        let (held, changed) = &*self.held;
+        let mut held = held.lock();
+        while held.is_some() && *held == std::thread::current().name() {
+            changed.wait(&mut held);
+        }
+    }
+
+    pub(crate) fn set_trouble(&self, trouble: Trouble) {
         self.state.lock().trouble = trouble;
     }
 
     /// Bytes that all files together may have.
-    pub(super) fn set_capacity(&self, capacity: u64) {
+    pub(crate) fn set_capacity(&self, capacity: u64) {
         self.state.lock().capacity = capacity;
     }
 
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.state.lock().operations
     }
 
     /// Whether the power has gone.
-    pub(super) fn is_off(&self) -> bool {
+    pub(crate) fn is_off(&self) -> bool {
         let state = self.state.lock();
         matches!(state.trouble, Trouble::PowerOffAt(operation) if state.operations >= operation)
     }
 
-    pub(super) fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.state.lock().failed
     }
 
-    pub(super) fn writes_after_failure(&self) -> Vec<String> {
+    pub(crate) fn writes_after_failure(&self) -> Vec<String> {
         self.state.lock().writes_after_failure.clone()
     }
 
     /// The files as the process sees them.
-    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.state.lock();
         state.names.iter().map(|(name, inode)| (name.clone(), state.inodes[*inode].present.clone())).collect()
     }
 
     /// What a killed process leaves: everything written, synced or not.
-    pub(super) fn after_kill(&self) -> SimulatedDisk {
+    pub(crate) fn after_kill(&self) -> SimulatedDisk {
         let state = self.state.lock();
         let disk = SimulatedDisk::with(state.inodes.clone(), state.names.clone());
         {
@@ -160,7 +180,7 @@ impl SimulatedDisk {
     }
 
     /// What is found when the power is back.
-    pub(super) fn after_power_loss(&self, rng: &mut ChaCha8Rng) -> SimulatedDisk {
+    pub(crate) fn after_power_loss(&self, rng: &mut ChaCha8Rng) -> SimulatedDisk {
         let state = self.state.lock();
         let inodes: Vec<Inode> = state
             .inodes
@@ -258,8 +278,11 @@ impl State {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn used(&self) -> u64 {
-        self.names.values().map(|inode| self.inodes[*inode].present.len() as u64).sum()
+    /// Refuses where a file of `bytes` bytes would be too much for the disk.
+    fn room_for(&self, inode: usize, bytes: u64) -> io::Result<()> {
+        let used: u64 = self.names.values().map(|inode| self.inodes[*inode].present.len() as u64).sum();
+        let growth = bytes.saturating_sub(self.inodes[inode].present.len() as u64);
+        if used + growth > self.capacity { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 
@@ -329,14 +352,19 @@ impl StorageFile for SimulatedFile {
         Ok(count)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        if state.fails(&self.name) {
+            return Err(io::Error::other("simulated failure"));
+        }
+        state.room_for(self.inode, bytes)
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.wait_while_held();
         let mut state = self.disk.state.lock();
         let fails = state.fails(&self.name);
-        let present = state.inodes[self.inode].present.len() as u64;
-        let growth = (offset + bytes.len() as u64).saturating_sub(present);
-        if state.used() + growth > state.capacity {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        state.room_for(self.inode, offset + bytes.len() as u64)?;
         // A write that fails may have come any part of the way.
         let written = if fails { &bytes[..bytes.len() * (state.operations as usize % 5) / 4] } else { bytes };
         let inode = &mut state.inodes[self.inode];
@@ -346,6 +374,7 @@ impl StorageFile for SimulatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.wait_while_held();
         let mut state = self.disk.state.lock();
         let fails = state.fails(&self.name);
         let inode = &mut state.inodes[self.inode];

@@ -11,7 +11,7 @@ use super::{
     recovery::{io_at, read_mark},
     segment::{segment_name, segment_numbers},
     storage::{FileStorage, Storage},
-    walk::{LogSummary, WalkTail, walk},
+    walk::{LogSummary, Start, WalkTail, walk},
 };
 
 /// How often a last segment that looks damaged is read again before that is believed.
@@ -64,7 +64,7 @@ pub(super) fn verify_storage(
     }
     // Listed again: a segment may have been begun, and the mark moved to it, since the first look.
     let numbers = segment_numbers(&list()?)?;
-    let walk = walk(storage, &numbers, &mark, REREADS, on_record)?;
+    let walk = walk(storage, &numbers, &mark, Start::of(&mark, None), REREADS, on_record)?;
     let tail = match walk.tail {
         WalkTail::Nothing => None,
         WalkTail::Torn(torn) => Some(Tail {

@@ -11,6 +11,7 @@ use super::{
     mark::{MARK_NAME, Mark},
     scan::{Cursor, End, Group, TornEnd, frames_of, scan},
     segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name},
+    snapshot::Snapshot,
     storage::Storage,
 };
 
@@ -62,25 +63,55 @@ pub(super) enum WalkTail {
     },
 }
 
-/// Walks the segments `numbers`, giving every record to `on_record`. The last segment is read again up to `rereads`
+/// Where a walk begins.
+pub(super) struct Start {
+    cursor: Cursor,
+    /// The segment that the cursor's offset is in; 0 before the first.
+    segment: u64,
+    index: Index,
+    /// A position that was durable, so that the log must reach it.
+    reach: u64,
+}
+
+impl Start {
+    /// At the beginning of the log, or behind a snapshot, whose anchor was checked against the log.
+    pub(super) fn of(mark: &Mark, snapshot: Option<&Snapshot>) -> Start {
+        let Some(snapshot) = snapshot else {
+            let cursor = Cursor { next_sequence: 1, next_group: 1, chain: mark.id.genesis(), offset: 0 };
+            return Start { cursor, segment: 0, index: Index::default(), reach: 0 };
+        };
+        let anchor = snapshot.anchor();
+        let cursor = Cursor {
+            next_sequence: anchor.sequence + 1,
+            next_group: anchor.group + 1,
+            chain: anchor.chain,
+            offset: anchor.offset as usize,
+        };
+        let (index, reach) = (snapshot.index().clone(), snapshot.reach());
+        Start { cursor, segment: anchor.segment, index, reach }
+    }
+}
+
+/// Walks the segments `numbers` on from `start`, giving every record to `on_record`. The last segment is read again up to `rereads`
 /// times where it looks damaged, for the case that somebody is writing to it.
 pub(super) fn walk(
     storage: &dyn Storage,
     numbers: &[u64],
     mark: &Mark,
+    start: Start,
     rereads: u32,
     on_record: &mut dyn FnMut(Record<'_>) -> Result<(), String>,
 ) -> Result<Walk, LogError> {
     let mut walk = Walk {
         summary: LogSummary::default(),
-        cursor: Cursor { next_sequence: 1, next_group: 1, chain: mark.id.genesis(), offset: 0 },
+        cursor: start.cursor,
         segment: 0,
         marked_offset: 0,
         tail: WalkTail::Nothing,
-        index: Index::default(),
+        index: start.index,
     };
     let mut bytes = Vec::new();
-    for number in numbers {
+    for number in numbers.iter().skip_while(|number| **number < start.segment) {
         let last = Some(number) == numbers.last();
         let name = segment_name(*number);
         read_whole(storage, &name, &mut bytes)?;
@@ -88,11 +119,16 @@ pub(super) fn walk(
             walk.tail = stub(&walk, mark, *number, last, &bytes)?;
             break;
         }
-        check_header(&walk, mark, *number, &bytes)?;
+        if *number == start.segment {
+            // The header and the group before were held against the snapshot; what is before that was durable.
+            walk.marked_offset = walk.cursor.offset;
+        } else {
+            check_header(&walk, mark, *number, &bytes)?;
+            walk.cursor.offset = SEGMENT_HEADER_BYTES;
+            walk.marked_offset = SEGMENT_HEADER_BYTES;
+        }
         walk.segment = *number;
         walk.summary.segments += 1;
-        walk.cursor.offset = SEGMENT_HEADER_BYTES;
-        walk.marked_offset = SEGMENT_HEADER_BYTES;
         let mut rereads_left = if last { rereads } else { 0 };
         let end = loop {
             let mut cursor = walk.cursor.clone();
@@ -118,7 +154,16 @@ pub(super) fn walk(
             }
         }
     }
-    check_mark_is_reached(&walk, mark)?;
+    let log_sequence = walk.cursor.next_sequence - 1;
+    let mark_sequence = mark.sequence;
+    if log_sequence < mark_sequence {
+        let kind = FaultKind::EndsBeforeMark { log_sequence, mark_sequence };
+        return Err(ends_early(&walk, kind).into());
+    }
+    if log_sequence < start.reach {
+        let kind = FaultKind::EndsBeforeSnapshot { log_sequence, reach: start.reach };
+        return Err(ends_early(&walk, kind).into());
+    }
     walk.summary.chain_hash = walk.cursor.chain;
     Ok(walk)
 }
@@ -196,18 +241,14 @@ fn expected_header(walk: &Walk, mark: &Mark, number: u64, created_ms: u64) -> Se
     }
 }
 
-fn check_mark_is_reached(walk: &Walk, mark: &Mark) -> Result<(), Fault> {
-    let log_sequence = walk.cursor.next_sequence - 1;
-    if log_sequence >= mark.sequence {
-        return Ok(());
-    }
+/// The fault of a log that ends before something that was durable.
+fn ends_early(walk: &Walk, kind: FaultKind) -> Fault {
     let (file, offset) = match &walk.tail {
         _ if walk.segment == 0 => (MARK_NAME.to_owned(), 0),
         WalkTail::Torn(torn) => (segment_name(walk.segment), torn.damaged_offset as u64),
         _ => (segment_name(walk.segment), walk.cursor.offset as u64),
     };
-    let kind = FaultKind::EndsBeforeMark { log_sequence, mark_sequence: mark.sequence };
-    Err(Fault { file, offset, sequence: walk.cursor.next_sequence, kind })
+    Fault { file, offset, sequence: walk.cursor.next_sequence, kind }
 }
 
 fn read_whole(storage: &dyn Storage, name: &str, bytes: &mut Vec<u8>) -> Result<(), LogError> {

@@ -218,7 +218,7 @@ impl Compiler<'_, '_> {
             let filter = match &declaration.filter {
                 Some(filter) => self.condition(filter, &scope).map(|condition| {
                     self.costly(filter.span(), program::cost_ns(&condition));
-                    Some(filter::compile(&condition, &self.sets))
+                    Some(filter::compile(&filter.text, &condition, &self.sets))
                 }),
                 None => Some(None),
             };

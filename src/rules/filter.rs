@@ -64,12 +64,12 @@ pub fn scope() -> Scope {
     Scope { variables, refused, ..Scope::default() }
 }
 
-/// Compiles a checked filter. Unknown counts as no.
-pub fn compile(condition: &Bool, sets: &Sets) -> Filter {
+/// Compiles a checked filter, whose source says all of its meaning. Unknown counts as no.
+pub fn compile(source: &str, condition: &Bool, sets: &Sets) -> Filter {
     let mut program = Program::new(sets);
     let condition = program.add(condition);
     // No name of a filter is money, so that the number of decimals does not matter.
-    std::sync::Arc::new(move |event: &Event| program.evaluate(&condition, event, 0) == Truth::True)
+    Filter::new(source, move |event: &Event| program.evaluate(&condition, event, 0) == Truth::True)
 }
 
 impl Source for Event {

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod auth;
+pub mod bytes;
 pub mod codes;
 pub mod fault;
 pub mod ids;

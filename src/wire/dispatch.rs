@@ -28,11 +28,13 @@ use super::{
     door::{Door, OpenCall},
     health::Health,
     risk::Risk,
+    status,
     unary::{Read, Reading, Reply},
 };
 use crate::{
     engine::Pending,
     limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX},
+    observe::{self, CallResult},
     proto::{
         self, accounts_server::AccountsServer, authorisation_server::AuthorisationServer,
         decisions_server::DecisionsServer, risk_server::RiskServer,
@@ -102,14 +104,13 @@ impl Services {
         }
     }
 
-    fn begin(&self, mut request: Request<Incoming>) -> State {
-        let arrival = Instant::now();
+    fn begin(&self, mut request: Request<Incoming>, arrival: Instant) -> State {
         if let Some(refusal) = not_grpc(&request) {
-            return State::Refused(refusal);
+            return State::Answered(refusal, CallResult::ClientError);
         }
         let deadline = match deadline::from_headers(request.headers(), arrival) {
             Ok(deadline) => deadline,
-            Err(deadline::MalformedTimeout) => return State::Refused(self.refuse(&malformed_timeout())),
+            Err(deadline::MalformedTimeout) => return self.refused(&malformed_timeout()),
         };
         if request.uri().path() == AUTHORISE_PATH {
             match Reading::new(request) {
@@ -119,7 +120,7 @@ impl Services {
         }
         match self.route(with_deadline(request, deadline)) {
             Some(future) => State::Running(future),
-            None => State::Refused(self.refuse(&Fault::Unimplemented)),
+            None => self.refused(&Fault::Unimplemented),
         }
     }
 
@@ -129,44 +130,54 @@ impl Services {
             Read::Message(request) => {
                 match authorisation::begin(&self.door, &request, &self.door.arrival_until(deadline)) {
                     Ok(pending) => State::Waiting { transaction_id: request.transaction_id, pending },
-                    Err(fault) => State::Refused(self.refuse(&fault)),
+                    Err(fault) => self.refused(&fault),
                 }
             }
             Read::Unusual(request) => {
                 State::Running(self.authorisation.clone().call(with_deadline(request, deadline)))
             }
             Read::Broken(error) => {
-                State::Refused(self.complete(Status::from_error(Box::new(error)).into_http()))
+                let (response, result) = self.complete(Status::from_error(Box::new(error)).into_http());
+                State::Answered(response, result)
             }
         }
     }
 
-    fn refuse(&self, fault: &Fault) -> Response<Reply> {
-        self.door.refuse(fault).into_http().map(Reply::Tonic)
+    fn refuse(&self, fault: &Fault) -> (Response<Reply>, CallResult) {
+        let response = self.door.refuse(fault).into_http().map(Reply::Tonic);
+        (response, status::at_fault(status::code(fault)))
+    }
+
+    fn refused(&self, fault: &Fault) -> State {
+        let (response, result) = self.refuse(fault);
+        State::Answered(response, result)
     }
 
     /// What tonic refused by itself carries no details: it is counted here, and where the contract asks for
-    /// `ErrorInfo` it gets it. Not protobuf (INTERNAL) and too large (OUT_OF_RANGE) stay as they are.
-    fn complete(&self, response: Response<Body>) -> Response<Reply> {
+    /// `ErrorInfo` it gets it. Not protobuf (INTERNAL) and too large (OUT_OF_RANGE) stay as they are; they too are the
+    /// client's fault.
+    fn complete(&self, response: Response<Body>) -> (Response<Reply>, CallResult) {
         let response = response.map(Reply::Tonic);
         let headers = response.headers();
-        let Some(code) = headers.get(Status::GRPC_STATUS) else { return response };
+        let Some(code) = headers.get(Status::GRPC_STATUS) else { return (response, CallResult::Ok) };
+        let code = Code::from_bytes(code.as_bytes());
         if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
-            return response;
+            return (response, status::at_fault(code));
         }
-        match Code::from_bytes(code.as_bytes()) {
+        let response = match code {
             Code::Unimplemented => self.unimplemented(headers),
             code => {
                 self.door.count_refusal(code);
                 response
             }
-        }
+        };
+        (response, CallResult::ClientError)
     }
 
     /// An unknown method, or a compression that is not offered: then the accepted encodings stand in the answer.
     fn unimplemented(&self, headers: &HeaderMap) -> Response<Reply> {
         const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
-        let mut response = self.refuse(&Fault::Unimplemented);
+        let (mut response, _) = self.refuse(&Fault::Unimplemented);
         if let Some(accepted) = headers.get(ACCEPT_ENCODING) {
             response.headers_mut().insert(ACCEPT_ENCODING, accepted.clone());
         }
@@ -186,13 +197,17 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
     fn call(&self, request: Request<Incoming>) -> Call {
         let Dispatch(services) = self;
         let open = services.door.open_call();
-        Call { state: services.begin(request), services: Arc::clone(services), _open: open }
+        let (counted_as, arrived) = (counted_as(request.uri().path()), Instant::now());
+        let state = services.begin(request, arrived);
+        Call { state, counted_as, arrived, services: Arc::clone(services), _open: open }
     }
 }
 
 /// One call on its way to its response headers.
 pub(super) struct Call {
     state: State,
+    counted_as: observe::Call,
+    arrived: Instant,
     services: Arc<Services>,
     _open: OpenCall,
 }
@@ -213,12 +228,12 @@ enum State {
         pending: Pending<AuthAnswer>,
     },
     Running(ServiceFuture),
-    Refused(Response<Reply>),
+    Answered(Response<Reply>, CallResult),
     Done,
 }
 
 impl Call {
-    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Response<Reply>> {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<(Response<Reply>, CallResult)> {
         loop {
             match &mut self.state {
                 State::Reading { reading, deadline } => {
@@ -231,7 +246,10 @@ impl Call {
                     let transaction_id = std::mem::take(transaction_id);
                     self.state = State::Done;
                     return Poll::Ready(match answer {
-                        Ok(answered) => Reply::ok(&to_proto::authorise_response(transaction_id, &answered)),
+                        Ok(answered) => {
+                            let response = to_proto::authorise_response(transaction_id, &answered);
+                            (Reply::ok(&response), CallResult::Ok)
+                        }
                         Err(fault) => self.services.refuse(&fault),
                     });
                 }
@@ -240,11 +258,12 @@ impl Call {
                     self.state = State::Done;
                     return Poll::Ready(self.services.complete(response));
                 }
-                State::Refused(_) => {
-                    let State::Refused(response) = std::mem::replace(&mut self.state, State::Done) else {
+                State::Answered(..) => {
+                    let State::Answered(response, result) = std::mem::replace(&mut self.state, State::Done)
+                    else {
                         continue;
                     };
-                    return Poll::Ready(response);
+                    return Poll::Ready((response, result));
                 }
                 State::Done => return Poll::Pending,
             }
@@ -259,13 +278,51 @@ impl Future for Call {
         let this = self.get_mut();
         // What the call held is dropped: no claim and no hold outlives a panic, and the connection and its other calls
         // never notice.
-        match catch_unwind(AssertUnwindSafe(|| this.advance(cx))) {
-            Ok(polled) => polled.map(Ok),
+        let (response, result) = match catch_unwind(AssertUnwindSafe(|| this.advance(cx))) {
+            Ok(polled) => ready!(polled),
             Err(_) => {
                 this.state = State::Done;
-                Poll::Ready(Ok(this.services.refuse(&Fault::Internal)))
+                this.services.refuse(&Fault::Internal)
             }
-        }
+        };
+        this.services.door.call_ended(this.counted_as, result, this.arrived);
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// The name a path is counted under.
+fn counted_as(path: &str) -> observe::Call {
+    use observe::Call;
+    let Some((service, method)) = path.strip_prefix("/saker.v1.").and_then(|path| path.split_once('/'))
+    else {
+        return Call::Other;
+    };
+    match (service, method) {
+        ("Authorisation", "Authorise") => Call::Authorise,
+        ("Authorisation", "AuthoriseBatch") => Call::AuthoriseBatch,
+        ("Authorisation", "AuthoriseStream") => Call::AuthoriseStream,
+        ("Authorisation", "Reverse") => Call::Reverse,
+        ("Authorisation", "Clear") => Call::Clear,
+        ("Authorisation", "Advise") => Call::Advise,
+        ("Authorisation", "Refund") => Call::Refund,
+        ("Accounts", "UpsertAccounts") => Call::UpsertAccounts,
+        ("Accounts", "GetAccount") => Call::GetAccount,
+        ("Accounts", "SetAccountStatus") => Call::SetAccountStatus,
+        ("Accounts", "SetCardStatus") => Call::SetCardStatus,
+        ("Accounts", "SetCreditLimit") => Call::SetCreditLimit,
+        ("Accounts", "PostPayment") => Call::PostPayment,
+        ("Accounts", "ListHolds") => Call::ListHolds,
+        ("Decisions", "GetDecision") => Call::GetDecision,
+        ("Decisions", "ListDecisions") => Call::ListDecisions,
+        ("Decisions", "WatchDecisions") => Call::WatchDecisions,
+        ("Risk", "GetRules") => Call::GetRules,
+        ("Risk", "ReloadRules") => Call::ReloadRules,
+        ("Risk", "SetRuleMode") => Call::SetRuleMode,
+        ("Risk", "UpdateList") => Call::UpdateList,
+        ("Risk", "LabelTransaction") => Call::LabelTransaction,
+        ("Risk", "GetModel") => Call::GetModel,
+        ("Risk", "ReloadModel") => Call::ReloadModel,
+        _ => Call::Other,
     }
 }
 

@@ -1,0 +1,179 @@
+//! Histories written to bytes and read again must go on as if nothing had happened, under the plan they were written
+//! under and under any other.
+
+use super::*;
+use crate::limits::EVENTS_PER_KEY_MAX;
+
+/// Two sets of aggregates with nothing in common but the built-in windows.
+fn plans() -> [Plan; 2] {
+    let declined = Filter::new("declined", |event: &Event| event.decision == Decision::Declined);
+    let abroad = Filter::new("abroad", |event: &Event| event.country == Country::new("MX"));
+    let probing = Filter::new("probing", |event: &Event| {
+        event.kind == Kind::AccountVerification && !event.declined_for_credit
+    });
+    let first = [
+        aggregate(By::Card, HOUR_MS, Measure::Count, Some(declined.clone())),
+        aggregate(By::Account, WINDOW_MAX_MS, Measure::Sum, Some(abroad.clone())),
+        aggregate(By::Card, DAY_MS, Measure::Max, None),
+    ];
+    let second = [
+        aggregate(By::Account, 3 * DAY_MS, Measure::Mean, Some(probing)),
+        aggregate(By::Card, WINDOW_MAX_MS, Measure::Distinct(Attribute::Merchant), Some(abroad)),
+        aggregate(By::Card, 5 * MINUTE_MS, Measure::Count, None),
+        aggregate(By::Account, 9 * DAY_MS, Measure::Count, Some(declined)),
+    ];
+    [Plan::new(&first), Plan::new(&second)]
+}
+
+fn random_request(rng: &mut ChaCha8Rng) -> AuthRequest {
+    let mut drawn = request(rng.random_range(0..90_000));
+    drawn.kind = *Kind::ALL.choose(rng).unwrap();
+    drawn.channel =
+        [None, Some(Channel::Ecommerce), Some(Channel::CardPresent)].choose(rng).copied().unwrap();
+    drawn.device_id = rng.random_bool(0.5).then(|| id(&format!("D-{}", rng.random_range(0..5))));
+    drawn.merchant.merchant_id = rng.random_bool(0.9).then(|| id(&format!("M-{}", rng.random_range(0..40))));
+    drawn.merchant.mcc = rng.random_bool(0.8).then(|| rng.random_range(0..30));
+    drawn.merchant.country = Country::new(["US", "MX", "ZZ", "-"].choose(rng).unwrap());
+    drawn.merchant.place = Place::new(rng.random_range(-90.0..120.0), rng.random_range(-180.0..180.0));
+    drawn
+}
+
+/// Everything a decision reads, bit for bit.
+fn read(history: &mut History, plan: &Plan, moment: &Moment) -> Vec<(bool, u64, bool)> {
+    let mut values = Values::new();
+    history.read(plan, moment, &mut values);
+    let slots = 0..(CATALOG.len() + plan.aggregates.len()) as Slot;
+    slots
+        .map(|slot| {
+            let has = values.has(slot);
+            (has, if has { values.raw(slot) } else { 0 }, values.is_saturated(slot))
+        })
+        .collect()
+}
+
+fn again(history: &History, plan: &Plan, same_plan: bool) -> Result<History, DecodeError> {
+    let mut bytes = Vec::new();
+    history.encode(&mut bytes);
+    History::decode(&bytes, plan, same_plan)
+}
+
+/// Walks `histories`, each with its plan, through the same random life.
+fn walk(rng: &mut ChaCha8Rng, events: u64, gap_max_ms: i64, mut each: impl FnMut(u64, &Moment, &Event)) {
+    let facts = account();
+    let mut now_ms = 1_700_000_000_000;
+    for sequence in 1..=events {
+        now_ms += rng.random_range(0..=gap_max_ms);
+        let late_ms = if rng.random_bool(0.1) { rng.random_range(0..=7 * DAY_MS) } else { 0 };
+        let drawn = random_request(rng);
+        let time = Timestamp(now_ms - late_ms);
+        let card = rng.random_range(0..3);
+        let moment = Moment { request: &drawn, account: &facts, card, card_token: None, time };
+        let decision = *Decision::ALL.choose(rng).unwrap();
+        let for_credit = decision == Decision::Declined && rng.random_bool(0.3);
+        each(sequence, &moment, &event_of(&moment, sequence, decision, for_credit));
+    }
+}
+
+#[test]
+fn a_history_read_from_bytes_goes_on_as_the_one_that_was_written() {
+    let [plan, other] = plans();
+    for (seed, gap_max_ms) in [(1, MINUTE_MS), (2, 6 * HOUR_MS), (3, 9 * DAY_MS)] {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let [mut kept, mut stored] = [History::new(), History::new()];
+        let [mut kept_other, mut changed] = [History::new(), History::new()];
+        walk(&mut rng, 1_500, gap_max_ms, |sequence, moment, event| {
+            if sequence % 7 == 0 {
+                stored = again(&kept, &plan, true).unwrap();
+            }
+            if sequence % 11 == 0 {
+                assert!(kept.is_exact_under_another_plan());
+                changed = again(&kept, &other, false).unwrap();
+            }
+            assert_eq!(read(&mut kept, &plan, moment), read(&mut stored, &plan, moment), "{sequence}");
+            assert_eq!(
+                read(&mut kept_other, &other, moment),
+                read(&mut changed, &other, moment),
+                "{sequence}"
+            );
+            for (history, plan) in
+                [(&mut kept, &plan), (&mut stored, &plan), (&mut kept_other, &other), (&mut changed, &other)]
+            {
+                history.record(plan, event.clone());
+            }
+        });
+    }
+}
+
+#[test]
+fn summaries_are_stored_and_never_taken_over_by_another_plan() {
+    let [plan, other] = plans();
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let [mut kept, mut stored] = [History::new(), History::new()];
+    walk(&mut rng, EVENTS_PER_KEY_MAX as u64 + 1_500, 2 * MINUTE_MS, |sequence, moment, event| {
+        if sequence % 512 == 0 {
+            stored = again(&kept, &plan, true).unwrap();
+            assert_eq!(kept.is_exact_under_another_plan(), again(&kept, &other, false).is_ok());
+        }
+        if sequence % 16 == 0 {
+            assert_eq!(read(&mut kept, &plan, moment), read(&mut stored, &plan, moment), "{sequence}");
+        }
+        kept.record(&plan, event.clone());
+        stored.record(&plan, event.clone());
+    });
+    assert!(!kept.is_exact_under_another_plan());
+    assert_eq!(again(&kept, &other, false).err(), Some(DecodeError::OtherPlan));
+}
+
+#[test]
+fn damaged_bytes_are_refused_or_read_as_some_history_and_never_panic() {
+    let [plan, _] = plans();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for events in [0, 1, 40, EVENTS_PER_KEY_MAX as u64 + 20] {
+        let mut history = History::new();
+        let mut now = Timestamp(0);
+        walk(&mut rng, events, HOUR_MS / 8, |_, moment, event| {
+            history.record(&plan, event.clone());
+            now = moment.time;
+        });
+        let mut bytes = Vec::new();
+        history.encode(&mut bytes);
+        for end in (0..bytes.len()).step_by(1 + bytes.len() / 300) {
+            assert!(History::decode(&bytes[..end], &plan, true).is_err(), "cut at {end}");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert!(History::decode(&longer, &plan, true).is_err());
+        for _ in 0..300 {
+            let mut damaged = bytes.clone();
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..damaged.len());
+                damaged[at] ^= 1 << rng.random_range(0..8);
+            }
+            let Ok(mut history) = History::decode(&damaged, &plan, true) else { continue };
+            let (asked, facts) = (random_request(&mut rng), account());
+            let moment = Moment { request: &asked, account: &facts, card: 1, card_token: None, time: now };
+            read(&mut history, &plan, &moment);
+            history.record(&plan, event_of(&moment, u64::MAX, Decision::Approved, false));
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_known_by_what_it_keeps() {
+    let base = || aggregate(By::Card, HOUR_MS, Measure::Count, None);
+    let filter = |text: &str| Some(Filter::new(text, |_: &Event| true));
+    let plans = [
+        vec![],
+        vec![base()],
+        vec![Aggregate { by: By::Account, ..base() }],
+        vec![Aggregate { window_ms: HOUR_MS + 1, ..base() }],
+        vec![Aggregate { measure: Measure::Sum, ..base() }],
+        vec![Aggregate { filter: filter("kind == 'purchase'"), ..base() }],
+        vec![Aggregate { filter: filter("kind == 'cash_advance'"), ..base() }],
+        vec![base(), base()],
+    ];
+    let fingerprints: HashSet<[u8; 16]> =
+        plans.iter().map(|aggregates| Plan::new(aggregates).fingerprint()).collect();
+    assert_eq!(fingerprints.len(), plans.len());
+    let renamed = Aggregate { name: Arc::from("another name"), ..base() };
+    assert_eq!(Plan::new(&[renamed]).fingerprint(), Plan::new(&[base()]).fingerprint());
+}
