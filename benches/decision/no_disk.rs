@@ -75,7 +75,7 @@ impl StorageFile for NoFile {
         Ok(there)
     }
 
-    fn allocate(&self, _bytes: u64) -> io::Result<()> {
+    fn allocate(&self, _: u64) -> io::Result<()> {
         Ok(())
     }
 

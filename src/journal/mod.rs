@@ -632,6 +632,7 @@ impl Shared {
         self.us_at(Instant::now())
     }
 
+    /// The journal's own time at an instant, in microseconds.
     fn us_at(&self, instant: Instant) -> u64 {
         instant.saturating_duration_since(self.opened).as_micros() as u64
     }

@@ -106,11 +106,11 @@ impl Services {
 
     fn begin(&self, mut request: Request<Incoming>, arrival: Instant) -> State {
         if let Some(refusal) = not_grpc(&request) {
-            return State::Refused((refusal, CallResult::ClientError));
+            return State::Answered(refusal, CallResult::ClientError);
         }
         let deadline = match deadline::from_headers(request.headers(), arrival) {
             Ok(deadline) => deadline,
-            Err(deadline::MalformedTimeout) => return State::Refused(self.refuse(&malformed_timeout())),
+            Err(deadline::MalformedTimeout) => return self.refused(&malformed_timeout()),
         };
         if request.uri().path() == AUTHORISE_PATH {
             match Reading::new(request) {
@@ -120,7 +120,7 @@ impl Services {
         }
         match self.route(with_deadline(request, deadline)) {
             Some(future) => State::Running(future),
-            None => State::Refused(self.refuse(&Fault::Unimplemented)),
+            None => self.refused(&Fault::Unimplemented),
         }
     }
 
@@ -130,28 +130,33 @@ impl Services {
             Read::Message(request) => {
                 match authorisation::begin(&self.door, &request, &self.door.arrival_until(deadline)) {
                     Ok(pending) => State::Waiting { transaction_id: request.transaction_id, pending },
-                    Err(fault) => State::Refused(self.refuse(&fault)),
+                    Err(fault) => self.refused(&fault),
                 }
             }
             Read::Unusual(request) => {
                 State::Running(self.authorisation.clone().call(with_deadline(request, deadline)))
             }
             Read::Broken(error) => {
-                State::Refused(self.complete(Status::from_error(Box::new(error)).into_http()))
+                let (response, result) = self.complete(Status::from_error(Box::new(error)).into_http());
+                State::Answered(response, result)
             }
         }
     }
 
-    fn refuse(&self, fault: &Fault) -> Ended {
-        let status = self.door.refuse(fault);
-        let at_fault = status::at_fault(status.code());
-        (status.into_http().map(Reply::Tonic), at_fault)
+    fn refuse(&self, fault: &Fault) -> (Response<Reply>, CallResult) {
+        let response = self.door.refuse(fault).into_http().map(Reply::Tonic);
+        (response, status::at_fault(status::code(fault)))
+    }
+
+    fn refused(&self, fault: &Fault) -> State {
+        let (response, result) = self.refuse(fault);
+        State::Answered(response, result)
     }
 
     /// What tonic refused by itself carries no details: it is counted here, and where the contract asks for
     /// `ErrorInfo` it gets it. Not protobuf (INTERNAL) and too large (OUT_OF_RANGE) stay as they are; they too are the
     /// client's fault.
-    fn complete(&self, response: Response<Body>) -> Ended {
+    fn complete(&self, response: Response<Body>) -> (Response<Reply>, CallResult) {
         let response = response.map(Reply::Tonic);
         let headers = response.headers();
         let Some(code) = headers.get(Status::GRPC_STATUS) else { return (response, CallResult::Ok) };
@@ -198,9 +203,6 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
     }
 }
 
-/// What a call is answered with, and who was at fault.
-type Ended = (Response<Reply>, CallResult);
-
 /// One call on its way to its response headers.
 pub(super) struct Call {
     state: State,
@@ -226,12 +228,12 @@ enum State {
         pending: Pending<AuthAnswer>,
     },
     Running(ServiceFuture),
-    Refused(Ended),
+    Answered(Response<Reply>, CallResult),
     Done,
 }
 
 impl Call {
-    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<(Response<Reply>, CallResult)> {
         loop {
             match &mut self.state {
                 State::Reading { reading, deadline } => {
@@ -256,11 +258,12 @@ impl Call {
                     self.state = State::Done;
                     return Poll::Ready(self.services.complete(response));
                 }
-                State::Refused(_) => {
-                    let State::Refused(ended) = std::mem::replace(&mut self.state, State::Done) else {
+                State::Answered(..) => {
+                    let State::Answered(response, result) = std::mem::replace(&mut self.state, State::Done)
+                    else {
                         continue;
                     };
-                    return Poll::Ready(ended);
+                    return Poll::Ready((response, result));
                 }
                 State::Done => return Poll::Pending,
             }
@@ -285,14 +288,6 @@ impl Future for Call {
         this.services.door.call_ended(this.counted_as, result, this.arrived);
         Poll::Ready(Ok(response))
     }
-}
-
-/// Leaves the deadline where [`Door::arrival`] finds it.
-fn with_deadline<B>(mut request: Request<B>, deadline: Option<CallDeadline>) -> Request<B> {
-    if let Some(deadline) = deadline {
-        request.extensions_mut().insert(deadline);
-    }
-    request
 }
 
 /// The name a path is counted under.
@@ -329,6 +324,14 @@ fn counted_as(path: &str) -> observe::Call {
         ("Risk", "ReloadModel") => Call::ReloadModel,
         _ => Call::Other,
     }
+}
+
+/// Leaves the deadline where [`Door::arrival`] finds it.
+fn with_deadline<B>(mut request: Request<B>, deadline: Option<CallDeadline>) -> Request<B> {
+    if let Some(deadline) = deadline {
+        request.extensions_mut().insert(deadline);
+    }
+    request
 }
 
 /// What is not gRPC at all is answered in HTTP's own words, as the protocol says.
@@ -371,34 +374,5 @@ fn reflection_service() -> Option<Reflection> {
             tracing::warn!(%error, "reflection is off: the descriptors cannot be read");
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use prost::Message as _;
-
-    use super::*;
-
-    #[test]
-    fn every_call_of_the_contract_is_counted_under_a_name_of_its_own() {
-        let files = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
-        let mut counted = BTreeSet::from([observe::Call::Other]);
-        for file in files.file.iter().filter(|file| file.package() == "saker.v1") {
-            for service in &file.service {
-                for method in &service.method {
-                    let call = counted_as(&format!("/saker.v1.{}/{}", service.name(), method.name()));
-                    let words = call.name().replace('_', "");
-                    assert_eq!(words, method.name().to_ascii_lowercase(), "{}", service.name());
-                    let streams = method.client_streaming() || method.server_streaming();
-                    assert_eq!(call.is_timed(), !streams, "{}", method.name());
-                    counted.insert(call);
-                }
-            }
-        }
-        assert!(observe::Call::ALL.iter().all(|call| counted.contains(call)), "a call the contract lacks");
-        assert_eq!(counted_as("/grpc.health.v1.Health/Check"), observe::Call::Other);
     }
 }
