@@ -82,6 +82,12 @@ pub struct Journal {
     /// After so long without a record the durable mark is synced.
     #[serde(deserialize_with = "within::<_, 1, 10_000>")]
     pub idle_mark_ms: u64,
+    /// While one write or sync takes longer than this, authorisations are refused.
+    #[serde(deserialize_with = "within::<_, 50, 60_000>")]
+    pub stall_ms: u64,
+    /// One that takes longer than this has failed, and the engine stops.
+    #[serde(deserialize_with = "within::<_, 100, 600_000>")]
+    pub hang_ms: u64,
 }
 
 /// A segment holds the largest group that may gather at least once over.
@@ -192,7 +198,7 @@ impl Default for Accounts {
 
 impl Default for Journal {
     fn default() -> Journal {
-        Journal { segment_bytes: 256 * 1024 * 1024, idle_mark_ms: 10 }
+        Journal { segment_bytes: 256 * 1024 * 1024, idle_mark_ms: 10, stall_ms: 1_000, hang_ms: 10_000 }
     }
 }
 

@@ -91,6 +91,9 @@ pub const RECORD_BYTES_MAX: usize = 12 * 1024;
 pub const RING_SLOTS: usize = 16 * 1024;
 /// Of them, kept back for reversals, status changes and expiry when authorisations have filled the rest.
 pub const RING_RESERVE: usize = 1_024;
+/// Most of a segment that is kept for reversals, status changes and expiry while no next one is ready: some 30,000 of
+/// them. A quarter of the segment where that is less.
+pub const SEGMENT_RESERVE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const _: () =
     assert!(ANSWER_RETENTION_MS >= HOLD_LIFE_MAX_MS + DAY_MS, "an answer outlives its hold by a day");

@@ -7,7 +7,7 @@ use anyhow::ensure;
 
 mod checker;
 
-use checker::{Campaign, count_from, fresh_directory};
+use checker::{Campaign, count_from, fresh_directory, keep_if_wrong};
 
 #[test]
 fn kill_9_under_load_loses_nothing() -> anyhow::Result<()> {
@@ -19,16 +19,14 @@ fn kill_9_under_load_loses_nothing() -> anyhow::Result<()> {
         data: directory.path().join("data"),
         evidence: directory.path().join("evidence"),
         seed: Campaign::seed(),
+        settings: "",
     };
     let verdict = campaign.run(|server, _| {
         server.kill()?;
         Ok(())
     });
     let judged = verdict.and_then(|verdict| verdict.judge()).and_then(|()| decided_again(&campaign.data));
-    if judged.is_err() {
-        eprintln!("evidence is kept in {}", directory.keep().display());
-    }
-    judged
+    keep_if_wrong(directory, judged)
 }
 
 /// Every decision of all those lives, made again under the rules and the model it names, must come out the same.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use checker::{Campaign, Clients, Server, fresh_directory};
+use checker::{Campaign, Clients, Server, fresh_directory, keep_if_wrong};
 use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -32,12 +32,10 @@ fn sigterm_under_load_says_not_serving_first_and_loses_nothing() -> anyhow::Resu
         data: directory.path().join("data"),
         evidence: directory.path().join("evidence"),
         seed: Campaign::seed(),
+        settings: "",
     };
     let judged = campaign.run(stop).and_then(|verdict| verdict.judge());
-    if judged.is_err() {
-        eprintln!("evidence is kept in {}", directory.keep().display());
-    }
-    judged
+    keep_if_wrong(directory, judged)
 }
 
 fn stop(mut server: Server, clients: &Clients) -> anyhow::Result<()> {

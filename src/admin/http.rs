@@ -108,7 +108,7 @@ async fn ready(State(shown): State<Shown>) -> Response {
         (true, true) => (StatusCode::OK, "ready\n"),
         (false, true) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: authorisations are refused while the disk is low, everything else is served\n",
+            "not ready: authorisations are refused while the disk is low or does not answer, everything else is served\n",
         ),
         (_, false) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -148,7 +148,7 @@ mod tests {
         assert!(get(address, "/ready").starts_with("HTTP/1.1 200"));
         health.send(Health { authorisation: false, others: true }).unwrap();
         assert!(get(address, "/ready").starts_with("HTTP/1.1 503"));
-        assert!(get(address, "/ready").contains("disk is low"));
+        assert!(get(address, "/ready").contains("disk is low or does not answer"));
         health.send(Health { authorisation: false, others: false }).unwrap();
         assert!(get(address, "/ready").contains("503"));
         assert!(get(address, "/live").starts_with("HTTP/1.1 200"));

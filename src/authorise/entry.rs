@@ -2,13 +2,14 @@
 //! account's lock and can neither await nor take another.
 //!
 //! Two maps lead from an account id and from a card token to a place in an append-only slab of entries. The maps
-//! hold eight bytes a key beside the key itself, so that a map that grows moves little and never an account, and
+//! hold sixteen bytes a key, its hash for its text, so that a map that grows moves little and never an account, and
 //! the lock is the account's own rather than a shard's.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::{DashMap, Entry as MapEntry};
 use parking_lot::Mutex;
+use siphasher::sip128::SipHasher13;
 
 use crate::{
     features::History,
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// What one account holds: all that a decision on it needs.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Entry {
     /// `None` until the record that opens the account is published.
     pub account: Option<Account>,
@@ -28,15 +29,27 @@ pub struct Entry {
     pub history: History,
 }
 
-type Index<K> = DashMap<K, u32, foldhash::fast::RandomState>;
+/// 96 bits of SipHash-1-3 for an id: two of ten million ids share them with a probability of 10⁻¹⁵. The keys are
+/// fixed, for ids are given by the issuer's own systems and not by whoever pays.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct IdHash([u32; 3]);
+
+impl IdHash {
+    fn of(id: &str) -> IdHash {
+        let bits = SipHasher13::new_with_keys(0, 0).hash(id.as_bytes()).as_u128();
+        IdHash([bits as u32, (bits >> 32) as u32, (bits >> 64) as u32])
+    }
+}
+
+type Index = DashMap<IdHash, u32, foldhash::fast::RandomState>;
 
 /// All accounts.
 pub struct Store {
     entries: boxcar::Vec<Mutex<Entry>>,
     /// One more than the highest place handed out. The slab's own count may lag behind that while two threads add to it.
     places: AtomicUsize,
-    by_account: Index<AccountId>,
-    by_card: Index<CardToken>,
+    by_account: Index,
+    by_card: Index,
 }
 
 impl Store {
@@ -60,8 +73,8 @@ impl Store {
     /// belongs to another place: then nothing can be trusted in what is put.
     pub fn put(&self, at: u32, entry: Entry) -> bool {
         if let Some(account) = &entry.account {
-            let cards = account.cards.iter().all(|card| self.claim_card(card.token, at).is_ok());
-            if !cards || self.by_account.insert(account.id, at).is_some() {
+            let cards = account.cards.iter().all(|card| self.claim_card(card.token.get(), at).is_ok());
+            if !cards || self.by_account.insert(IdHash::of(account.id.as_str()), at).is_some() {
                 return false;
             }
         }
@@ -86,14 +99,14 @@ impl Store {
     /// The place of the account a request names.
     pub fn find(&self, subject: &Subject) -> Option<u32> {
         match subject {
-            Subject::Account(account) => self.by_account.get(account.as_str()).map(|at| *at),
-            Subject::Card(card) => self.by_card.get(card.as_str()).map(|at| *at),
+            Subject::Account(account) => self.by_account.get(&IdHash::of(account.as_str())).map(|at| *at),
+            Subject::Card(card) => self.by_card.get(&IdHash::of(card.as_str())).map(|at| *at),
         }
     }
 
     /// The place of an account, taken for it now where it has none.
     pub fn place(&self, account: AccountId) -> u32 {
-        match self.by_account.entry(account) {
+        match self.by_account.entry(IdHash::of(account.as_str())) {
             MapEntry::Occupied(entry) => *entry.get(),
             MapEntry::Vacant(entry) => {
                 let at = self.entries.push(Mutex::default());
@@ -108,7 +121,7 @@ impl Store {
     /// # Errors
     /// The place of the account that has it.
     pub fn claim_card(&self, card: CardToken, at: u32) -> Result<(), u32> {
-        match self.by_card.entry(card) {
+        match self.by_card.entry(IdHash::of(card.as_str())) {
             MapEntry::Occupied(entry) if *entry.get() == at => Ok(()),
             MapEntry::Occupied(entry) => Err(*entry.get()),
             MapEntry::Vacant(entry) => {
@@ -131,6 +144,6 @@ impl Store {
     }
 }
 
-fn index<K: Eq + std::hash::Hash>(shards: usize, keys: usize) -> Index<K> {
+fn index(shards: usize, keys: usize) -> Index {
     DashMap::with_capacity_and_hasher_and_shard_amount(keys, Default::default(), shards)
 }

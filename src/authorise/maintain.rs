@@ -60,7 +60,7 @@ pub fn maintain(
             upserted,
         };
         let record =
-            Maintained { client: asked.client, time: asked.now, change, account: account.id, outcome };
+            Maintained { client: asked.client, time: asked.now, change, account: account.id.get(), outcome };
         record.encode(sink.buffer());
         sink.publish();
         Ok(record.outcome)
@@ -156,7 +156,11 @@ fn check(change: &Maintenance, entry: &Entry) -> Result<(), Fault> {
     }
     if let Maintenance::Upsert { change, .. } = change {
         let cards = entry.account.as_ref().map_or(&[][..], |account| &account.cards);
-        let new = change.cards.iter().filter(|new| !cards.iter().any(|card| card.token == new.token)).count();
+        let new = change
+            .cards
+            .iter()
+            .filter(|new| !cards.iter().any(|card| card.token.as_str() == new.token.as_str()))
+            .count();
         if cards.len() + new > CARDS_PER_ACCOUNT_MAX {
             return Err(invalid("account.cards", "an account has at most 32 cards", 9));
         }
@@ -189,7 +193,12 @@ fn apply(change: &Maintenance, entry: &mut Entry, now: Timestamp, position: u64)
             None
         }
         Maintenance::SetCardStatus { card, status, .. } => {
-            let card = entry.account.as_mut()?.cards.iter_mut().find(|known| known.token == *card)?;
+            let card = entry
+                .account
+                .as_mut()?
+                .cards
+                .iter_mut()
+                .find(|known| known.token.as_str() == card.as_str())?;
             card.status = *status;
             None
         }

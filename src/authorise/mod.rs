@@ -23,10 +23,12 @@ use crate::{
     journal::record::{Decided, DecidedView, NO_CARD},
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
+    model::Scored,
     rules::{Hits, Mode},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
         codes::{Decision, Kind, ReasonSource, ResponseCode},
+        ids::Kept,
         reasons::{Reason, Reasons, engine},
         time::Timestamp,
     },
@@ -109,6 +111,8 @@ pub struct Seen<'a> {
     pub answer: &'a AuthAnswer,
     pub decided_by: Option<ReasonSource>,
     pub hits: &'a Hits,
+    /// The model's features; all missing where nothing was considered.
+    pub vector: &'a [f32; MODEL_FEATURES],
     pub score: Option<u16>,
     /// Holds whose deadline was found to have come.
     pub expired_holds: usize,
@@ -218,9 +222,9 @@ fn decide_on(
     let mut values = Values::new();
     let mut hits = Hits::default();
     let mut vector = [f32::NAN; MODEL_FEATURES];
-    let mut score = None;
+    let mut scored = None;
     let facts = facts(account, asked.now);
-    let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token);
+    let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token.get());
     let card_token = card_token.as_ref().map(|token| token.as_str());
     let moment = Moment { request, account: &facts, card: window_card(card), card_token, time: asked.now };
     if request.kind != Kind::BalanceInquiry {
@@ -234,11 +238,12 @@ fn decide_on(
         watch.ended(Stage::Rules);
 
         // 5. Score.
-        score = setup.model.as_ref().map(|model| model.score(&vector).score);
+        scored = setup.model.as_ref().map(|model| model.score(&vector));
         watch.ended(Stage::Score);
     }
 
     // 6. Decide.
+    let score = scored.map(|scored| scored.score);
     let original = asked.original.filter(|found| found.account == at).map(|found| found.position);
     let chain = original
         .and_then(|position| account.hold(position))
@@ -264,7 +269,7 @@ fn decide_on(
         history.record(&setup.plan, features::event_of(&moment, position, verdict.decision, credit));
     }
     let (answer, first, expired_holds) =
-        enact(account, setup, request, asked.now, &verdict, score, chain, position);
+        enact(account, setup, request, asked.now, &verdict, scored, chain, position);
 
     // 8. Journal record.
     let in_mode = |mode: Mode| {
@@ -279,7 +284,7 @@ fn decide_on(
         client: asked.client,
         time: asked.now,
         request,
-        account: Some(&account.id),
+        account: Some(&account.id.get()),
         card,
         versions: setup.numbers,
         answer: faulty.as_ref().unwrap_or(&answer),
@@ -297,6 +302,7 @@ fn decide_on(
         answer: &answer,
         decided_by: verdict.decided_by,
         hits: &hits,
+        vector: &vector,
         score,
         expired_holds,
     });
@@ -311,7 +317,7 @@ fn enact(
     request: &AuthRequest,
     now: Timestamp,
     verdict: &Verdict,
-    score: Option<u16>,
+    scored: Option<Scored>,
     chain: Option<(u64, Timestamp)>,
     position: u64,
 ) -> (AuthAnswer, Option<u64>, usize) {
@@ -347,7 +353,8 @@ fn enact(
         approved: Some(account.money(verdict.approved_minor)),
         available: Some(account.money(account.available_minor(now))),
         reasons: verdict.reasons.clone(),
-        score: score.unwrap_or(0),
+        score: scored.map_or(0, |scored| scored.score),
+        margin: scored.map(|scored| scored.margin),
         rules_version: setup.rules_version.clone(),
         model_version: setup.model_version.clone(),
         degraded: Degraded::NONE,
@@ -387,6 +394,7 @@ fn refuse(
         available: None,
         reasons: std::iter::once(reason).collect(),
         score: 0,
+        margin: None,
         rules_version: setup.rules_version.clone(),
         model_version: setup.model_version.clone(),
         degraded: Degraded::NONE,
@@ -394,7 +402,7 @@ fn refuse(
         hold_expires_at: None,
         position,
     };
-    let none = std::iter::empty::<u16>;
+    let (none, vector) = (std::iter::empty::<u16>, [f32::NAN; MODEL_FEATURES]);
     let record = DecidedView {
         client: asked.client,
         time: asked.now,
@@ -405,7 +413,7 @@ fn refuse(
         answer: &answer,
         original: None,
         first: None,
-        vector: &[f32::NAN; MODEL_FEATURES],
+        vector: &vector,
         aggregates: std::iter::empty::<Option<i64>>(),
         fired: none(),
         shadow_fired: none(),
@@ -417,6 +425,7 @@ fn refuse(
         answer: &answer,
         decided_by,
         hits: &Hits::default(),
+        vector: &vector,
         score: None,
         expired_holds: 0,
     });
@@ -436,7 +445,7 @@ fn card_of(account: &Account, subject: &Subject) -> Option<u8> {
 fn facts(account: &Account, now: Timestamp) -> AccountFacts<'_> {
     AccountFacts {
         account_id: account.id.as_str(),
-        product: account.product.as_deref().map(|id| id.as_str()),
+        product: account.product.as_ref().map(Kept::as_str),
         home_country: account.home_country,
         home: account.home,
         opened_on: account.opened_on,

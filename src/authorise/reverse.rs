@@ -88,7 +88,7 @@ pub fn reverse(
                 Original::At(at) => account.release(at, keep.map_or(0, |keep| keep.minor)),
                 _ => 0,
             };
-            reversed.account = Some(account.id);
+            reversed.account = Some(account.id.get());
             reversed.outcome.position = position;
             reversed.outcome.moved = Some(account.money(freed));
             reversed.outcome.available = Some(account.money(account.available_minor(asked.now)));
@@ -161,7 +161,7 @@ pub fn void(
             if let Some(account) = entry.account.as_mut() {
                 account.expire(asked.now);
                 account.last_position = position;
-                voided.account = Some(account.id);
+                voided.account = Some(account.id.get());
                 voided.freed_minor = account.release(found.position, 0);
             }
             voided.encode(sink.buffer());

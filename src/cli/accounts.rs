@@ -5,19 +5,18 @@
 //! itself, and an older file sent again after a newer one takes effect.
 
 use std::{
-    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Exit, Format, say};
+use super::{Exit, Format, progress::bar, say};
 use crate::{
     history::Rows,
     proto::{
@@ -137,18 +136,6 @@ pub(super) fn upsert(request_id: String, change: &AccountChange) -> UpsertAccoun
         ..Account::default()
     };
     UpsertAccountRequest { request_id, account: Some(account) }
-}
-
-/// A bar on a terminal; nothing elsewhere.
-pub(super) fn bar(length: u64, what: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(length).with_message(what.to_owned());
-    match ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {msg} ({eta})") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 /// A name that no other run has.

@@ -7,6 +7,7 @@
 
 mod check;
 mod explanation;
+mod source;
 mod summary;
 mod traffic;
 
@@ -21,20 +22,25 @@ use anyhow::{Context as _, anyhow, bail};
 
 use self::{
     explanation::Explanation,
+    source::{PastFile, Source},
     summary::{Decided, Shown, Summary, Tally},
     traffic::Client,
 };
 use super::{
-    Exit, Failure, Format, say,
+    Exit, Failure, Format,
+    past::DEFAULT_LIMIT,
+    progress::bar,
+    say,
+    scores::Scores,
     serve::{Service, StopSignals, address},
 };
 use crate::{
     admin::http::AdminListener,
-    config::{Config, Journal, Overload},
+    config::{Answers, Config, Journal, Overload},
     engine::time::TimeSource,
+    history::Selection,
     observe::RuleGroups,
     rules::{self, RuleSet},
-    sim::{self, World},
 };
 
 #[derive(clap::Args, Debug)]
@@ -48,13 +54,25 @@ pub struct Args {
     /// Another seed is another world: other cardholders, other fraud.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Send the rows of this file instead, by their timestamps; CSV, plain or gzip.
+    #[arg(long, value_name = "FILE")]
+    pub transactions: Option<PathBuf>,
+    /// Credit limit of the file's accounts, in major units of the row's currency.
+    #[arg(long, value_name = "AMOUNT", default_value = DEFAULT_LIMIT)]
+    pub default_limit: String,
+    /// Only so many transactions.
+    #[arg(long, value_name = "ROWS")]
+    pub limit: Option<u64>,
+    /// Writes what was decided on each transaction.
+    #[arg(long, value_name = "OUT.csv")]
+    pub scores: Option<PathBuf>,
+    /// Pass over up to this many rows that cannot be read, and list them.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub skip_bad_rows: u64,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// The simulated world: large enough that every kind of decline comes up, small enough to take seconds.
-const ACCOUNTS: usize = 800;
-const DAYS: u32 = 21;
 /// Enough for the demo, and quickly filled with zeros.
 const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// Ports tried after a taken one.
@@ -65,13 +83,24 @@ const PORTS_TRIED: u16 = 100;
 /// # Errors
 /// Where no port or directory can be had, or the engine cannot be started.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { once, data, seed, format } = args;
+    let Args { once, data, seed, transactions, default_limit, limit, scores, skip_bad_rows, format } = args;
+    let source = match transactions {
+        None => Source::simulated(seed, limit),
+        Some(path) => {
+            let selection = Selection { skip_bad_rows, limit };
+            Source::of_file(&PastFile { path, selection, default_limit })?
+        }
+    };
+    let mut scores = scores.as_deref().map(Scores::create).transpose()?;
     let directory = Directory::new(data)?;
+    let mut answers = Answers::default();
+    answers.capacity = answers.capacity.max(source.rows + source.accounts.len() as u64);
     let config = Config {
         data: directory.path.clone(),
         journal: Journal { segment_bytes: SEGMENT_BYTES, ..Journal::default() },
         // On a slow disk the demo takes its time: its few requests in flight are no overload.
         overload: Overload { shed_after_ms: 60_000, ..Overload::default() },
+        answers,
         ..Config::default()
     };
     let talk = format == Format::Text;
@@ -80,8 +109,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
     let rules = rules::compile("the shipped rules", rules::SHIPPED)
         .map_err(|_| anyhow!("the shipped rules cannot be used: this program was not built whole"))?;
-    let world =
-        sim::generate(sim::Settings { accounts: ACCOUNTS, days: DAYS, seed, start: sim::DEFAULT_START });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut stop = runtime.block_on(async { StopSignals::new() })?;
     let service = Service::start(&config, TimeSource::Transactions, grpc, admin)?;
@@ -94,7 +121,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
     let shown = runtime.block_on(async {
         tokio::select! {
-            result = show(&world, seed, &rules, &service, talk) => result.map(Some),
+            result = show(source, &rules, &service, &mut scores, talk) => result.map(Some),
             _ = stop.next() => Ok(None),
         }
     })?;
@@ -102,6 +129,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         service.stop()?;
         return Err(Failure::wrong("interrupted before the traffic had ended"));
     };
+    scores.map_or(Ok(()), Scores::finish)?;
     match format {
         Format::Text => say(format_args!("\n{summary}")),
         Format::Json => say(summary.as_json()),
@@ -121,38 +149,50 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Opens the accounts, sends the traffic, has one decision of each kind explained and compares the figures.
 async fn show(
-    world: &World,
-    seed: u64,
+    source: Source,
     rules: &RuleSet,
     service: &Service,
+    scores: &mut Option<Scores>,
     talk: bool,
 ) -> anyhow::Result<Summary> {
+    let Source { name, accounts, rows, traffic } = source;
     let mut client = Client::connect(service.grpc).await?;
-    client.open_accounts(seed, &world.accounts).await?;
+    client.open_accounts(&accounts).await?;
     if talk {
         say(format_args!(
-            "{} accounts opened; {} transactions follow, a few of them shown\n\n{}",
-            world.accounts.len(),
-            world.transactions.len(),
+            "{} accounts opened; {rows} transactions follow, a few of them shown\n\n{}",
+            accounts.len(),
             summary::HEADING
         ));
     }
     let mut tally = Tally::new();
-    let mut shown = Shown::new(world.transactions.len(), talk);
+    let mut shown = Shown::new(rows, talk);
     let groups = RuleGroups::new(rules.rules.iter().map(|rule| (&*rule.reason, &*rule.group)));
+    let progress = bar(rows, "transactions answered");
     client
-        .authorise(&world.transactions, |transaction, answer, latency| {
+        .authorise(traffic, |row, answer, latency| {
             let answer = answer.and_then(|answer| Decided::new(answer, &groups));
-            shown.show(transaction, &answer);
-            tally.count(transaction, &answer, latency);
+            progress.suspend(|| shown.show(&row, &answer));
+            progress.inc(1);
+            tally.count(&row, &answer, latency);
+            scores.as_mut().map_or(Ok(()), |scores| scores.put(row.place, summary::scored(&row, &answer)))
         })
         .await?;
+    progress.finish_and_clear();
     let mut explanations = Vec::new();
-    for (group, transaction_id) in tally.examples() {
+    for (group, transaction_id) in tally.explainable() {
         explanations.push(Explanation::new(group, client.explain(transaction_id).await?, rules));
     }
     let figures = check::compare(&tally, &check::scrape(service.admin).await?);
-    Ok(Summary::new(seed, world, tally, explanations, figures, service.grpc, service.admin))
+    Ok(Summary {
+        name,
+        accounts: accounts.len(),
+        tally,
+        explanations,
+        figures,
+        grpc: service.grpc,
+        admin: service.admin,
+    })
 }
 
 /// Listens on the address, or on the next port that is free.

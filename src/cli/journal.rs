@@ -2,12 +2,11 @@
 //!
 //! Only reads. A directory in use is checked up to its durable position.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Exit, Failure, Format, say};
+use super::{Exit, Failure, Format, progress::spinner, say};
 use crate::{
     engine::replay::{self, Verified, VerifyError},
     journal::LogError,
@@ -33,7 +32,7 @@ pub fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let VerifyArgs { directory, format } = args;
     let listed = std::fs::read_dir(&directory);
     listed.map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", directory.display()))?;
-    let progress = spinner();
+    let progress = spinner("position {human_pos}");
     let verified = replay::verify(&directory, &mut |position| {
         if position % PROGRESS_EVERY == 0 {
             progress.set_position(position);
@@ -116,14 +115,4 @@ fn print_text(verified: &Verified) {
 
 fn hex(hash: &[u8; 32]) -> String {
     blake3::Hash::from_bytes(*hash).to_hex().to_string()
-}
-
-/// Counts positions on a terminal; nothing elsewhere.
-fn spinner() -> ProgressBar {
-    let spinner = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed_precise} position {human_pos}") {
-        spinner.set_style(style);
-    }
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    spinner
 }

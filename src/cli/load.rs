@@ -21,7 +21,8 @@ pub use tally::{Measured, Percentiles};
 use std::{net::ToSocketAddrs, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+
+use super::progress::spinner;
 
 /// Requests per second, or as many as the loop can close.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -118,7 +119,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         server_pid: args.server_pid.or_else(|| listener_pid(address)),
     };
 
-    let progress = spinner(format!("opening {} accounts", load.accounts));
+    let progress = spinner("{msg}").with_message(format!("opening {} accounts", load.accounts));
     if !open_accounts(load.to, load.accounts)? {
         eprintln!("{address} has no saker.v1.Accounts service: the load goes on without opening accounts");
     }
@@ -136,16 +137,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Format::Json => println!("{}", serde_json::to_string(&measured)?),
     }
     Ok(if measured.answered == 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
-}
-
-/// A spinner with the time elapsed; invisible unless stderr is a terminal.
-fn spinner(message: String) -> ProgressBar {
-    let spinner = ProgressBar::new_spinner().with_message(message);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}") {
-        spinner.set_style(style);
-    }
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    spinner
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

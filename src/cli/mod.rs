@@ -13,10 +13,14 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub mod accounts;
+pub mod backtest;
 pub mod demo;
 pub mod journal;
 pub mod load;
+mod past;
+mod progress;
 pub mod rules;
+mod scores;
 pub mod serve;
 pub mod simulate;
 pub mod train;
@@ -102,6 +106,8 @@ enum Verb {
     /// Rules files.
     #[command(subcommand)]
     Rules(RulesVerb),
+    /// Decide history again, by the code that serves, and say what that was worth.
+    Backtest(backtest::Args),
     /// Train the scoring model on labelled history.
     Train(train::Args),
     /// Send card traffic to a running engine and measure the answers.
@@ -153,6 +159,7 @@ pub fn run() -> ExitCode {
         Verb::Accounts(AccountsVerb::Import(args)) => accounts::import(args),
         Verb::Rules(RulesVerb::Check(args)) => Ok(rules::check(&args.file, args.format == Format::Json)),
         Verb::Rules(RulesVerb::Test(args)) => Ok(rules::test(&args.file, args.format == Format::Json)),
+        Verb::Backtest(args) => backtest::run(args),
         Verb::Train(args) => train::run(args),
         Verb::Load(args) => load::run(args),
         Verb::Journal(JournalVerb::Verify(args)) => journal::verify(args),

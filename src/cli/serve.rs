@@ -29,7 +29,8 @@ use crate::{
         recover::{OpenError, Settings, Source},
         time::{SystemClock, TimeSource},
     },
-    journal, model,
+    journal::{self, LogError},
+    model,
     observe::Metrics,
     rules,
     wire::{self, Server},
@@ -98,6 +99,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(why) = failure {
         error!(%why, "the journal stopped: nothing more is decided");
         std::thread::sleep(FAREWELL);
+        // Closing in order would wait for threads, and one may be stuck in the kernel with the disk that failed. There
+        // is nothing left to write; what is open is the operating system's to close.
+        std::mem::forget(service);
+        std::mem::forget(runtime);
         return Err(Failure::protected(format!(
             "the journal stopped: {why}\nEvery answer given is on disk. Find out what is wrong with the disk, then \
              start again: the log is read back whole, or refused with its place."
@@ -262,14 +267,22 @@ fn settings(args: Args) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn rules_source(config: &Config) -> anyhow::Result<Source> {
+/// The rules that the settings name.
+///
+/// # Errors
+/// Where their file cannot be read.
+pub(super) fn rules_source(config: &Config) -> anyhow::Result<Source> {
     match &config.decide.rules {
         None => Ok(Source { name: "the shipped rules".to_owned(), text: rules::SHIPPED.to_owned() }),
         Some(path) => Ok(Source { name: path.display().to_string(), text: read(path)? }),
     }
 }
 
-fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
+/// The model that the settings name; `None` where none is to serve.
+///
+/// # Errors
+/// Where its file cannot be read.
+pub(super) fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
     match &config.decide.model {
         None => Ok(Some(Source { name: "the shipped model".to_owned(), text: model::SHIPPED.to_owned() })),
         Some(path) if path == Path::new("none") => Ok(None),
@@ -288,6 +301,12 @@ fn refused(data: &Path, error: OpenError) -> anyhow::Error {
         OpenError::Journal(journal::OpenError::InUse { .. }) => anyhow!(
             "the data directory {place} is in use by another process; stop that one, or name another with --data"
         ),
+        OpenError::Journal(journal::OpenError::Log(refused @ LogError::Io { .. })) => {
+            Failure::protected(format!(
+                "{place} is not opened: {refused}\nNothing that was acknowledged is lost by that. Find out what is wrong with \
+             the disk, or make room on it, then start again: what was begun is begun anew."
+            ))
+        }
         OpenError::Journal(journal::OpenError::Log(damage)) => Failure::protected(format!(
             "{place} is not opened, and nothing in it was changed: {damage}\nKeep it as it is; `saker journal verify \
              {place}` says the same without starting, and a copy that verifies can take its place."

@@ -11,9 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressIterator, ProgressStyle};
+use indicatif::ProgressIterator as _;
 
-use super::Format;
+use super::{Format, progress::bar};
 use crate::{
     history::{Transaction, write_accounts, write_transactions},
     sim::{self, FraudKind, Settings, World},
@@ -68,11 +68,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let written = Written { accounts: accounts.len(), transactions: transactions.len(), frauds };
     write(&args.out.join("accounts.csv"), |file| write_accounts(file, &accounts))?;
     write(&args.out.join("transactions.csv"), |file| {
-        let bar = ProgressBar::new(transactions.len() as u64);
-        bar.set_style(
-            ProgressStyle::with_template("{bar:40} {pos} of {len} transactions").expect("a valid template"),
-        );
-        write_transactions(file, transactions.into_iter().progress_with(bar).map(Transaction::from))
+        let progress = bar(transactions.len() as u64, "transactions");
+        write_transactions(file, transactions.into_iter().progress_with(progress).map(Transaction::from))
     })?;
     match args.format {
         Format::Text => print!("{}", written.text(&args.out)),

@@ -1,30 +1,33 @@
 //! `saker train`: labelled history to a model file.
 //!
 //! Features are computed by the code that serves, over windows that hold what history decided, never what this
-//! program would have. Rows before `--train-from` only warm the windows; a label is used only where it was known
-//! when the test period began. Deliberately absent: rules and balances, which the model does not read.
+//! program would have: the replay is that of `saker backtest --observe`, without rules and without a model. Rows before `--train-from` only warm the windows; a label is used only where it was known
+//! when the test period began.
 
 use std::{
-    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Format, simulate::time};
+use super::{
+    Format,
+    past::{self, DEFAULT_LIMIT},
+    progress::bar,
+    say,
+    simulate::time,
+};
 use crate::{
-    features::{
-        AccountFacts, History, Moment, Plan,
-        catalog::{MODEL_FEATURES, model_vector},
-        event_of,
-        values::Values,
+    authorise::{Seen, Watch},
+    engine::{
+        backtest::{Backtest, Replayed},
+        recover::Source,
     },
-    history::{PastOutcome, Rows, Transaction},
-    limits::CARDS_PER_ACCOUNT_MAX,
+    features::catalog::MODEL_FEATURES,
+    history::{Placed, Selection, Transaction},
     model::{
         Model,
         quality::Quality,
@@ -32,9 +35,7 @@ use crate::{
     },
     types::{
         account::AccountChange,
-        codes::{Decision, Kind, ResponseCode},
-        ids::{AccountId, CardToken, RequestKey},
-        money::{Currency, Money},
+        codes::Kind,
         time::{DAY_MS, Timestamp},
     },
 };
@@ -61,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=365))]
     pub label_delay: u32,
     /// Credit limit of an account that is in no file, in major units of the row's currency.
-    #[arg(long, value_name = "AMOUNT", default_value = "10000.00")]
+    #[arg(long, value_name = "AMOUNT", default_value = DEFAULT_LIMIT)]
     pub default_limit: String,
     /// Trees of the model.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2_000))]
@@ -90,25 +91,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     {
         bail!("--train-from {train_from} is not before --test-from {test_from}");
     }
-    let accounts: Option<Vec<AccountChange>> =
-        args.accounts.as_ref().map(|file| read_all(file, args.skip_bad_rows)).transpose()?;
-    let mut transactions: Vec<Transaction> = read_all(&args.transactions, args.skip_bad_rows)?;
-    // Stable, so that rows of the same time stay in file order.
-    transactions.sort_by_key(|t| t.request.transaction_time);
-
-    let mut replay = Replay::new(accounts, args.default_limit.clone());
+    let selection = Selection { skip_bad_rows: args.skip_bad_rows, limit: None };
+    let survey = past::survey(&args.transactions, selection)?;
+    let accounts =
+        past::openings(args.accounts.as_deref(), args.skip_bad_rows, &survey, &args.default_limit)?;
+    let mut replay = Replay::new(accounts)?;
     let mut periods = Periods::new(&args);
-    let bar = ProgressBar::new(transactions.len() as u64).with_style(
-        ProgressStyle::with_template("features {bar:40} {pos} of {len}").expect("a valid template"),
-    );
-    for transaction in &transactions {
-        bar.inc(1);
-        if let Some(row) = replay.take(transaction)? {
-            periods.take(transaction, row);
+    let progress = bar(survey.rows, "transactions replayed");
+    for placed in survey.replay()? {
+        let Placed { transaction, .. } = placed?;
+        if let Some(row) = replay.take(&transaction) {
+            periods.take(&transaction, row);
         }
+        progress.inc(1);
     }
-    bar.finish_and_clear();
-    drop(transactions);
+    progress.finish_and_clear();
 
     let Periods { training, test, unused, unlabelled, .. } = periods;
     let settings = Settings {
@@ -116,33 +113,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         false_positive_rate: args.false_positive_rate,
         seed: args.seed,
     };
-    let bar = ProgressBar::new(1_000)
-        .with_style(ProgressStyle::with_template("training {bar:40} {percent} %").expect("a valid template"));
+    let progress = bar(1_000, "thousandths of the training");
     let held_out = args.test_from.is_some().then_some(&test);
     let Trained { text, model } =
-        train(training, held_out, settings, &mut |done| bar.set_position((1_000.0 * done) as u64))?;
-    bar.finish_and_clear();
+        train(training, held_out, settings, &mut |done| progress.set_position((1_000.0 * done) as u64))?;
+    progress.finish_and_clear();
     fs::write(&args.out, &text).with_context(|| format!("cannot write {}", args.out.display()))?;
 
     let report = Report { model, bytes: text.len(), unused, unlabelled, replay };
     match args.format {
-        Format::Text => print!("{}", report.text(&args.out)),
-        Format::Json => println!("{}", report.json(&args.out)),
+        Format::Text => say(report.text(&args.out).trim_end()),
+        Format::Json => say(report.json(&args.out)),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Every row of a file; says on stderr what was left aside.
-fn read_all<T: crate::history::Row>(file: &Path, skip_bad_rows: u64) -> anyhow::Result<Vec<T>> {
-    let mut reader = Rows::open(file, skip_bad_rows)?;
-    if let Some(warning) = reader.warning() {
-        eprintln!("warning: {warning}");
-    }
-    let rows = reader.by_ref().collect::<Result<_, _>>()?;
-    for bad in reader.skipped() {
-        eprintln!("skipped: {bad}");
-    }
-    Ok(rows)
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -150,156 +133,48 @@ fn share(text: &str) -> Result<f64, String> {
     (0.0..=0.5).contains(&share).then_some(share).ok_or_else(|| "not between 0 and 0.5".to_owned())
 }
 
-/// One account as features see it.
-struct Account {
-    facts: AccountChange,
-    currency: Currency,
-    limit_minor: i64,
-    cards: Vec<CardToken>,
-    history: History,
-}
-
-/// History, played once through the windows.
+/// History, played once through the code that serves, with history's outcomes in force.
 struct Replay {
-    plan: Plan,
-    accounts: HashMap<AccountId, Account>,
-    /// Whether accounts that no file names may open at their first transaction.
-    opens: bool,
-    default_limit: String,
-    seen: HashSet<RequestKey>,
-    sequence: u64,
+    backtest: Backtest,
     repeated: u64,
     of_unknown_accounts: u64,
+    /// Rows that the engine would have refused: their account has as many open holds as it may have.
+    refused: u64,
+}
+
+/// The features of the decision made last.
+#[derive(Default)]
+struct Features(Option<[f32; MODEL_FEATURES]>);
+
+impl Watch for Features {
+    fn decided(&mut self, seen: &Seen<'_>) {
+        self.0 = Some(*seen.vector);
+    }
 }
 
 impl Replay {
-    fn new(accounts: Option<Vec<AccountChange>>, default_limit: String) -> Replay {
-        let mut replay = Replay {
-            plan: Plan::new(&[]),
-            accounts: HashMap::new(),
-            opens: accounts.is_none(),
-            default_limit,
-            seen: HashSet::new(),
-            sequence: 0,
-            repeated: 0,
-            of_unknown_accounts: 0,
-        };
-        for row in accounts.into_iter().flatten() {
-            let (Some(currency), Some(limit_minor)) = (row.currency, row.credit_limit_minor) else {
-                continue;
-            };
-            let cards: Vec<CardToken> = row.cards.iter().map(|c| c.token).collect();
-            let account = replay.accounts.entry(row.account).or_insert_with(|| Account {
-                facts: row,
-                currency,
-                limit_minor,
-                cards: Vec::new(),
-                history: History::new(),
-            });
-            account.cards.extend(cards);
-        }
-        replay
+    fn new(accounts: Vec<AccountChange>) -> anyhow::Result<Replay> {
+        // Neither rules nor a model are read by what the model is trained on.
+        let no_rules = Source { name: "no rules".to_owned(), text: "version = 1\n".to_owned() };
+        let mut backtest = Backtest::new(&no_rules, None)?;
+        past::open(&mut backtest, accounts)?;
+        Ok(Replay { backtest, repeated: 0, of_unknown_accounts: 0, refused: 0 })
     }
 
     /// The features of a transaction at its time; afterwards it is part of the past. None where it is no decision
     /// that the model would see.
-    fn take(&mut self, transaction: &Transaction) -> anyhow::Result<Option<[f32; MODEL_FEATURES]>> {
+    fn take(&mut self, transaction: &Transaction) -> Option<[f32; MODEL_FEATURES]> {
+        let mut features = Features::default();
         let request = &transaction.request;
-        if request.kind == Kind::BalanceInquiry {
-            return Ok(None);
+        let observed = past::observed(transaction.outcome);
+        match self.backtest.observe(request, observed, false, &mut features) {
+            Err(_) => self.refused += 1,
+            Ok((_, Replayed::Repeated | Replayed::Duplicate)) => self.repeated += 1,
+            Ok((answer, Replayed::Decided)) if answer.approved.is_none() => self.of_unknown_accounts += 1,
+            Ok((_, Replayed::Decided)) => return features.0.filter(|_| request.kind != Kind::BalanceInquiry),
         }
-        if !self.seen.insert(request.key) {
-            self.repeated += 1;
-            return Ok(None);
-        }
-        if self.opens && !self.accounts.contains_key(&transaction.account) {
-            self.accounts.insert(transaction.account, opened(transaction, &self.default_limit)?);
-        }
-        let Some(account) = self.accounts.get_mut(&transaction.account) else {
-            self.of_unknown_accounts += 1;
-            return Ok(None);
-        };
-        let card = card_place(&mut account.cards, transaction)?;
-        let facts = AccountFacts {
-            account_id: account.facts.account.as_str(),
-            product: account.facts.product.as_ref().map(|p| p.as_str()),
-            home_country: account.facts.home_country,
-            home: account.facts.home,
-            opened_on: account.facts.opened_on,
-            currency: account.currency,
-            credit_limit_minor: account.limit_minor,
-            // No model input is a balance, so that none has to be played through.
-            available_minor: account.limit_minor,
-        };
-        let moment = Moment {
-            request,
-            account: &facts,
-            card,
-            card_token: transaction.card.as_ref().map(CardToken::as_str),
-            time: request.transaction_time.unwrap_or_default(),
-        };
-        let mut values = Values::new();
-        let mut row = [f32::NAN; MODEL_FEATURES];
-        account.history.read(&self.plan, &moment, &mut values);
-        model_vector(&values, &mut row);
-        self.sequence += 1;
-        let (decision, for_credit) = decided(transaction.outcome);
-        account.history.record(&self.plan, event_of(&moment, self.sequence, decision, for_credit));
-        Ok(Some(row))
+        None
     }
-}
-
-/// What history decided, approved where it does not say, and whether it declined for want of credit.
-fn decided(outcome: Option<PastOutcome>) -> (Decision, bool) {
-    match outcome {
-        Some(PastOutcome { approved: false, response_code }) => {
-            (Decision::Declined, response_code == Some(ResponseCode::INSUFFICIENT_FUNDS))
-        }
-        _ => (Decision::Approved, false),
-    }
-}
-
-/// The account of a transaction that no accounts file names.
-fn opened(transaction: &Transaction, default_limit: &str) -> anyhow::Result<Account> {
-    let Some(billed) = transaction.request.billed() else { bail!("a transaction without an amount") };
-    // The limit is the same number in every currency: decimals that some do not have must not matter.
-    let digits = match default_limit.contains('.') {
-        true => default_limit.trim_end_matches('0').trim_end_matches('.'),
-        false => default_limit,
-    };
-    let limit = Money::parse_major(digits, billed.currency)
-        .map_err(|why| anyhow::anyhow!("--default-limit: {why}"))?;
-    Ok(Account {
-        facts: AccountChange {
-            account: transaction.account,
-            currency: Some(billed.currency),
-            credit_limit_minor: Some(limit.minor),
-            posted_minor: None,
-            status: None,
-            product: None,
-            home_country: None,
-            home: transaction.home,
-            opened_on: None,
-            cards: Vec::new(),
-        },
-        currency: billed.currency,
-        limit_minor: limit.minor,
-        cards: Vec::new(),
-        history: History::new(),
-    })
-}
-
-/// The place of the transaction's card in its account; a card that is new gets the next one.
-fn card_place(cards: &mut Vec<CardToken>, transaction: &Transaction) -> anyhow::Result<u8> {
-    let Some(card) = transaction.card else { return Ok(0) };
-    let place = cards.iter().position(|c| *c == card).unwrap_or_else(|| {
-        cards.push(card);
-        cards.len() - 1
-    });
-    if place >= CARDS_PER_ACCOUNT_MAX {
-        bail!("account {} has more than {CARDS_PER_ACCOUNT_MAX} cards", transaction.account);
-    }
-    Ok(place as u8)
 }
 
 /// Which rows are learned from and which are measured.
@@ -369,7 +244,8 @@ impl Report {
             (self.unused, "not used, their label was not known when the test began"),
             (self.unlabelled, "without a label"),
             (self.replay.repeated, "repeated"),
-            (self.replay.of_unknown_accounts, "of unknown accounts"),
+            (self.replay.of_unknown_accounts, "of unknown accounts or cards"),
+            (self.replay.refused, "of accounts with too many open holds"),
         ] {
             if rows > 0 {
                 text += &format!("; {rows} {what}");
@@ -409,6 +285,7 @@ impl Report {
             "rows_without_label": self.unlabelled,
             "rows_repeated": self.replay.repeated,
             "rows_of_unknown_accounts": self.replay.of_unknown_accounts,
+            "rows_refused": self.replay.refused,
         })
     }
 }

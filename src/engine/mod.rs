@@ -6,6 +6,7 @@
 //! takes snapshots.
 
 mod ages;
+pub mod backtest;
 pub mod lane;
 pub mod pending;
 pub mod recover;
@@ -45,7 +46,7 @@ use crate::{
     config::Config,
     journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
     limits::{ANSWER_RETENTION_MS, TIME_AHEAD_MAX_MS},
-    observe::{Live, Metrics, RuleCounts},
+    observe::{Live, Metrics, RuleCounts, process::free_bytes},
     rules::RuleSet,
     types::{
         account::AccountView,
@@ -71,6 +72,19 @@ pub use time::{SystemClock, TimeSource};
 const JOURNAL_STOPPED: &str = "JOURNAL_STOPPED";
 const DRAINING: &str = "DRAINING";
 const DISK_LOW: &str = "DISK_LOW";
+const DISK_STALLED: &str = "DISK_STALLED";
+const RECORD_UNREADABLE: &str = "RECORD_UNREADABLE";
+/// All of them.
+pub const UNAVAILABLE_CAUSES: [&str; 5] =
+    [JOURNAL_STOPPED, DRAINING, DISK_LOW, DISK_STALLED, RECORD_UNREADABLE];
+
+// What was full where load is shed, as the message of the error and the metric say it.
+const DISK_LAGS: &str = "the disk lags behind";
+const RING_FULL: &str = "the journal's ring is full";
+const ANSWERS_FULL: &str = "answers are at capacity";
+const HOLDS_FULL: &str = "the account has too many open holds";
+const SEGMENT_NOT_READY: &str = "the next segment of the journal is not ready";
+const SHED_CAUSES: [&str; 5] = [DISK_LAGS, RING_FULL, ANSWERS_FULL, HOLDS_FULL, SEGMENT_NOT_READY];
 
 /// How long to wait before a full ring is tried again by those who may not be shed.
 const RETRY: Duration = Duration::from_millis(1);
@@ -102,7 +116,7 @@ pub struct Answered<T> {
     pub replayed: bool,
 }
 
-/// What health says. `authorisation` alone is false while the disk is low.
+/// What health says. `authorisation` alone is false while the disk is low or stalled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Health {
     pub authorisation: bool,
@@ -254,7 +268,7 @@ impl Engine {
                 Taken::Known(found) => return Ok(Tried::Later(Some(found))),
                 Taken::Busy => return Ok(Tried::Later(None)),
                 Taken::Again => {}
-                Taken::TooManyHolds => return Err(self.overloaded("the account has too many open holds")),
+                Taken::TooManyHolds => return Err(self.overloaded(HOLDS_FULL)),
                 Taken::Full => {
                     return Err(full());
                 }
@@ -553,9 +567,10 @@ impl Engine {
         let durable_position = self.journal.durable();
         Live {
             queue_records: queue.records,
-            queue_age_ms: queue.oldest_us / 1_000,
+            queue_age_us: queue.oldest_us,
             published_position: durable_position + queue.records,
             durable_position,
+            disk_free_bytes: free_bytes(&self.data_dir),
             accounts: self.state.store.len() as u64,
             cards: self.state.store.cards() as u64,
             holds: found.holds,
@@ -563,6 +578,11 @@ impl Engine {
             answers_remembered: self.state.answers.len() as u64,
             answers_capacity: self.state.answers.capacity() as u64,
             time_lead_ms: self.time.lead_ms(),
+            clock_doubted: self.time.frozen(),
+            disk_low: self.journal.low_disk(),
+            disk_full: self.journal.full_disk(),
+            disk_stalled: self.journal.stalled(),
+            journal_stopped: self.failed.borrow().is_some(),
             serving_authorisation: health.authorisation,
             serving_others: health.others,
             degraded: Degraded::NONE,
@@ -605,11 +625,13 @@ impl Engine {
         }
     }
 
-    /// Sheds authorisations where the oldest record has waited too long for the disk.
+    /// Refuses authorisations where the disk is in trouble, and sheds them where the oldest record has waited too long
+    /// for it. In this order: what waits for a disk in trouble grows old too, and is no overload.
     fn check_queue(&self) -> Result<(), Fault> {
+        self.journal.admits(Class::Authorisation).map_err(|error| self.refused(error))?;
         let waited_us = self.journal.queue().oldest_us;
         match waited_us > self.config.overload.shed_after_ms * 1_000 {
-            true => Err(self.overloaded("the disk lags behind")),
+            true => Err(self.overloaded(DISK_LAGS)),
             false => Ok(()),
         }
     }
@@ -640,8 +662,10 @@ impl Engine {
 
     fn refused(&self, error: ReserveError) -> Fault {
         match error {
-            ReserveError::Full => self.overloaded("the journal's ring is full"),
+            ReserveError::Full => self.overloaded(RING_FULL),
+            ReserveError::Unprepared => self.overloaded(SEGMENT_NOT_READY),
             ReserveError::DiskLow => Fault::Unavailable(DISK_LOW),
+            ReserveError::Stalled => Fault::Unavailable(DISK_STALLED),
             ReserveError::Stopped => Fault::Unavailable(JOURNAL_STOPPED),
         }
     }
@@ -673,5 +697,5 @@ enum Held<'a> {
 }
 
 fn full() -> Fault {
-    Fault::Overloaded { retry_after_ms: FULL_RETRY_AFTER_MS, what: "answers are at capacity" }
+    Fault::Overloaded { retry_after_ms: FULL_RETRY_AFTER_MS, what: ANSWERS_FULL }
 }

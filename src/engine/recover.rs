@@ -3,7 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -153,6 +156,21 @@ struct Watcher {
     metrics: Metrics,
     health: watch::Sender<Health>,
     failed: watch::Sender<Option<String>>,
+    disk_low: AtomicBool,
+    disk_stalled: AtomicBool,
+}
+
+impl Watcher {
+    /// Each trouble is told by a thread of its own; the flags are read under the channel's lock, so that the last word
+    /// counts both. Before the engine is open and after it has stopped, health stays as it is.
+    fn show(&self) {
+        self.health.send_if_modified(|health| {
+            let before = *health;
+            let trouble = self.disk_low.load(Ordering::SeqCst) || self.disk_stalled.load(Ordering::SeqCst);
+            health.authorisation = health.others && !trouble;
+            before != *health
+        });
+    }
 }
 
 impl Observer for Watcher {
@@ -167,13 +185,25 @@ impl Observer for Watcher {
 
     fn disk_low(&self, reason: Option<&str>) {
         if let Some(reason) = reason {
-            tracing::warn!(reason, "the next segment of the journal cannot be prepared");
+            tracing::warn!(
+                reason,
+                "the next segment of the journal cannot be prepared: authorisations are refused until it can"
+            );
+        } else {
+            tracing::info!("the next segment of the journal is prepared: authorisations are decided again");
         }
-        self.health.send_if_modified(|health| {
-            let before = *health;
-            health.authorisation = reason.is_none() && health.others;
-            before != *health
-        });
+        self.disk_low.store(reason.is_some(), Ordering::SeqCst);
+        self.show();
+    }
+
+    fn disk_stalled(&self, stalled: bool) {
+        if stalled {
+            tracing::warn!("the disk takes too long: authorisations are refused until it has answered");
+        } else {
+            tracing::info!("the disk has answered: authorisations are decided again");
+        }
+        self.disk_stalled.store(stalled, Ordering::SeqCst);
+        self.show();
     }
 }
 
@@ -203,7 +233,13 @@ impl Engine {
         let mut setup = setup_of(&rules, model.as_ref(), &config)?;
         let (health, _) = watch::channel(Health { authorisation: false, others: false });
         let (failed_sender, failed) = watch::channel(None);
-        let watcher = Watcher { metrics: metrics.clone(), health: health.clone(), failed: failed_sender };
+        let watcher = Watcher {
+            metrics: metrics.clone(),
+            health: health.clone(),
+            failed: failed_sender,
+            disk_low: AtomicBool::default(),
+            disk_stalled: AtomicBool::default(),
+        };
 
         let files = |error| OpenError::Files { path: data_dir.clone(), error };
         let directory = journal::take(storage)?;
@@ -218,6 +254,8 @@ impl Engine {
             ring_slots: RING_SLOTS,
             ring_reserve: RING_RESERVE,
             idle_mark_ms: config.journal.idle_mark_ms,
+            stall_ms: config.journal.stall_ms,
+            hang_ms: config.journal.hang_ms,
             observer: Arc::new(watcher),
             ..Options::default()
         };
@@ -249,6 +287,7 @@ impl Engine {
             config: introduce(&journal, &names, &data_dir, now, Versioned::Config, &config_text)
                 .map_err(files)?,
         };
+        metrics.expect_shed(&super::SHED_CAUSES);
         metrics.configured(&versions::version_of(&config_text));
         metrics.model_loaded(&setup.model_version);
         let counted = setup.rules.rules.iter().map(|rule| LoadedRule {
@@ -280,11 +319,14 @@ impl Engine {
         });
         let weak = Arc::downgrade(&engine);
         engine.metrics.watch_live(move || weak.upgrade().map(|engine| engine.live()));
-        if engine.failed.borrow().is_none() {
-            engine.health.send_modify(|health| {
-                *health = Health { authorisation: !engine.journal.low_disk(), others: true };
-            });
-        }
+        // Read under the channel's lock: whatever happens later is told after this.
+        engine.health.send_modify(|health| {
+            let journal = &engine.journal;
+            if journal.failure().is_none() {
+                let fit = !journal.low_disk() && !journal.stalled();
+                *health = Health { authorisation: fit, others: true };
+            }
+        });
         let recovered = Recovered {
             journal: report,
             records,

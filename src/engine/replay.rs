@@ -117,7 +117,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
 }
 
 /// Settings for a state that decides what was decided: no capacity is in the way.
-fn unbounded() -> Config {
+pub(super) fn unbounded() -> Config {
     let mut config = Config::default();
     config.answers.capacity = u64::MAX;
     config
@@ -171,9 +171,9 @@ fn load(data_dir: &Path, numbers: VersionNumbers, names: &Names) -> Result<Setup
 }
 
 /// Where a record made again goes: nowhere but into memory.
-struct Scratch<'a> {
-    position: u64,
-    bytes: &'a mut Vec<u8>,
+pub(super) struct Scratch<'a> {
+    pub(super) position: u64,
+    pub(super) bytes: &'a mut Vec<u8>,
 }
 
 impl Sink for Scratch<'_> {

@@ -91,6 +91,7 @@ pub(super) fn duplicate_answer(
         available: None,
         reasons: std::iter::once(reason::DUPLICATE_KEY).collect(),
         score: 0,
+        margin: None,
         rules_version: names.name(Versioned::Rules, numbers.rules),
         model_version: names.name(Versioned::Model, numbers.model),
         degraded: Degraded::NONE,
@@ -134,7 +135,7 @@ impl Engine {
         });
         read.await.map_err(|_| Fault::Internal)?.map_err(|error| {
             tracing::error!(position, error, "a record of the journal cannot be read back");
-            Fault::Unavailable("RECORD_UNREADABLE")
+            Fault::Unavailable(super::RECORD_UNREADABLE)
         })
     }
 

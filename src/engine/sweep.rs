@@ -2,6 +2,7 @@
 //! counts what is held while it is there.
 
 use std::{
+    ops::Range,
     sync::{Arc, Weak, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -18,6 +19,11 @@ use crate::{
 
 /// Between two rounds over all accounts.
 const EVERY: Duration = Duration::from_secs(1);
+/// Accounts looked at in one go: a few milliseconds of one core, so that millions of accounts do not push the decisions'
+/// own data out of the caches at once.
+const STRETCH: u32 = 20_000;
+/// Between two stretches of one round: 200,000 accounts a second, so that a round over a million takes five.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// What a round found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -54,24 +60,44 @@ impl Sweeper {
 pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
     let (sender, receiver) = mpsc::channel::<()>();
     let weak: Weak<Engine> = Arc::downgrade(engine);
-    let thread = std::thread::Builder::new().name("sweeper".into()).spawn(move || {
-        while receiver.recv_timeout(EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-            let Some(engine) = weak.upgrade() else { return };
-            let round = sweep(&engine.state, &engine.journal, engine.time.now());
-            engine.metrics.expired_by_sweeper(round.expired);
-            *engine.sweeper.found.lock() = round;
-            engine.forget_old_answers();
-            engine.warn_of_the_clock();
-        }
-    })?;
+    let thread = std::thread::Builder::new().name("sweeper".into()).spawn(move || run(&weak, &receiver))?;
     *engine.sweeper.thread.lock() = Some((sender, thread));
     Ok(())
 }
 
-/// One round: every account whose earliest hold is due gets a record of its own.
-pub(super) fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
-    let mut round = Round::default();
-    for at in 0..state.store.len() as u32 {
+fn run(engine: &Weak<Engine>, stop: &mpsc::Receiver<()>) {
+    let (mut at, mut round) = (0_u32, Round::default());
+    let mut pause = EVERY;
+    while stop.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let Some(engine) = engine.upgrade() else { return };
+        let end = engine.state.store.len() as u32;
+        let until = end.min(at.saturating_add(STRETCH));
+        let expired_before = round.expired;
+        let is_whole = sweep(&engine.state, &engine.journal, engine.time.now(), at..until, &mut round);
+        engine.metrics.expired_by_sweeper(round.expired - expired_before);
+        if is_whole && until < end {
+            (at, pause) = (until, BREATH);
+            continue;
+        }
+        if is_whole {
+            *engine.sweeper.found.lock() = std::mem::take(&mut round);
+        }
+        (at, round, pause) = (0, Round::default(), EVERY);
+        engine.forget_old_answers();
+        engine.warn_of_the_clock();
+    }
+}
+
+/// Looks at the accounts at these places: every one whose earliest hold is due gets a record of its own. False where
+/// the journal took no more records: the next touch of an account expires its holds as well.
+pub(super) fn sweep(
+    state: &State,
+    journal: &Journal,
+    now: Timestamp,
+    places: Range<u32>,
+    round: &mut Round,
+) -> bool {
+    for at in places {
         let due = state.store.visit(at, |entry| {
             let account = entry.account.as_ref()?;
             round.holds += account.holds().len() as u64;
@@ -85,8 +111,7 @@ pub(super) fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
         if due.flatten() != Some(true) {
             continue;
         }
-        // A full ring or a stopped journal ends the round: the next touch expires as well.
-        let Ok(mut slot) = journal.reserve(Class::Essential) else { return round };
+        let Ok(mut slot) = journal.reserve(Class::Essential) else { return false };
         state.store.with_account(at, |entry| {
             let Some(account) = entry.account.as_mut().filter(|account| account.has_expired(now)) else {
                 return;
@@ -96,7 +121,7 @@ pub(super) fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
             account.last_position = position;
             let record = Expiry {
                 time: now,
-                account: account.id,
+                account: account.id.get(),
                 holds: expired.holds as u64,
                 amount_minor: expired.amount_minor,
             };
@@ -105,7 +130,7 @@ pub(super) fn sweep(state: &State, journal: &Journal, now: Timestamp) -> Round {
             round.expired += record.holds;
         });
     }
-    round
+    true
 }
 
 /// Puts an expiry of the journal back in force.

@@ -345,7 +345,9 @@ async fn holds_expire_once_and_the_log_decides_the_same_again() {
 
     bench.authorise(request("t5", 2, 5_000, later)).await;
     bench.authorise(request("t6", 1, 0, later + 6 * DAY_MS)).await;
-    let round = sweep::sweep(&bench.engine.state, &bench.engine.journal, bench.engine.now());
+    let mut round = sweep::Round::default();
+    let all = 0..bench.engine.state.store.len() as u32;
+    assert!(sweep::sweep(&bench.engine.state, &bench.engine.journal, bench.engine.now(), all, &mut round));
     assert_eq!(round.expired, 1);
     assert_eq!(bench.held(2).await, 0);
     bench.engine.close().unwrap();

@@ -36,20 +36,25 @@ fn file_of(data_dir: &Path, what: Versioned, version: &str) -> PathBuf {
 /// Keeps a text under its version, on disk before this returns.
 ///
 /// # Errors
-/// Those of the file system.
+/// Those of the file system, with the file that could not be kept.
 pub fn keep(data_dir: &Path, what: Versioned, version: &str, text: &str) -> io::Result<()> {
     let path = file_of(data_dir, what, version);
-    if fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
-        return Ok(());
-    }
+    let kept = fs::read_to_string(&path).is_ok_and(|kept| kept == text);
+    let written = if kept { Ok(()) } else { write_whole(data_dir, &path, text) };
+    // Also for what is there: the start that wrote it may have been broken off before its name was durable.
+    written
+        .and_then(|()| File::open(folder(data_dir))?.sync_all())
+        .and_then(|()| File::open(data_dir)?.sync_all())
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot keep {}: {error}", path.display())))
+}
+
+fn write_whole(data_dir: &Path, path: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(folder(data_dir))?;
     let unfinished = path.with_extension("new");
     let mut file = File::create(&unfinished)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&unfinished, &path)?;
-    File::open(folder(data_dir))?.sync_all()?;
-    File::open(data_dir)?.sync_all()
+    fs::rename(&unfinished, path)
 }
 
 /// Reads a kept text back and checks it against its version.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    compact::Compact,
+    compact::{Compact, Shape},
     distinct::count_distinct,
     event::Event,
     values::{Slot, Values},
@@ -45,13 +45,13 @@ pub enum Attribute {
 
 impl Attribute {
     /// A number of its own for every value; 0 where the event has none.
-    pub(super) fn of(self, event: &Compact) -> u32 {
+    pub(super) fn of(self, shape: Shape) -> u32 {
         match self {
-            Attribute::Country => u32::from(event.country()),
-            Attribute::Mcc => u32::from(event.mcc_number()),
-            Attribute::Merchant => event.merchant,
-            Attribute::Device => event.device,
-            Attribute::Channel => u32::from(event.channel()),
+            Attribute::Country => u32::from(shape.country()),
+            Attribute::Mcc => u32::from(shape.mcc_number()),
+            Attribute::Merchant => shape.merchant,
+            Attribute::Device => shape.device,
+            Attribute::Channel => u32::from(shape.channel()),
         }
     }
 }
@@ -111,6 +111,7 @@ enum Source {
 impl Planned {
     pub(super) fn new(aggregate: &Aggregate, pick: Pick, windows: &mut WindowPlan) -> Planned {
         let &Aggregate { by, window_ms, measure, .. } = aggregate;
+        windows.mark(pick);
         let source = match measure {
             Measure::Count => Source::Count(windows.total(by, window_ms, pick)),
             Measure::Sum => Source::Sum(windows.total(by, window_ms, pick)),
@@ -151,7 +152,7 @@ impl Planned {
             }
             Source::Distinct(length, attribute) => {
                 let events = self.events(view, length, card);
-                values.set_int(slot, count_distinct(events.map(|event| attribute.of(event))) as i64);
+                values.set_int(slot, count_distinct(events.map(|event| attribute.of(event.shape))) as i64);
                 self.mark_truncated(view, length, slot, values);
             }
         }
@@ -162,7 +163,7 @@ impl Planned {
         view: &View<'w>,
         length: Length,
         card: u8,
-    ) -> impl Iterator<Item = &'w Compact> + Clone + use<'w> {
+    ) -> impl Iterator<Item = Compact> + Clone + use<'w> {
         let (by, pick) = (self.by, self.pick);
         view.events(length)
             .filter(move |event| (by == By::Account || event.card() == card) && pick.takes(event))

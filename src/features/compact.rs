@@ -1,8 +1,9 @@
-//! A past event as a window keeps it: 40 bytes, since the ring of events is most of what an account costs.
+//! A past event as it is remembered: when, how much, and a [`Shape`], which is all the rest. The events of an account
+//! share few shapes, so that windows keep each shape once.
 //!
-//! The layout is private to this file. What is rounded: the place to 40 m, the ids to 32 bits of their hash (two of
-//! 60 merchants share one with a probability of 4 in 10 million). Time and amount are exact. The sequence is
-//! absent: events are recorded in the order of their sequence, so the ring's own order stands for it.
+//! What is rounded: the place to 40 m, the ids to 32 bits of their hash (two of 60 merchants share one with a
+//! probability of 4 in 10 million). Time and amount are exact. The sequence is absent: events are recorded in the
+//! order of their sequence, so the ring's own order stands for it.
 
 use super::event::Event;
 use crate::{
@@ -17,131 +18,68 @@ use crate::{
 const PLACE_NONE: u32 = (1 << LATITUDE_BITS) - 1;
 const LATITUDE_BITS: u32 = 19;
 const LONGITUDE_BITS: u32 = 20;
-const COUNTRY_BITS: u32 = 10;
 const MCC_BITS: u32 = 14;
-const CHANNEL_MASK: u8 = 0b11;
-const FOR_CREDIT: u8 = 0b100;
-const KIND_SHIFT: u32 = 3;
-const DECISION_SHIFT: u32 = 6;
+const COUNTRY_BITS: u32 = 10;
+const CHANNEL_BITS: u32 = 2;
+const CARD_BITS: u32 = 6;
+const KIND_BITS: u32 = 3;
+const DECISION_BITS: u32 = 2;
 
 /// Number of a country, 1 to 676; 0 stands for none.
 pub type CountryNumber = u16;
 /// Number of a category code, the code and 1; 0 stands for none.
 pub type MccNumber = u16;
 
-/// Layout, from the lowest bit: `stamp` channel 2, declined for credit 1, kind 3, decision less one 2, card 8, time
-/// 48 (signed);
-/// `spot` mcc 14, country 10, longitude 20, latitude 19, unused 1.
-#[derive(Clone, Copy, Debug)]
-pub struct Compact {
-    stamp: i64,
-    amount_minor: i64,
-    /// One bit per declared filter that the event passes.
-    pub filters: u64,
-    spot: u64,
-    /// Folded hash; 0 where there is none.
+/// Everything that is kept of an event but its time and amount.
+///
+/// Layout, from the lowest bit: `merchant` and `device` folded hash 32 each, 0 where there is none; `category` mcc 14,
+/// country 10, channel 2, card 6; `rest` longitude 20, latitude 19, kind 3, decision less one 2, declined for credit 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
     pub merchant: u32,
     pub device: u32,
+    pub category: u32,
+    pub rest: u64,
 }
 
-const _: () = assert!(size_of::<Compact>() == 40);
-const _: () = assert!(
-    LATITUDE_BITS + LONGITUDE_BITS + COUNTRY_BITS + MCC_BITS <= 64
-        && 26 * 26 < 1 << COUNTRY_BITS
-        && 10_000 < 1 << MCC_BITS
-);
-const _: () = assert!(CARDS_PER_ACCOUNT_MAX <= 256);
+/// Bits of [`Shape::rest`] that are used.
+pub const SHAPE_REST_BITS: u32 = LONGITUDE_BITS + LATITUDE_BITS + KIND_BITS + DECISION_BITS + 1;
+const KIND_SHIFT: u32 = LONGITUDE_BITS + LATITUDE_BITS;
+const DECISION_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
+const FOR_CREDIT_SHIFT: u32 = DECISION_SHIFT + DECISION_BITS;
+const COUNTRY_SHIFT: u32 = MCC_BITS;
+const CHANNEL_SHIFT: u32 = COUNTRY_SHIFT + COUNTRY_BITS;
+const CARD_SHIFT: u32 = CHANNEL_SHIFT + CHANNEL_BITS;
+
+const _: () = assert!(CARD_SHIFT + CARD_BITS == 32 && 26 * 26 < 1 << COUNTRY_BITS && 10_000 < 1 << MCC_BITS);
+const _: () = assert!(CARDS_PER_ACCOUNT_MAX < 1 << CARD_BITS, "every card and the place of none");
 const _: () = assert!(
     AMOUNT_MINOR_MAX.checked_mul(EVENTS_PER_KEY_MAX as i64 + 1).is_some(),
     "the amounts of a full ring cannot overflow an i64"
 );
 
-impl Compact {
-    pub fn new(event: &Event, filters: u64) -> Compact {
-        let channel = event.channel.map_or(0, Channel::number);
-        let for_credit = if event.declined_for_credit { FOR_CREDIT } else { 0 };
-        let time = event.time.0.clamp(-(1 << 47), (1 << 47) - 1);
-        let flags = channel
-            | for_credit
-            | event.kind.number() << KIND_SHIFT
-            | (event.decision.number() - 1) << DECISION_SHIFT;
-        let low = u16::from_le_bytes([flags, event.card]);
+impl Shape {
+    pub fn new(event: &Event) -> Shape {
         let (latitude, longitude) = event.place.map_or((PLACE_NONE, 0), place_cell);
-        let spot = u64::from(mcc_number(event.mcc))
-            | u64::from(country_number(event.country)) << MCC_BITS
-            | u64::from(longitude) << (MCC_BITS + COUNTRY_BITS)
-            | u64::from(latitude) << (MCC_BITS + COUNTRY_BITS + LONGITUDE_BITS);
-        Compact {
-            stamp: time << 16 | i64::from(low),
-            amount_minor: event.amount_minor.clamp(-AMOUNT_MINOR_MAX, AMOUNT_MINOR_MAX),
-            filters,
-            spot,
+        let channel = event.channel.map_or(0, Channel::number);
+        Shape {
             merchant: fold_hash(event.merchant),
             device: fold_hash(event.device),
+            category: u32::from(mcc_number(event.mcc))
+                | u32::from(country_number(event.country)) << COUNTRY_SHIFT
+                | u32::from(channel) << CHANNEL_SHIFT
+                | u32::from(event.card) << CARD_SHIFT,
+            rest: u64::from(longitude)
+                | u64::from(latitude) << LONGITUDE_BITS
+                | u64::from(event.kind.number()) << KIND_SHIFT
+                | u64::from(event.decision.number() - 1) << DECISION_SHIFT
+                | u64::from(event.declined_for_credit) << FOR_CREDIT_SHIFT,
         }
     }
 
-    /// Bytes of the stored form.
-    pub const BYTES: usize = 32;
-
-    /// `stamp`, amount, `spot`, merchant and device, little-endian. The filters are not part of it.
-    pub fn to_bytes(self) -> [u8; Compact::BYTES] {
-        let mut bytes = [0; Compact::BYTES];
-        bytes[..8].copy_from_slice(&self.stamp.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.amount_minor.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.spot.to_le_bytes());
-        bytes[24..28].copy_from_slice(&self.merchant.to_le_bytes());
-        bytes[28..].copy_from_slice(&self.device.to_le_bytes());
-        bytes
-    }
-
-    /// The same backwards; passes no filter, and may be none that [`Compact::new`] makes.
-    pub fn from_bytes(bytes: [u8; Compact::BYTES]) -> Compact {
-        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
-        Compact {
-            stamp: word(0) as i64,
-            amount_minor: word(8) as i64,
-            filters: 0,
-            spot: word(16),
-            merchant: word(24) as u32,
-            device: (word(24) >> 32) as u32,
-        }
-    }
-
-    #[inline]
-    pub fn time_ms(&self) -> i64 {
-        self.stamp >> 16
-    }
-
-    pub fn time(&self) -> Timestamp {
-        Timestamp(self.time_ms())
-    }
-
-    #[inline]
-    pub fn card(&self) -> u8 {
-        (self.stamp >> 8) as u8
-    }
-
-    /// In the minor units of the account's currency, at most [`AMOUNT_MINOR_MAX`] either way.
-    #[inline]
-    pub fn amount_minor(&self) -> i64 {
-        self.amount_minor
-    }
-
-    /// Declined, and not for want of credit alone.
-    #[inline]
-    pub fn is_fraud_decline(&self) -> bool {
-        self.decision_number() == Decision::Declined.number() && self.stamp as u8 & FOR_CREDIT == 0
-    }
-
-    #[inline]
-    fn decision_number(&self) -> u8 {
-        (self.stamp as u8 >> DECISION_SHIFT) + 1
-    }
-
-    /// The event again, as far as it was kept: with sequence 0 and folded hashes. `None` where the bits are none
-    /// that [`Compact::new`] makes.
-    pub fn event(&self) -> Option<Event> {
+    /// An event of this shape, as far as it was kept: of nothing, at time 0 and sequence 0, with folded hashes. `None`
+    /// where the bits are none that [`Shape::new`] makes.
+    pub fn event(self) -> Option<Event> {
         let country = match self.country() {
             0 => None,
             number => {
@@ -155,56 +93,126 @@ impl Compact {
             number => Some(Channel::from_number(number)?),
         };
         let hash = |folded: u32| (folded != 0).then_some(u64::from(folded));
-        Some(Event {
-            time: self.time(),
+        let event = Event {
+            time: Timestamp(0),
             sequence: 0,
             card: self.card(),
-            kind: Kind::from_number(self.stamp as u8 >> KIND_SHIFT & 0b111)?,
+            kind: Kind::from_number((self.rest >> KIND_SHIFT) as u8 & ((1 << KIND_BITS) - 1))?,
             decision: Decision::from_number(self.decision_number())?,
-            declined_for_credit: self.stamp as u8 & FOR_CREDIT != 0,
-            amount_minor: self.amount_minor,
+            declined_for_credit: self.is_for_credit(),
+            amount_minor: 0,
             channel,
             mcc: self.mcc_number().checked_sub(1),
             country,
             merchant: hash(self.merchant),
             device: hash(self.device),
             place: self.place(),
-        })
+        };
+        (Shape::new(&event) == self).then_some(event)
+    }
+
+    #[inline]
+    pub fn card(self) -> u8 {
+        (self.category >> CARD_SHIFT) as u8
+    }
+
+    #[inline]
+    fn decision_number(self) -> u8 {
+        ((self.rest >> DECISION_SHIFT) as u8 & ((1 << DECISION_BITS) - 1)) + 1
+    }
+
+    #[inline]
+    fn is_for_credit(self) -> bool {
+        self.rest >> FOR_CREDIT_SHIFT & 1 == 1
+    }
+
+    /// Declined, and not for want of credit alone.
+    #[inline]
+    pub fn is_fraud_decline(self) -> bool {
+        self.decision_number() == Decision::Declined.number() && !self.is_for_credit()
     }
 
     /// Number of the channel; 0 where there is none.
     #[inline]
-    pub fn channel(&self) -> u8 {
-        self.stamp as u8 & CHANNEL_MASK
+    pub fn channel(self) -> u8 {
+        (self.category >> CHANNEL_SHIFT) as u8 & ((1 << CHANNEL_BITS) - 1)
     }
 
     #[inline]
-    pub fn is_ecommerce(&self) -> bool {
+    pub fn is_ecommerce(self) -> bool {
         self.channel() == Channel::Ecommerce.number()
     }
 
     #[inline]
-    pub fn mcc_number(&self) -> MccNumber {
-        (self.spot & ((1 << MCC_BITS) - 1)) as MccNumber
+    pub fn mcc_number(self) -> MccNumber {
+        (self.category & ((1 << MCC_BITS) - 1)) as MccNumber
     }
 
     #[inline]
-    pub fn country(&self) -> CountryNumber {
-        (self.spot >> MCC_BITS & ((1 << COUNTRY_BITS) - 1)) as CountryNumber
+    pub fn country(self) -> CountryNumber {
+        (self.category >> COUNTRY_SHIFT & ((1 << COUNTRY_BITS) - 1)) as CountryNumber
+    }
+
+    #[inline]
+    pub fn has_place(self) -> bool {
+        self.latitude() != PLACE_NONE
+    }
+
+    #[inline]
+    fn latitude(self) -> u32 {
+        (self.rest >> LONGITUDE_BITS) as u32 & ((1 << LATITUDE_BITS) - 1)
     }
 
     /// The middle of the cell the place was rounded to.
-    pub fn place(&self) -> Option<Place> {
-        let cell = self.spot >> (MCC_BITS + COUNTRY_BITS);
-        let longitude = cell & ((1 << LONGITUDE_BITS) - 1);
-        let latitude = cell >> LONGITUDE_BITS;
-        if latitude == u64::from(PLACE_NONE) {
-            return None;
-        }
-        Some(Place {
-            latitude: latitude as f64 * LATITUDE_STEP - 90.0,
+    pub fn place(self) -> Option<Place> {
+        let longitude = self.rest & ((1 << LONGITUDE_BITS) - 1);
+        self.has_place().then(|| Place {
+            latitude: f64::from(self.latitude()) * LATITUDE_STEP - 90.0,
             longitude: longitude as f64 * LONGITUDE_STEP - 180.0,
         })
+    }
+}
+
+/// A past event whole, as it goes into the windows and as it is read from them.
+#[derive(Clone, Copy, Debug)]
+pub struct Compact {
+    time_ms: i64,
+    amount_minor: i64,
+    pub shape: Shape,
+    /// One bit per declared filter that the event passes.
+    pub filters: u64,
+}
+
+impl Compact {
+    pub fn new(event: &Event, filters: u64) -> Compact {
+        let time_ms = event.time.0.clamp(-(1 << 47), (1 << 47) - 1);
+        Compact::from_parts(time_ms, event.amount_minor, Shape::new(event), filters)
+    }
+
+    #[inline]
+    pub fn from_parts(time_ms: i64, amount_minor: i64, shape: Shape, filters: u64) -> Compact {
+        let amount_minor = amount_minor.clamp(-AMOUNT_MINOR_MAX, AMOUNT_MINOR_MAX);
+        Compact { time_ms, amount_minor, shape, filters }
+    }
+
+    #[inline]
+    pub fn time_ms(self) -> i64 {
+        self.time_ms
+    }
+
+    pub fn time(self) -> Timestamp {
+        Timestamp(self.time_ms)
+    }
+
+    #[inline]
+    pub fn card(self) -> u8 {
+        self.shape.card()
+    }
+
+    /// In the minor units of the account's currency, at most [`AMOUNT_MINOR_MAX`] either way.
+    #[inline]
+    pub fn amount_minor(self) -> i64 {
+        self.amount_minor
     }
 }
 
@@ -262,13 +270,14 @@ mod tests {
     #[test]
     fn nothing_spills_into_its_neighbour_at_the_ends_of_the_ranges() {
         let compact = Compact::new(&event(), u64::MAX);
+        let shape = compact.shape;
         assert_eq!(compact.time(), event().time);
         assert_eq!((compact.card(), compact.amount_minor()), (31, AMOUNT_MINOR_MAX));
-        assert_eq!((compact.mcc_number(), compact.country()), (10_000, 676));
-        assert_eq!(compact.channel(), Channel::CardPresent.number());
-        assert!(compact.is_fraud_decline() && !compact.is_ecommerce());
-        assert_eq!(compact.place(), Place::new(-90.0, 180.0));
-        assert!(compact.merchant != 0 && compact.device != 0, "a hash is never mistaken for none");
+        assert_eq!((shape.mcc_number(), shape.country()), (10_000, 676));
+        assert_eq!(shape.channel(), Channel::CardPresent.number());
+        assert!(shape.is_fraud_decline() && !shape.is_ecommerce());
+        assert_eq!(shape.place(), Place::new(-90.0, 180.0));
+        assert!(shape.merchant != 0 && shape.device != 0, "a hash is never mistaken for none");
 
         let bare = Event {
             time: Timestamp(-1),
@@ -283,24 +292,25 @@ mod tests {
             ..event()
         };
         let compact = Compact::new(&bare, 0);
-        assert_eq!((compact.time_ms(), compact.card(), compact.channel()), (-1, 0, 0));
-        assert_eq!((compact.mcc_number(), compact.country(), compact.place()), (0, 0, None));
-        assert_eq!((compact.merchant, compact.device), (0, 0));
-        assert!(!compact.is_fraud_decline());
+        let shape = compact.shape;
+        assert_eq!((compact.time_ms(), compact.card(), shape.channel()), (-1, 0, 0));
+        assert_eq!((shape.mcc_number(), shape.country(), shape.place()), (0, 0, None));
+        assert_eq!((shape.merchant, shape.device), (0, 0));
+        assert!(!shape.is_fraud_decline());
     }
 
     #[test]
-    fn an_event_taken_out_and_put_in_again_is_the_same() {
+    fn a_shape_made_into_an_event_and_back_is_the_same() {
         let bare = Event { channel: None, mcc: None, country: None, merchant: None, place: None, ..event() };
         for event in [event(), bare] {
-            let kept = Compact::new(&event, 5);
-            let again = Compact::new(&kept.event().unwrap(), 5);
-            assert_eq!(format!("{again:?}"), format!("{kept:?}"));
+            let shape = Shape::new(&event);
+            assert_eq!(shape.event().map(|event| Shape::new(&event)), Some(shape));
+            assert_eq!(Shape { rest: shape.rest | 1 << SHAPE_REST_BITS, ..shape }.event(), None);
         }
         for kind in Kind::ALL {
             for decision in Decision::ALL {
-                let event = Event { kind: *kind, decision: *decision, ..event() };
-                let kept = Compact::new(&event, 0).event().unwrap();
+                let kept =
+                    Shape::new(&Event { kind: *kind, decision: *decision, ..event() }).event().unwrap();
                 assert_eq!((kept.kind, kept.decision), (*kind, *decision));
             }
         }
@@ -312,7 +322,7 @@ mod tests {
             [(90.0, -180.0), (0.0, 0.0), (48.858_37, 2.294_48), (-33.856_78, 151.215_3)]
         {
             let place = Place::new(latitude, longitude).unwrap();
-            let kept = Compact::new(&Event { place: Some(place), ..event() }, 0).place().unwrap();
+            let kept = Shape::new(&Event { place: Some(place), ..event() }).place().unwrap();
             assert!(super::super::geo::distance_km(place, kept) < 0.04, "{place:?} {kept:?}");
         }
     }

@@ -148,7 +148,7 @@ pub struct Moment<'a> {
 }
 
 /// What the account's and its cards' past authorisations left behind.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct History {
     windows: Windows,
 }

@@ -1,17 +1,19 @@
 //! The built-in windows: how intensely and where the card was used lately, how that compares with its own habits,
 //! and what the account knows. Counts and sums are running totals; the rest is one walk through 30 days of events.
 
+use arrayvec::ArrayVec;
+
 use super::{
     Moment,
     aggregate::{Attribute, By},
     catalog::slot,
-    compact::{Compact, CountryNumber, MccNumber, country_number, fold_hash, mcc_number},
+    compact::{Compact, CountryNumber, MccNumber, Shape, country_number, fold_hash, mcc_number},
     distinct::count_distinct,
     event::id_hash,
     fields::{is_ecommerce, is_night},
     geo,
     values::{Slot, Values},
-    window::{Length, Pick, Reading, TotalId, View, WindowPlan},
+    window::{Length, Packed, Pick, Reading, SHAPES_MAX, TotalId, View, WindowPlan},
 };
 use crate::types::{
     auth::Place,
@@ -88,13 +90,13 @@ impl Velocity {
 
     /// What the last hour and day hold beside the totals; both are short stretches of the ring.
     fn fill_day(&self, view: &View, moment: &Moment, minor_per_major: i64, values: &mut Values) {
-        let own = |event: &&Compact| event.card() == moment.card;
+        let own = |event: &Compact| event.card() == moment.card;
         let small_minor = SMALL_AMOUNT_MAJOR * minor_per_major;
         let small = view.events(self.hour).filter(own).filter(|event| event.amount_minor() < small_minor);
         let day = view.events(self.day).filter(own);
         let nights = day.clone().filter(|event| is_night(event.time()));
-        let merchants = count_distinct(day.clone().map(|event| Attribute::Merchant.of(event)));
-        let countries = count_distinct(day.map(|event| Attribute::Country.of(event)));
+        let merchants = count_distinct(day.clone().map(|event| Attribute::Merchant.of(event.shape)));
+        let countries = count_distinct(day.map(|event| Attribute::Country.of(event.shape)));
         values.set_int(slot::SMALL_COUNT_1H, small.count() as i64);
         values.set_int(slot::NIGHT_COUNT_24H, nights.count() as i64);
         values.set_int(slot::MERCHANTS_24H, merchants as i64);
@@ -104,35 +106,35 @@ impl Velocity {
     fn walk(&self, view: &View, moment: &Moment) -> Walked {
         let merchant = &moment.request.merchant;
         let here = Here {
+            card: moment.card,
             merchant: fold_hash(merchant.merchant_id.as_ref().map(|id| id_hash(id.as_str()))),
             device: fold_hash(moment.request.device_id.as_ref().map(|id| id_hash(id.as_str()))),
             mcc: mcc_number(merchant.mcc),
             country: country_number(merchant.country),
         };
-        let mut events = view.events(self.month);
-        let own = events.clone().filter(|event| event.card() == moment.card);
-        let mut present = own.clone().filter(|event| !event.is_ecommerce()).rev();
-        let mut walked = Walked {
-            any: events.next().is_some(),
-            first_ms: own.clone().next().map(Compact::time_ms),
-            last: own.clone().next_back().copied(),
-            last_place: present.clone().find_map(|event| Some((event.place()?, event.time_ms()))),
-            last_country: present.find_map(|event| Some(event.country()).filter(|country| *country != 0)),
-            ..Walked::default()
-        };
+        // What a shape has in common with the present is found out once, however many events have it.
+        let alike: ArrayVec<u8, SHAPES_MAX> = view.shapes().map(|shape| here.alike(shape)).collect();
+        let [older, newer] = view.stretches(self.month);
+        let mut walked = Walked { any: older.len() + newer.len() > 0, ..Walked::default() };
         // The one loop over all events: without branches, since nothing in it can be foretold.
-        for stretch in view.stretches(self.month) {
-            for event in stretch {
-                let mcc_same = event.mcc_number() == here.mcc;
-                let is_own_mcc = mcc_same & (event.card() == moment.card);
-                walked.merchant_seen |= event.merchant == here.merchant;
-                walked.device_seen |= event.device == here.device;
-                walked.country_seen |= event.country() == here.country;
-                walked.mcc_seen |= mcc_same;
-                walked.mcc_count += i64::from(is_own_mcc);
-                walked.mcc_sum_minor += event.amount_minor() * i64::from(is_own_mcc);
-            }
+        for event in older.iter().chain(newer) {
+            let alike = alike[event.shape()];
+            let is_own_mcc = i64::from(alike & OWN_MCC != 0);
+            walked.seen |= alike;
+            walked.mcc_count += is_own_mcc;
+            walked.mcc_sum_minor += event.amount_minor() * is_own_mcc;
         }
+        let mut events = older.iter().chain(newer);
+        let with = |bit: u8| {
+            let alike = &alike;
+            move |event: &&Packed| alike[event.shape()] & bit != 0
+        };
+        let last_with = |bit| events.clone().rfind(with(bit)).map(|event| view.unpack(*event));
+        walked.last = last_with(OWN);
+        walked.last_place =
+            last_with(OWN_AT_PLACE).and_then(|event| Some((event.shape.place()?, event.time_ms())));
+        walked.last_country = last_with(OWN_IN_COUNTRY).map(|event| event.shape.country());
+        walked.first_ms = events.find(with(OWN)).map(|event| view.unpack(*event).time_ms());
         walked
     }
 }
@@ -160,26 +162,61 @@ const WALKED: [Slot; 17] = [
 
 /// The present transaction in the terms of past events.
 struct Here {
+    card: u8,
     merchant: u32,
     device: u32,
     mcc: MccNumber,
     country: CountryNumber,
 }
 
+const SAME_MERCHANT: u8 = 1;
+const SAME_DEVICE: u8 = 1 << 1;
+const SAME_COUNTRY: u8 = 1 << 2;
+const SAME_MCC: u8 = 1 << 3;
+/// An event of the card itself; the next ones are so too.
+const OWN: u8 = 1 << 4;
+const OWN_MCC: u8 = 1 << 5;
+/// Card-present, at a place or in a country that is known.
+const OWN_AT_PLACE: u8 = 1 << 6;
+const OWN_IN_COUNTRY: u8 = 1 << 7;
+
+impl Here {
+    /// What events of a shape have in common with the present transaction.
+    #[inline]
+    fn alike(&self, shape: Shape) -> u8 {
+        let bit = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
+        let own = shape.card() == self.card;
+        let own_present = own & !shape.is_ecommerce();
+        let same_mcc = shape.mcc_number() == self.mcc;
+        bit(SAME_MERCHANT, shape.merchant == self.merchant)
+            | bit(SAME_DEVICE, shape.device == self.device)
+            | bit(SAME_COUNTRY, shape.country() == self.country)
+            | bit(SAME_MCC, same_mcc)
+            | bit(OWN, own)
+            | bit(OWN_MCC, own & same_mcc)
+            | bit(OWN_AT_PLACE, own_present & shape.has_place())
+            | bit(OWN_IN_COUNTRY, own_present & (shape.country() != 0))
+    }
+}
+
 /// What one walk through 30 days brings home: `any` and what was seen are the account's, the rest the card's.
 #[derive(Default)]
 struct Walked {
     any: bool,
-    merchant_seen: bool,
-    device_seen: bool,
-    country_seen: bool,
-    mcc_seen: bool,
+    /// What any event has in common with the present one.
+    seen: u8,
     mcc_count: i64,
     mcc_sum_minor: i64,
     first_ms: Option<i64>,
     last: Option<Compact>,
     last_place: Option<(Place, i64)>,
     last_country: Option<CountryNumber>,
+}
+
+impl Walked {
+    fn has_seen(&self, bit: u8) -> bool {
+        self.seen & bit != 0
+    }
 }
 
 fn fill_travel(walked: &Walked, moment: &Moment, minor_per_major: i64, values: &mut Values) {
@@ -234,15 +271,15 @@ fn fill_knowledge(walked: &Walked, moment: &Moment, values: &mut Values) {
     }
     let request = moment.request;
     if request.merchant.merchant_id.is_some() {
-        values.set_bool(slot::MERCHANT_SEEN_30D, walked.merchant_seen);
+        values.set_bool(slot::MERCHANT_SEEN_30D, walked.has_seen(SAME_MERCHANT));
     }
     if request.merchant.mcc.is_some() {
-        values.set_bool(slot::MCC_SEEN_30D, walked.mcc_seen);
+        values.set_bool(slot::MCC_SEEN_30D, walked.has_seen(SAME_MCC));
     }
     if request.merchant.country.is_some() {
-        values.set_bool(slot::FIRST_USE_OF_COUNTRY_30D, !walked.country_seen);
+        values.set_bool(slot::FIRST_USE_OF_COUNTRY_30D, !walked.has_seen(SAME_COUNTRY));
     }
     if request.device_id.is_some() {
-        values.set_bool(slot::DEVICE_SEEN_30D, walked.device_seen);
+        values.set_bool(slot::DEVICE_SEEN_30D, walked.has_seen(SAME_DEVICE));
     }
 }

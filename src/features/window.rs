@@ -8,28 +8,30 @@
 //!
 //! Beyond [`EVENTS_PER_KEY_MAX`] events the oldest leave the ring and go on in totals by steps of 1/1,024 of each
 //! window. A step stays in the window until its end has left, so counts and sums may read high by one step's worth
-//! and never low; such a reading is marked saturated. A window that reaches back behind the last
-//! [`STEPS_MAX`] steps reads unknown.
+//! and never low; such a reading is marked saturated. A window that reaches back behind the last two windows' worth
+//! of steps reads unknown.
 
-use std::collections::VecDeque;
+mod overflow;
+mod ring;
+pub mod stored;
 
-use super::{aggregate::By, compact::Compact};
+use super::{
+    aggregate::By,
+    compact::{Compact, Shape},
+};
 use crate::{
     canary,
     limits::{EVENTS_PER_KEY_MAX, LATENESS_MAX_MS, WINDOW_MAX_MS},
     types::time::MINUTE_MS,
 };
-
-pub mod stored;
+use overflow::{Overflow, Summary, step_ms};
+pub use ring::{Packed, SHAPES_MAX};
+use ring::{Ring, shape_words};
 
 /// Events this much older than the newest are in no window of a decision that may still come.
 const HORIZON_MS: i64 = WINDOW_MAX_MS + LATENESS_MAX_MS;
-/// Steps that a window's summary is divided into.
-const STEPS_PER_WINDOW: i64 = 1_024;
-/// Steps kept for one total: two windows' worth, so that a decision may come one window late.
-const STEPS_MAX: usize = 2 * STEPS_PER_WINDOW as usize;
 
-const _: () = assert!(EVENTS_PER_KEY_MAX < u16::MAX as usize, "a tail is a u16");
+const _: () = assert!(EVENTS_PER_KEY_MAX < u16::MAX as usize, "tails and counts are u16");
 
 /// Which events a total counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +48,7 @@ impl Pick {
     pub fn takes(self, event: &Compact) -> bool {
         match self {
             Pick::All => true,
-            Pick::FraudDeclines => event.is_fraud_decline(),
+            Pick::FraudDeclines => event.shape.is_fraud_decline(),
             Pick::Filter(number) => event.filters >> number & 1 == 1,
         }
     }
@@ -72,6 +74,8 @@ pub struct WindowPlan {
     lengths: Vec<LengthPlan>,
     account_totals: usize,
     card_totals: usize,
+    /// Filters that events are marked with.
+    filters: usize,
 }
 
 #[derive(Debug)]
@@ -91,8 +95,16 @@ impl WindowPlan {
         }))
     }
 
+    /// Makes sure that every event is marked for `pick`.
+    pub fn mark(&mut self, pick: Pick) {
+        if let Pick::Filter(number) = pick {
+            self.filters = self.filters.max(usize::from(number) + 1);
+        }
+    }
+
     /// The total, added where it is new: count and sum of the same events share one.
     pub fn total(&mut self, by: By, window_ms: i64, pick: Pick) -> TotalId {
+        self.mark(pick);
         let length = self.length(window_ms);
         let totals = &mut self.lengths[length.0].totals;
         if let Some(known) = totals.iter().find(|total| total.by == by && total.pick == pick) {
@@ -108,7 +120,13 @@ impl WindowPlan {
         total
     }
 
-    /// Where a total stands: the account's come first, then those of one card after the other.
+    /// Words of an entry in the ring's table of shapes.
+    #[inline]
+    fn width(&self) -> u8 {
+        shape_words(self.filters)
+    }
+
+    /// Where a total stands among the summaries: the account's come first, then those of one card after the other.
     #[inline]
     fn index(&self, total: TotalId, card: u8) -> usize {
         match total.by {
@@ -119,11 +137,14 @@ impl WindowPlan {
 }
 
 /// Count and sum of the events between a tail and the head of the ring.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default)]
+#[repr(Rust, packed(2))]
 struct Total {
     sum_minor: i64,
-    count: u32,
+    count: u16,
 }
+
+const _: () = assert!(size_of::<Total>() == 10);
 
 /// What a window holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,14 +156,17 @@ pub struct Reading {
 }
 
 /// The windows of one account. Every call must be given the same plan.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Windows {
-    events: VecDeque<Compact>,
+    events: Ring,
     /// For each length of the plan the index of the oldest event inside at the last reading; empty until the first
     /// event.
-    tails: Vec<u16>,
-    /// Empty until the first event; grows with the highest card that has one.
-    totals: Vec<Total>,
+    tails: Box<[u16]>,
+    /// The account's totals, then those of the cards that have had an event, in the order of the cards. Empty until
+    /// the first event.
+    totals: Box<[Total]>,
+    /// One bit for every card that has totals.
+    cards: u64,
     overflow: Option<Box<Overflow>>,
 }
 
@@ -150,18 +174,16 @@ impl Windows {
     /// Takes in an event, wherever its time puts it. Its sequence must be above that of every event before.
     pub fn record(&mut self, plan: &WindowPlan, event: Compact) {
         if self.tails.is_empty() {
-            self.tails = vec![0; plan.lengths.len()];
+            self.tails = vec![0; plan.lengths.len()].into();
         }
-        let totals = plan.account_totals + (usize::from(event.card()) + 1) * plan.card_totals;
-        if self.totals.len() < totals {
-            self.totals.reserve_exact(totals - self.totals.len());
-            self.totals.resize(totals, Total::default());
-        }
-        self.insert(plan, event);
-        let newest_ms = self.events.back().map_or(event.time_ms(), Compact::time_ms);
+        self.add_card(plan, event.card());
+        let newest_ms = self.events.newest_ms().map_or(event.time_ms(), |newest| newest.max(event.time_ms()));
         let expired_ms = newest_ms.saturating_sub(HORIZON_MS);
-        while self.events.front().is_some_and(|oldest| oldest.time_ms() < expired_ms) {
+        while self.events.time_ms(0).is_some_and(|oldest_ms| oldest_ms < expired_ms) {
             self.remove_oldest(plan);
+        }
+        if event.time_ms() >= expired_ms {
+            self.insert(plan, event);
         }
         if self.events.len() > EVENTS_PER_KEY_MAX
             && let Some(oldest) = self.remove_oldest(plan)
@@ -178,22 +200,22 @@ impl Windows {
         for length in 0..self.tails.len() {
             let start_ms = start_ms(time_ms, plan.lengths[length].window_ms);
             let mut tail = usize::from(self.tails[length]);
-            while let Some(event) = self.events.get(tail).copied().filter(|event| event.time_ms() < start_ms)
-            {
-                self.leave(plan, length, &event);
+            while self.events.time_ms(tail).is_some_and(|event_ms| event_ms < start_ms) {
+                self.pass(plan, length, tail, Way::Out);
                 tail += 1;
             }
             while let Some(before) = tail.checked_sub(1)
-                && self.events[before].time_ms() >= start_ms
+                && self.events.time_ms(before).is_some_and(|event_ms| event_ms >= start_ms)
             {
-                let event = self.events[before];
-                self.enter(plan, length, &event);
+                self.pass(plan, length, before, Way::In);
                 tail = before;
             }
             self.tails[length] = tail as u16;
         }
-        let ahead = self.events.iter().rev().take_while(|event| event.time_ms() > time_ms).count();
-        View { end: self.events.len() - ahead, windows: self, plan, time_ms }
+        let len = self.events.len();
+        let is_ahead = |index: &usize| self.events.time_ms(*index).is_some_and(|event_ms| event_ms > time_ms);
+        let ahead = (0..len).rev().take_while(is_ahead).count();
+        View { end: len - ahead, windows: self, plan, time_ms }
     }
 
     /// Whether some of what was recorded is kept in summaries only.
@@ -203,59 +225,85 @@ impl Windows {
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.events.capacity() * size_of::<Compact>()
-            + self.tails.capacity() * size_of::<u16>()
-            + self.totals.capacity() * size_of::<Total>()
+        self.events.heap_bytes()
+            + size_of_val::<[u16]>(&self.tails)
+            + size_of_val::<[Total]>(&self.totals)
             + self.overflow.as_ref().map_or(0, |overflow| overflow.heap_bytes())
     }
 
-    fn insert(&mut self, plan: &WindowPlan, event: Compact) {
-        if self.events.len() == self.events.capacity() {
-            // A vector's own doubling would leave a quarter of all memory empty on average.
-            let room = (self.events.len() / 8 + 4).min(EVENTS_PER_KEY_MAX + 1 - self.events.len());
-            self.events.reserve_exact(room);
+    /// Makes room for the totals of a card that has none yet.
+    fn add_card(&mut self, plan: &WindowPlan, card: u8) {
+        if self.cards >> card & 1 == 1 {
+            return;
         }
-        let later = self.events.iter().rev().take_while(|other| other.time_ms() > event.time_ms()).count();
-        let index = self.events.len() - later;
-        self.events.insert(index, event);
+        let mut totals = std::mem::take(&mut self.totals).into_vec();
+        totals.resize(totals.len().max(plan.account_totals), Total::default());
+        let at = plan.account_totals + self.rank(card) * plan.card_totals;
+        totals.splice(at..at, std::iter::repeat_n(Total::default(), plan.card_totals));
+        self.totals = totals.into();
+        self.cards |= 1 << card;
+    }
+
+    /// How many cards with totals come before this one.
+    #[inline]
+    fn rank(&self, card: u8) -> usize {
+        (self.cards & ((1 << card) - 1)).count_ones() as usize
+    }
+
+    /// Where a total stands among those kept here; `None` for one of a card that has never had an event.
+    #[inline]
+    fn place(&self, plan: &WindowPlan, total: TotalId, card: u8) -> Option<usize> {
+        match total.by {
+            By::Account => Some(total.place),
+            By::Card if self.cards >> card & 1 == 0 => None,
+            By::Card => Some(plan.account_totals + self.rank(card) * plan.card_totals + total.place),
+        }
+    }
+
+    fn insert(&mut self, plan: &WindowPlan, event: Compact) {
+        let index = self.events.insert(plan.width(), &event);
         for length in 0..self.tails.len() {
             if index < usize::from(self.tails[length]) {
                 self.tails[length] += 1;
             } else {
-                self.enter(plan, length, &event);
+                self.count(plan, length, &event, Way::In);
             }
         }
     }
 
     fn remove_oldest(&mut self, plan: &WindowPlan) -> Option<Compact> {
-        let oldest = self.events.pop_front()?;
+        let oldest = self.events.remove_oldest()?;
         for length in 0..self.tails.len() {
             match self.tails[length] {
-                0 => self.leave(plan, length, &oldest),
+                0 => self.count(plan, length, &oldest, Way::Out),
                 tail => self.tails[length] = tail - 1,
             }
         }
         Some(oldest)
     }
 
+    /// Takes the event at `index` over the tail of a length.
     #[inline]
-    fn enter(&mut self, plan: &WindowPlan, length: usize, event: &Compact) {
-        for total in &plan.lengths[length].totals {
-            if total.pick.takes(event) {
-                let total = &mut self.totals[plan.index(*total, event.card())];
-                total.count += 1;
-                total.sum_minor += event.amount_minor();
-            }
+    fn pass(&mut self, plan: &WindowPlan, length: usize, index: usize, way: Way) {
+        if let Some(event) = self.events.get(index) {
+            self.count(plan, length, &event, way);
         }
     }
 
     #[inline]
-    fn leave(&mut self, plan: &WindowPlan, length: usize, event: &Compact) {
-        for total in &plan.lengths[length].totals {
-            if total.pick.takes(event) {
-                let total = &mut self.totals[plan.index(*total, event.card())];
-                total.count -= 1;
-                total.sum_minor -= event.amount_minor();
+    fn count(&mut self, plan: &WindowPlan, length: usize, event: &Compact, way: Way) {
+        for total in plan.lengths[length].totals.iter().filter(|total| total.pick.takes(event)) {
+            let Some(place) = self.place(plan, *total, event.card()) else { continue };
+            let total = &mut self.totals[place];
+            match way {
+                Way::In => {
+                    total.count += 1;
+                    total.sum_minor += event.amount_minor();
+                }
+                Way::Out => {
+                    total.count -= 1;
+                    total.sum_minor -= event.amount_minor();
+                }
             }
         }
     }
@@ -263,8 +311,9 @@ impl Windows {
     fn summarise(&mut self, plan: &WindowPlan, event: &Compact) {
         let overflow = self.overflow.get_or_insert_default();
         overflow.newest_ms = overflow.newest_ms.max(event.time_ms());
-        if overflow.summaries.len() < self.totals.len() {
-            overflow.summaries.resize_with(self.totals.len(), Summary::default);
+        let totals = plan.account_totals + (usize::from(event.card()) + 1) * plan.card_totals;
+        if overflow.summaries.len() < totals {
+            overflow.summaries.resize_with(totals, Summary::default);
         }
         for length in &plan.lengths {
             for total in length.totals.iter().filter(|total| total.pick.takes(event)) {
@@ -272,6 +321,13 @@ impl Windows {
             }
         }
     }
+}
+
+/// Into a window or out of it.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Out,
 }
 
 /// The windows as a decision sees them.
@@ -287,22 +343,21 @@ impl<'w> View<'w> {
     /// Count and sum, for `card` where the total is by card; `None` where the window reaches back behind what was
     /// kept.
     pub fn total(&self, id: TotalId, card: u8) -> Option<Reading> {
-        let index = self.plan.index(id, card);
-        // A card without a past event may have no totals yet.
-        let total = self.windows.totals.get(index).copied().unwrap_or_default();
+        let place = self.windows.place(self.plan, id, card);
+        let total = place.and_then(|place| self.windows.totals.get(place)).copied().unwrap_or_default();
         let mut reading = Reading {
             count: u64::from(total.count),
             sum_minor: i128::from(total.sum_minor),
             saturated: false,
         };
-        for event in self.windows.events.range(self.end..) {
-            if (id.by == By::Account || event.card() == card) && id.pick.takes(event) {
+        for event in self.range(self.end, self.windows.events.len()) {
+            if (id.by == By::Account || event.card() == card) && id.pick.takes(&event) {
                 reading.count -= 1;
                 reading.sum_minor -= i128::from(event.amount_minor());
             }
         }
-        let summary = self.windows.overflow.as_ref().and_then(|overflow| overflow.summaries.get(index));
-        match summary {
+        let summaries = self.windows.overflow.as_ref().map_or(&[][..], |overflow| &overflow.summaries);
+        match summaries.get(self.plan.index(id, card)) {
             None => Some(reading),
             Some(summary) => {
                 let window_ms = self.plan.lengths[id.length.0].window_ms;
@@ -312,17 +367,38 @@ impl<'w> View<'w> {
     }
 
     /// The events inside, oldest first, of all cards.
-    pub fn events(&self, length: Length) -> impl DoubleEndedIterator<Item = &'w Compact> + Clone + use<'w> {
-        let [older, newer] = self.stretches(length);
-        older.iter().chain(newer)
+    pub fn events(&self, length: Length) -> impl DoubleEndedIterator<Item = Compact> + Clone + use<'w> {
+        self.range(self.tail(length), self.end)
     }
 
-    /// The same as the two stretches in which they lie in memory, for a loop over all of them.
-    pub fn stretches(&self, length: Length) -> [&'w [Compact]; 2] {
-        let tail = self.windows.tails.get(length.0).map_or(0, |tail| usize::from(*tail)).min(self.end);
-        let (older, newer) = self.windows.events.as_slices();
+    /// The same as they are kept, in the two stretches in which they lie in memory, for a loop over all of them.
+    pub fn stretches(&self, length: Length) -> [&'w [Packed]; 2] {
+        self.between(self.tail(length), self.end)
+    }
+
+    /// The shapes that [`Packed::shape`] leads to, in order; some of them may belong to no event.
+    pub fn shapes(&self) -> impl Iterator<Item = Shape> + use<'w> {
+        self.windows.events.shapes()
+    }
+
+    pub fn unpack(&self, event: Packed) -> Compact {
+        self.windows.events.unpack(event)
+    }
+
+    fn tail(&self, length: Length) -> usize {
+        self.windows.tails.get(length.0).map_or(0, |tail| usize::from(*tail)).min(self.end)
+    }
+
+    fn between(&self, start: usize, end: usize) -> [&'w [Packed]; 2] {
+        let (older, newer) = self.windows.events.stretches();
         let behind = |index: usize| index.saturating_sub(older.len());
-        [&older[tail.min(older.len())..self.end.min(older.len())], &newer[behind(tail)..behind(self.end)]]
+        [&older[start.min(older.len())..end.min(older.len())], &newer[behind(start)..behind(end)]]
+    }
+
+    fn range(&self, start: usize, end: usize) -> impl DoubleEndedIterator<Item = Compact> + Clone + use<'w> {
+        let ring = &self.windows.events;
+        let [older, newer] = self.between(start, end);
+        older.iter().chain(newer).map(move |event| ring.unpack(*event))
     }
 
     /// Whether events inside have left the ring, so that [`View::events`] lacks some.
@@ -337,91 +413,6 @@ impl<'w> View<'w> {
 fn start_ms(time_ms: i64, window_ms: i64) -> i64 {
     let start_ms = time_ms.saturating_sub(window_ms);
     if canary::active("lazy_window") { start_ms.div_euclid(MINUTE_MS) * MINUTE_MS } else { start_ms }
-}
-
-fn step_ms(window_ms: i64) -> i64 {
-    (window_ms + STEPS_PER_WINDOW - 1) / STEPS_PER_WINDOW
-}
-
-/// What has left a full ring.
-struct Overflow {
-    /// Time of the newest event here.
-    newest_ms: i64,
-    /// In the order of the totals.
-    summaries: Vec<Summary>,
-}
-
-impl Default for Overflow {
-    fn default() -> Overflow {
-        Overflow { newest_ms: i64::MIN, summaries: Vec::new() }
-    }
-}
-
-impl Overflow {
-    fn heap_bytes(&self) -> usize {
-        let steps: usize = self.summaries.iter().map(|summary| summary.steps.capacity()).sum();
-        size_of::<Overflow>() + self.summaries.capacity() * size_of::<Summary>() + steps * size_of::<Step>()
-    }
-}
-
-/// The events of one total that have left the ring, by steps in ascending order; empty steps take no room.
-struct Summary {
-    steps: VecDeque<Step>,
-    /// Steps that begin before were given up.
-    unknown_before_ms: i64,
-}
-
-/// The events with times in `[number * step_ms, (number + 1) * step_ms)`.
-struct Step {
-    number: i64,
-    count: u64,
-    sum_minor: i128,
-}
-
-impl Default for Summary {
-    fn default() -> Summary {
-        Summary { steps: VecDeque::new(), unknown_before_ms: i64::MIN }
-    }
-}
-
-impl Summary {
-    fn add(&mut self, event: &Compact, step_ms: i64) {
-        let number = event.time_ms().div_euclid(step_ms);
-        if number * step_ms < self.unknown_before_ms {
-            return;
-        }
-        // Events leave the ring in the order of time, but for late ones: the last step is nearly always the one.
-        let later = self.steps.iter().rev().take_while(|step| step.number > number).count();
-        let index = self.steps.len() - later;
-        match index.checked_sub(1).and_then(|index| self.steps.get_mut(index)) {
-            Some(step) if step.number == number => {
-                step.count += 1;
-                step.sum_minor += i128::from(event.amount_minor());
-            }
-            _ => {
-                let sum_minor = i128::from(event.amount_minor());
-                self.steps.insert(index, Step { number, count: 1, sum_minor });
-            }
-        }
-        if self.steps.len() > STEPS_MAX
-            && let Some(given_up) = self.steps.pop_front()
-        {
-            self.unknown_before_ms = (given_up.number + 1) * step_ms;
-        }
-    }
-
-    fn add_to(&self, mut reading: Reading, start_ms: i64, time_ms: i64, step_ms: i64) -> Option<Reading> {
-        if start_ms < self.unknown_before_ms {
-            return None;
-        }
-        let inside = self.steps.iter().rev().take_while(|step| (step.number + 1) * step_ms > start_ms);
-        for step in inside.filter(|step| step.number * step_ms <= time_ms) {
-            reading.count += step.count;
-            reading.sum_minor += step.sum_minor;
-            reading.saturated = true;
-        }
-        Some(reading)
-    }
 }
 
 #[cfg(test)]

@@ -2,16 +2,20 @@
 //! written by the simulator.
 //!
 //! Plain or gzip, told by the first bytes; columns in any order. A row that cannot be read is an error with its
-//! file, line, column and cause. Rows come in file order and one at a time; sorting by time, and what a repeated
-//! id means, is for who reads them.
+//! file, line, column and cause. [`Rows`] come in file order and one at a time; [`Survey`] looks through a file of
+//! transactions and hands its rows out by time. What a repeated id means is for who reads them.
 
 mod account;
+mod replay;
 mod rows;
+mod survey;
 mod transaction;
 
 pub use self::{
     account::write_accounts,
+    replay::{Placed, Replay},
     rows::{BadRow, Row, Rows},
+    survey::{Selection, Survey},
     transaction::write_transactions,
 };
 
@@ -19,6 +23,7 @@ use crate::types::{
     auth::{AuthRequest, Place},
     codes::ResponseCode,
     ids::{AccountId, CardToken},
+    money::Currency,
     time::Timestamp,
 };
 
@@ -30,6 +35,8 @@ pub struct Transaction {
     pub account: AccountId,
     /// Absent: the account's one card.
     pub card: Option<CardToken>,
+    /// What it is billed in, which a balance inquiry has too.
+    pub currency: Currency,
     /// Where the cardholder lives.
     pub home: Option<Place>,
     pub outcome: Option<PastOutcome>,

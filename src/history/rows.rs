@@ -90,6 +90,7 @@ pub struct Rows<T> {
     may_skip: u64,
     skipped: Vec<BadRow>,
     ended: bool,
+    line: u64,
     row: PhantomData<T>,
 }
 
@@ -144,6 +145,7 @@ impl<T: Row> Rows<T> {
             may_skip: skip_bad_rows,
             skipped: Vec::new(),
             ended: false,
+            line: 1,
             row: PhantomData,
         })
     }
@@ -153,6 +155,11 @@ impl<T: Row> Rows<T> {
         let columns = self.unknown_columns.join("`, `");
         (!columns.is_empty())
             .then(|| format!("{}: not understood and left aside: column `{columns}`", self.file))
+    }
+
+    /// What is wrong with the row read last beyond what it says by itself.
+    pub(super) fn blame(&self, column: &str, why: String) -> BadRow {
+        BadRow { file: self.file.clone(), line: self.line, column: Some(column.to_owned()), why }
     }
 
     /// The bad rows passed over so far.
@@ -167,6 +174,7 @@ impl<T: Row> Rows<T> {
             Ok(false) => None,
             Ok(true) => {
                 let line = self.record.position().map_or(line_before, csv::Position::line);
+                self.line = line;
                 match T::read(&Cells { record: &self.record, places: &self.places }) {
                     Ok(row) => Some(Ok(row)),
                     Err(cell) => bad(line, Some(cell.column.to_owned()), cell.why),

@@ -199,3 +199,93 @@ fn accounts_need_a_limit_that_is_not_negative() {
     let error = read("account_id,credit_limit,currency,status\nA1,1,USD,LOST\n").unwrap_err();
     assert_eq!(error.column.as_deref(), Some("card_id"));
 }
+
+/// Writes a file of rows and looks through it.
+fn surveyed(directory: &tempfile::TempDir, text: &str, selection: Selection) -> Result<Survey, BadRow> {
+    let file = directory.path().join("t.csv");
+    std::fs::write(&file, text).unwrap();
+    Survey::of(&file, selection, &mut || {})
+}
+
+fn ids(survey: &Survey) -> Vec<(u64, String)> {
+    let row =
+        |placed: Result<Placed, BadRow>| placed.map(|p| (p.place, p.transaction.request.key.to_string()));
+    survey.replay().unwrap().map(row).collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn rows_are_replayed_by_time_and_those_of_one_time_as_the_file_has_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut text = format!("{HEADER}\n");
+    for row in 0..1_000 {
+        text += &format!("T{row},2026-01-01T00:00:{:02}Z,A{},1,USD,M\n", row * 7 % 60, row % 3);
+    }
+    let survey = surveyed(&directory, &text, Selection::default()).unwrap();
+    assert!(!survey.in_order);
+    assert_eq!(survey.rows, 1_000);
+    let (first, last) = survey.period.unwrap();
+    assert_eq!(last.since_ms(first), 59_000);
+    let mut expected: Vec<u64> = (0..1_000).collect();
+    expected.sort_by_key(|row| row * 7 % 60);
+    let expected: Vec<_> = expected.into_iter().map(|row| (row, format!("T{row}"))).collect();
+    assert_eq!(ids(&survey), expected);
+
+    let limited = surveyed(&directory, &text, Selection { skip_bad_rows: 0, limit: Some(5) }).unwrap();
+    assert!(limited.in_order, "the first five rows are");
+    assert_eq!(ids(&limited).len(), 5);
+}
+
+#[test]
+fn an_account_opens_as_its_earliest_row_says_with_every_card_of_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!(
+        "{HEADER},card_id,home_lat,home_lon,kind,is_fraud\n\
+         T1,2026-01-03T00:00:00Z,A,1,USD,M,C2,1,2,,\n\
+         T2,2026-01-02T00:00:00Z,A,0,JPY,M,C1,3,4,BALANCE_INQUIRY,0\n\
+         T3,2026-01-01T00:00:00Z,B,1,KWD,M,,,,,\n\
+         T1,2026-01-04T00:00:00Z,A,1,USD,M,C1,5,6,,1\n"
+    );
+    let survey = surveyed(&directory, &text, Selection::default()).unwrap();
+    let openings = survey.openings("250.00").unwrap();
+    let [a, b] = &openings[..] else { panic!("{openings:?}") };
+    assert_eq!((a.currency.unwrap().alpha(), a.credit_limit_minor), ("JPY", Some(250)));
+    assert_eq!(a.home.map(|home| home.latitude), Some(3.0));
+    assert_eq!(a.cards.iter().map(|card| card.token.as_str()).collect::<Vec<_>>(), ["C2", "C1"]);
+    assert_eq!((b.credit_limit_minor, b.cards.len()), (Some(250_000), 0));
+    assert_eq!(survey.labelled, 2);
+    let key = |text| crate::types::ids::RequestKey::new(text).unwrap();
+    assert!(survey.may_repeat(&key("T1")) && !survey.may_repeat(&key("T2")));
+    for (limit, why) in
+        [("250.5", "more decimals than JPY has"), ("-1", "negative"), ("lots", "not a decimal")]
+    {
+        let error = survey.openings(limit).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_changes_between_the_two_readings_is_an_error_and_not_a_short_replay() {
+    let directory = tempfile::tempdir().unwrap();
+    let row = |id| format!("T{id},2026-01-01T00:00:00Z,A,1,USD,M\n");
+    let text = format!("{HEADER}\n{}{}", row(1), row(2));
+    let survey = surveyed(&directory, &text, Selection::default()).unwrap();
+    for other in [format!("{HEADER}\n{}", row(1)), format!("{text}{}", row(3))] {
+        std::fs::write(directory.path().join("t.csv"), other).unwrap();
+        let last = survey.replay().unwrap().last().unwrap().unwrap_err();
+        assert!(last.why.contains("changed while it was replayed"), "{last}");
+    }
+}
+
+#[test]
+fn what_the_wire_would_refuse_is_refused_in_the_file() {
+    for (cells, column, why) in [
+        ("T1,0000-12-31T00:00:00Z,A1,1.00,USD,M1,PURCHASE,,", "timestamp", "no RFC 3339"),
+        ("T1,2026-01-01T00:00:00Z,A1,1.00,USD,M1,PURCHASE,0,EUR", "billing_amount", "must be 0 where"),
+        ("T1,2026-01-01T00:00:00Z,A1,0,USD,M1,PURCHASE,1,EUR", "billing_amount", "must be 0 where"),
+        ("T1,2026-01-01T00:00:00Z,A1,0,USD,M1,ACCOUNT_VERIFICATION,1,EUR", "billing_amount", "must be 0 for"),
+    ] {
+        let error = rows(&format!("{HEADER},kind,billing_amount,billing_currency\n{cells}\n")).unwrap_err();
+        assert_eq!(error.column.as_deref(), Some(column), "{cells}: {error}");
+        assert!(error.why.contains(why), "{cells}: {error}");
+    }
+}

@@ -55,8 +55,8 @@ impl Row for Transaction {
         let account = AccountId(cells.need(ACCOUNT_ID, own_id)?);
         let card = cells.get(CARD_ID, own_id)?.map(CardToken);
         let kind = cells.get(KIND, name(Kind::from_name, Kind::ALL, Kind::name))?.unwrap_or(Kind::Purchase);
-        let amount = amount(cells, AMOUNT, cells.need(CURRENCY, currency)?)?
-            .ok_or_else(|| bad_cell(AMOUNT, "is empty"))?;
+        let row_currency = cells.need(CURRENCY, currency)?;
+        let amount = amount(cells, AMOUNT, row_currency)?.ok_or_else(|| bad_cell(AMOUNT, "is empty"))?;
         if kind == Kind::AccountVerification && amount.minor != 0 {
             return Err(bad_cell(AMOUNT, "must be 0 for an ACCOUNT_VERIFICATION"));
         }
@@ -67,6 +67,14 @@ impl Row for Transaction {
             }
             None => None,
         };
+        if let Some(billed) = billing_amount {
+            if kind == Kind::AccountVerification && billed.minor != 0 {
+                return Err(bad_cell(BILLING_AMOUNT, "must be 0 for an ACCOUNT_VERIFICATION"));
+            }
+            if kind != Kind::BalanceInquiry && (amount.minor == 0) != (billed.minor == 0) {
+                return Err(bad_cell(BILLING_AMOUNT, "must be 0 where `amount` is, and only there"));
+            }
+        }
         let request = AuthRequest {
             key,
             kind,
@@ -99,7 +107,15 @@ impl Row for Transaction {
         let outcome = cells.get(OUTCOME, approved)?.map(|approved| PastOutcome { approved, response_code });
         let labelled_at = cells.get(LABELLED_AT, timestamp)?;
         let label = cells.get(IS_FRAUD, is_fraud)?.map(|is_fraud| Label { is_fraud, labelled_at });
-        Ok(Transaction { request, account, card, home: cells.place(HOME_LAT, HOME_LON)?, outcome, label })
+        Ok(Transaction {
+            request,
+            account,
+            card,
+            currency: billing_amount.map_or(row_currency, |billed| billed.currency),
+            home: cells.place(HOME_LAT, HOME_LON)?,
+            outcome,
+            label,
+        })
     }
 }
 
@@ -114,7 +130,7 @@ pub fn write_transactions(
     let mut csv = csv::Writer::from_writer(output);
     csv.write_record(COLUMNS.iter().map(|c| c.name))?;
     let mut cells = vec![String::new(); COLUMNS.len()];
-    for Transaction { request, account, card, home, outcome, label } in transactions {
+    for Transaction { request, account, card, currency, home, outcome, label } in transactions {
         cells.iter_mut().for_each(String::clear);
         let mut set = |column: Column, text: Option<String>| cells[column.index] = text.unwrap_or_default();
         set(TRANSACTION_ID, Some(request.key.to_string()));
@@ -125,7 +141,7 @@ pub fn write_transactions(
         // An inquiry has no amount of its own, but its row must have one.
         let amount = request.amount.or(request.billing_amount);
         set(AMOUNT, Some(amount.map_or_else(|| "0".to_owned(), decimal)));
-        set(CURRENCY, Some(amount.map_or("USD", |a| a.currency.alpha()).to_owned()));
+        set(CURRENCY, Some(amount.map_or(currency, |a| a.currency).to_string()));
         set(BILLING_AMOUNT, request.billing_amount.map(decimal));
         set(BILLING_CURRENCY, request.billing_amount.map(|a| a.currency.to_string()));
         let merchant = &request.merchant;
@@ -166,8 +182,12 @@ fn amount_or_empty(cells: &Cells<'_>, billing: Currency) -> Result<Option<Money>
     money.map(Some).ok_or_else(|| bad_cell(BILLING_AMOUNT, "is empty although `billing_currency` is not"))
 }
 
+/// A time of the years that the wire takes.
 fn timestamp(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse(text).ok_or_else(|| format!("`{text}` is no RFC 3339 time such as 2026-01-31T12:00:00Z"))
+    /// 0001-01-01T00:00:00Z.
+    const FIRST: Timestamp = Timestamp(-62_135_596_800_000);
+    let time = Timestamp::parse(text).filter(|time| *time >= FIRST);
+    time.ok_or_else(|| format!("`{text}` is no RFC 3339 time such as 2026-01-31T12:00:00Z"))
 }
 
 fn mcc(text: &str) -> Result<u16, String> {

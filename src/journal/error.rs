@@ -163,6 +163,13 @@ pub enum ReserveError {
     /// The next segment cannot be prepared; what is left is kept for [`super::Class::Essential`].
     #[error("the disk has no room for the next segment of the journal")]
     DiskLow,
+    /// The present segment is nearly used up and the next one is still being prepared; what is left is kept for
+    /// [`super::Class::Essential`].
+    #[error("the next segment of the journal is still being prepared")]
+    Unprepared,
+    /// The disk has not answered for too long.
+    #[error("the disk does not answer")]
+    Stalled,
     /// The journal has failed or was closed.
     #[error("the journal has stopped")]
     Stopped,

@@ -6,7 +6,7 @@
 //! # Layout
 //! - `frame`, `segment`, `mark`: the bytes on disk, each drawn where it is written
 //! - `ring`, `bell`, `lane`: the way of a record from a decision to the disk, and of the news back
-//! - `writer`, `prepare`: the two threads
+//! - `writer`, `prepare`, `watchdog`: the three threads
 //! - `scan`, `walk`, `recovery`, `verify`, `index`: reading it again
 //! - [`snapshot`]: files from which a start need not read it all
 //! - `storage`: the disk, behind a trait. A journal replicated over several machines would implement
@@ -29,6 +29,7 @@ pub mod snapshot;
 mod storage;
 mod verify;
 mod walk;
+mod watchdog;
 mod writer;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering, fence},
+        mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -63,12 +65,16 @@ use bell::Bell;
 use frame::{FRAME_BYTES_MAX, SEAL_BYTES};
 use index::{Index, Place};
 use lane::Progress;
-use prepare::Preparer;
+use prepare::{Preparer, Terms};
 use recovery::{Marked, Recovered};
 use ring::{Claim, Ring, SLOTS_MAX};
 use segment::{JournalId, SEGMENT_HEADER_BYTES};
 use snapshot::{Anchor, Snapshot, Snapshots};
+use watchdog::DiskTask;
 use writer::Writer;
+
+/// How long [`Journal::close`] waits for the threads of a journal that has stopped; one may be stuck in the kernel.
+const STUCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a journal is run.
 #[derive(Clone)]
@@ -85,6 +91,10 @@ pub struct Options {
     pub idle_mark_ms: u64,
     /// Time between two attempts to prepare a segment on a full disk, in milliseconds.
     pub prepare_retry_ms: u64,
+    /// While one operation of the disk takes longer than this, authorisations are refused, in milliseconds.
+    pub stall_ms: u64,
+    /// One that takes longer than this has failed, in milliseconds.
+    pub hang_ms: u64,
     /// Who is told of groups, of a low disk and of the end.
     pub observer: Arc<dyn Observer>,
 }
@@ -98,6 +108,8 @@ impl Default for Options {
             group_bytes_max: 1024 * 1024,
             idle_mark_ms: 10,
             prepare_retry_ms: 500,
+            stall_ms: 1_000,
+            hang_ms: 10_000,
             observer: Arc::new(()),
         }
     }
@@ -112,6 +124,10 @@ pub trait Observer: Send + Sync + 'static {
     /// The next segment cannot be prepared, for this reason; `None`: it can again.
     fn disk_low(&self, reason: Option<&str>) {
         let _ = reason;
+    }
+    /// An operation of the disk takes too long; `false`: it has returned.
+    fn disk_stalled(&self, stalled: bool) {
+        let _ = stalled;
     }
     /// The journal has stopped for ever.
     fn failed(&self, failure: &Failure) {
@@ -196,6 +212,11 @@ struct Shared {
     disk_low: AtomicBool,
     /// And the present one has no room for the next group.
     disk_full: AtomicBool,
+    /// The next segment is not ready yet, and the present one is down to its reserve.
+    unprepared: Arc<AtomicBool>,
+    /// An operation of the disk takes too long.
+    stalled: AtomicBool,
+    disk_task: DiskTask,
     failure: OnceLock<Failure>,
     opened: Instant,
 }
@@ -207,15 +228,16 @@ struct Handle {
 
 struct Running {
     thread: JoinHandle<()>,
-    /// Dropped after the thread has ended: only then may another process open the directory.
-    lock: Box<dyn Any + Send + Sync>,
+    /// Disconnected when the thread is about to end.
+    ended: mpsc::Receiver<()>,
 }
 
 /// A journal's directory, taken for this process: its id is known, its log has not been read. Dropping it gives the
 /// directory back.
 pub struct Directory {
     storage: Arc<dyn Storage>,
-    lock: Box<dyn Any + Send + Sync>,
+    /// Every thread that may write holds it: only when the last one has ended may another process open the directory.
+    lock: Arc<dyn Any + Send + Sync>,
     mark: Marked,
 }
 
@@ -226,10 +248,10 @@ pub struct Directory {
 /// [`OpenError::InUse`] where another process holds it; [`LogError::Fault`] where the mark is missing beside a log
 /// or is damaged; what the operating system refused.
 pub fn take(storage: Arc<dyn Storage>) -> Result<Directory, OpenError> {
-    let lock = storage.lock().map_err(|error| match error.kind() {
+    let lock: Arc<dyn Any + Send + Sync> = Arc::from(storage.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::InUse { place: storage.place() },
         _ => recovery::io_at("lock", "the directory")(error).into(),
-    })?;
+    })?);
     let mark = recovery::mark_of(&*storage)?;
     Ok(Directory { storage, lock, mark })
 }
@@ -283,7 +305,7 @@ impl Directory {
 /// Starts the threads on a directory that was read and repaired.
 fn start(
     storage: Arc<dyn Storage>,
-    lock: Box<dyn Any + Send + Sync>,
+    lock: Arc<dyn Any + Send + Sync>,
     options: Options,
     mut recovered: Recovered,
 ) -> Result<(Journal, RecoveryReport), OpenError> {
@@ -306,6 +328,9 @@ fn start(
         closing: AtomicBool::new(false),
         disk_low: AtomicBool::new(false),
         disk_full: AtomicBool::new(false),
+        unprepared: Arc::default(),
+        stalled: AtomicBool::new(false),
+        disk_task: DiskTask::default(),
         failure: OnceLock::new(),
         opened: Instant::now(),
     });
@@ -316,20 +341,32 @@ fn start(
             shared.observer.disk_low(reason);
         })
     };
-    let retry = Duration::from_millis(options.prepare_retry_ms);
-    let preparer = Preparer::start(storage, options.segment_bytes, recovered.segment + 1, retry, on_change)
+    let terms = Terms {
+        segment_bytes: options.segment_bytes,
+        retry: Duration::from_millis(options.prepare_retry_ms),
+        on_change,
+        unprepared: Arc::clone(&shared.unprepared),
+    };
+    let preparer = Preparer::start(storage, Arc::clone(&lock), recovered.segment + 1, terms)
         .map_err(recovery::io_at("start the thread that prepares", "segments"))?;
     let group_bytes_max = options.group_bytes_max.min(options.segment_bytes as usize - SEGMENT_HEADER_BYTES);
     let idle_mark = Duration::from_millis(options.idle_mark_ms);
     let writer = Writer::new(Arc::clone(&shared), consumer, preparer, recovered, group_bytes_max, idle_mark);
+    let (stall, hang) = (Duration::from_millis(options.stall_ms), Duration::from_millis(options.hang_ms));
+    watchdog::start(Arc::clone(&shared), stall, hang)
+        .map_err(recovery::io_at("start the thread that watches", "the journal"))?;
+    let (ending, ended) = mpsc::channel();
     let thread = {
         let shared = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("saker-journal".to_owned())
-            .spawn(move || shared.run_writer(writer))
+            .spawn(move || {
+                shared.run_writer(writer);
+                drop((lock, ending));
+            })
             .map_err(recovery::io_at("start the thread of", "the journal"))?
     };
-    let handle = Handle { shared, running: Mutex::new(Some(Running { thread, lock })) };
+    let handle = Handle { shared, running: Mutex::new(Some(Running { thread, ended })) };
     Ok((Journal { handle: Arc::new(handle) }, report))
 }
 
@@ -361,21 +398,34 @@ impl Journal {
     /// # Errors
     /// [`ReserveError`]; nothing has changed.
     pub fn reserve(&self, class: Class) -> Result<Slot, ReserveError> {
+        self.admits(class)?;
         let shared = &self.handle.shared;
-        let closed =
-            shared.closing.load(Ordering::Relaxed) || shared.progress.stopped.load(Ordering::Relaxed);
-        if closed {
-            return Err(ReserveError::Stopped);
-        }
-        let (kept_back, disk) = match class {
-            Class::Authorisation => (shared.ring_reserve, &shared.disk_low),
-            Class::Essential => (0, &shared.disk_full),
+        let kept_back = match class {
+            Class::Authorisation => shared.ring_reserve,
+            Class::Essential => 0,
         };
-        if disk.load(Ordering::Relaxed) {
-            return Err(ReserveError::DiskLow);
-        }
         let claim = shared.ring.claim(kept_back, shared.now_us()).ok_or(ReserveError::Full)?;
         Ok(Slot { claim, shared: Arc::clone(shared) })
+    }
+
+    /// Whether the disk is fit for such a record; a slot may still be wanting.
+    ///
+    /// # Errors
+    /// [`ReserveError`] other than [`ReserveError::Full`].
+    pub fn admits(&self, class: Class) -> Result<(), ReserveError> {
+        let shared = &self.handle.shared;
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if is(&shared.closing) || is(&shared.progress.stopped) {
+            return Err(ReserveError::Stopped);
+        }
+        match class {
+            Class::Essential if is(&shared.disk_full) => Err(ReserveError::DiskLow),
+            Class::Essential => Ok(()),
+            Class::Authorisation if is(&shared.disk_low) => Err(ReserveError::DiskLow),
+            Class::Authorisation if is(&shared.stalled) => Err(ReserveError::Stalled),
+            Class::Authorisation if is(&shared.unprepared) => Err(ReserveError::Unprepared),
+            Class::Authorisation => Ok(()),
+        }
     }
 
     /// The last position that is on disk; 0 for none.
@@ -449,6 +499,16 @@ impl Journal {
         self.handle.shared.disk_low.load(Ordering::Relaxed)
     }
 
+    /// Whether the reserve for essential records is used up as well: everything is refused until there is room.
+    pub fn full_disk(&self) -> bool {
+        self.handle.shared.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether an operation of the disk takes too long. Authorisations are refused until it has returned.
+    pub fn stalled(&self) -> bool {
+        self.handle.shared.stalled.load(Ordering::Relaxed)
+    }
+
     /// Why the journal has stopped, if it has failed.
     pub fn failure(&self) -> Option<Failure> {
         self.handle.shared.failure.get().cloned()
@@ -504,7 +564,27 @@ impl Drop for Slot {
 
 impl Shared {
     fn now_us(&self) -> u64 {
-        self.opened.elapsed().as_micros() as u64
+        self.us_at(Instant::now())
+    }
+
+    fn us_at(&self, instant: Instant) -> u64 {
+        instant.saturating_duration_since(self.opened).as_micros() as u64
+    }
+
+    /// Stops the journal for ever and tells everybody; the first failure is the one that is told.
+    fn fail(&self, failure: Failure) {
+        // Set before the flag, so that whoever sees the flag finds the reason.
+        if self.failure.set(failure.clone()).is_ok() {
+            self.end_waits();
+            self.observer.failed(&failure);
+        }
+    }
+
+    fn end_waits(&self) {
+        self.progress.stopped.store(true, Ordering::SeqCst);
+        for lane in self.lanes.lock().iter() {
+            lane.announce();
+        }
     }
 
     /// The whole life of the journal thread. Whatever ends it, everybody who waits is told.
@@ -514,16 +594,9 @@ impl Shared {
             let reason = "the journal thread panicked".to_owned();
             Err(Failure { operation: "run", file: "the journal".to_owned(), durable, reason })
         });
-        if let Err(failure) = &result {
-            // Set before the flag, so that whoever sees the flag finds the reason.
-            let _ = self.failure.set(failure.clone());
-        }
-        self.progress.stopped.store(true, Ordering::SeqCst);
-        for lane in self.lanes.lock().iter() {
-            lane.announce();
-        }
-        if let Err(failure) = &result {
-            self.observer.failed(failure);
+        match result {
+            Ok(()) => self.end_waits(),
+            Err(failure) => self.fail(failure),
         }
         // Last, because it waits for the thread that prepares segments, which may hang on the same disk.
         drop(writer);
@@ -536,14 +609,19 @@ impl Handle {
         fence(Ordering::SeqCst);
         self.shared.bell.ring();
         let mut running = self.running.lock();
-        if let Some(Running { thread, lock }) = running.take() {
-            // An observer may drop the last handle on the journal thread, which cannot wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
-                // A panic of the thread is caught inside it and told as a failure.
-                let _ = thread.join();
-            }
-            drop(lock);
+        let Some(Running { thread, ended }) = running.take() else { return };
+        // An observer may drop the last handle on the journal thread, which cannot wait for itself.
+        if thread.thread().id() == std::thread::current().id() {
+            return;
         }
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(STUCK_PATIENCE) {
+            // It, or the thread that prepares, does not come back from the disk. It keeps the directory's lock.
+            if self.shared.progress.stopped.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+        // A panic of the thread is caught inside it and told as a failure.
+        let _ = thread.join();
     }
 }
 

@@ -1,10 +1,21 @@
-//! Prepares the next segment ahead of its use, on a thread of its own: writes its zeros and syncs them.
+//! Prepares the next segment ahead of its use, on a thread of its own: takes its room, writes its zeros, syncs them.
 //!
 //! Preparing starts the moment the last prepared segment is taken, so a disk that fills up is noticed while nearly a
-//! whole segment is left. That rest is the reserve for essential records. Preparing is tried again until it succeeds,
-//! each time with a new file, since a file whose sync failed cannot be trusted.
+//! whole segment is left. That rest is the reserve for essential records. Preparing may be slower than a rush of
+//! authorisations, so they are also refused while the present segment is nearly used up and the next one is not ready:
+//! at least [`reserve_bytes`] of every segment are left when the disk turns out to be full. Preparing is tried again
+//! until it succeeds, each time with a new file, since a file whose sync failed cannot be trusted.
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    any::Any,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -12,6 +23,7 @@ use super::{
     segment::{SegmentHeader, prepared_name, segment_name},
     storage::{Storage, StorageFile},
 };
+use crate::limits::SEGMENT_RESERVE_BYTES_MAX;
 
 /// Zeros are written and synced in steps of this, so that no sync of a group has to wait for a whole segment.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
@@ -19,9 +31,20 @@ const STEP_BYTES: usize = 4 * 1024 * 1024;
 /// Called when preparing fails (with the reason) and when it succeeds again (`None`).
 pub(super) type OnChange = Box<dyn Fn(Option<&str>) + Send>;
 
+/// What the thread that prepares needs besides the storage.
+pub(super) struct Terms {
+    pub(super) segment_bytes: u64,
+    /// Between two attempts on a full disk.
+    pub(super) retry: Duration,
+    pub(super) on_change: OnChange,
+    /// Set while the present segment is nearly used up and the next one is not ready.
+    pub(super) unprepared: Arc<AtomicBool>,
+}
+
 /// The thread that prepares, as its owner sees it.
 pub(super) struct Preparer {
     state: Arc<(Mutex<State>, Condvar)>,
+    unprepared: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -33,20 +56,30 @@ struct State {
 }
 
 impl Preparer {
-    /// Starts with segment `number`.
+    /// Starts with segment `number`. The thread holds `lock` for as long as it may write.
     pub(super) fn start(
         storage: Arc<dyn Storage>,
-        segment_bytes: u64,
+        lock: Arc<dyn Any + Send + Sync>,
         number: u64,
-        retry: Duration,
-        on_change: OnChange,
+        terms: Terms,
     ) -> io::Result<Preparer> {
         let state = Arc::new((Mutex::new(State { number, ready: None, stop: false }), Condvar::new()));
         let shared = Arc::clone(&state);
-        let thread = std::thread::Builder::new()
-            .name("saker-prepare".to_owned())
-            .spawn(move || run(&*storage, segment_bytes, retry, &on_change, &shared))?;
-        Ok(Preparer { state, thread: Some(thread) })
+        let unprepared = Arc::clone(&terms.unprepared);
+        let thread = std::thread::Builder::new().name("saker-prepare".to_owned()).spawn(move || {
+            run(&*storage, &terms, &shared);
+            drop(lock);
+        })?;
+        Ok(Preparer { state, unprepared, thread: Some(thread) })
+    }
+
+    /// To be told whether the present segment is down to its reserve, after every group.
+    pub(super) fn present_is_low(&self, low: bool) {
+        if low || self.unprepared.load(Ordering::Relaxed) {
+            // Decided under the lock, so that a segment that becomes ready meanwhile is not overlooked.
+            let state = self.state.0.lock();
+            self.unprepared.store(low && state.ready.is_none(), Ordering::SeqCst);
+        }
     }
 
     /// The prepared segment, if it is ready within `patience`. The next one is begun at once.
@@ -76,6 +109,12 @@ impl Drop for Preparer {
     }
 }
 
+/// The last bytes of a segment, which authorisations leave to essential records while no next one is ready. What they
+/// had been given slots for by then may still take some of it.
+pub(super) fn reserve_bytes(capacity: u64) -> u64 {
+    (capacity / 4).min(SEGMENT_RESERVE_BYTES_MAX)
+}
+
 /// Creates the file of a segment that is not in use yet, all zeros and durable.
 pub(super) fn prepare(
     storage: &dyn Storage,
@@ -84,6 +123,7 @@ pub(super) fn prepare(
     go_on: &dyn Fn() -> bool,
 ) -> io::Result<Arc<dyn StorageFile>> {
     let file = storage.create(&prepared_name(number))?;
+    file.allocate(segment_bytes)?;
     zero_fill(&*file, 0, segment_bytes, go_on)?;
     Ok(file)
 }
@@ -123,13 +163,8 @@ pub(super) fn install(
     storage.sync_dir().map_err(|error| ("sync the directory of", error))
 }
 
-fn run(
-    storage: &dyn Storage,
-    segment_bytes: u64,
-    retry: Duration,
-    on_change: &OnChange,
-    shared: &(Mutex<State>, Condvar),
-) {
+fn run(storage: &dyn Storage, terms: &Terms, shared: &(Mutex<State>, Condvar)) {
+    let Terms { segment_bytes, retry, on_change, unprepared } = terms;
     let (state, changed) = shared;
     let mut failing = false;
     loop {
@@ -143,9 +178,13 @@ fn run(
             }
             state.number
         };
-        match prepare(storage, number, segment_bytes, &|| !state.lock().stop) {
+        match prepare(storage, number, *segment_bytes, &|| !state.lock().stop) {
             Ok(file) => {
-                state.lock().ready = Some(file);
+                {
+                    let mut state = state.lock();
+                    state.ready = Some(file);
+                    unprepared.store(false, Ordering::SeqCst);
+                }
                 changed.notify_all();
                 if std::mem::take(&mut failing) {
                     on_change(None);
@@ -159,7 +198,7 @@ fn run(
                 }
                 let mut state = state.lock();
                 if !state.stop {
-                    changed.wait_for(&mut state, retry);
+                    changed.wait_for(&mut state, *retry);
                 }
             }
         }

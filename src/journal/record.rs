@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The version of the layout below, in every payload.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Marks a decision without a card: an account with several cards was named.
 pub const NO_CARD: u8 = u8::MAX;
@@ -584,6 +584,7 @@ impl Writer<'_> {
         self.optional(a.available, Writer::money);
         self.reasons(&a.reasons);
         self.u(u64::from(a.score));
+        self.optional(a.margin, Writer::f64);
         self.u8(a.degraded.0);
         self.optional(a.hold_expires_at, |w, time| w.i(time.0));
     }
@@ -895,6 +896,7 @@ impl<'a> Reader<'a> {
             available: self.optional(Reader::money)?,
             reasons: self.reasons()?,
             score: self.small()?,
+            margin: self.optional(Reader::f64)?,
             rules_version: names.name(Versioned::Rules, versions.rules),
             model_version: names.name(Versioned::Model, versions.model),
             degraded: Degraded(self.u8()?),

@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -36,6 +36,8 @@ pub(crate) enum Trouble {
 #[derive(Clone)]
 pub(crate) struct SimulatedDisk {
     state: Arc<Mutex<State>>,
+    /// The thread that does not come back from this disk, by name.
+    held: Arc<(Mutex<Option<&'static str>>, Condvar)>,
 }
 
 struct State {
@@ -111,7 +113,25 @@ impl SimulatedDisk {
             capacity: u64::MAX,
             locked: Arc::new(AtomicBool::new(false)),
         };
-        SimulatedDisk { state: Arc::new(Mutex::new(state)) }
+        SimulatedDisk { state: Arc::new(Mutex::new(state)), held: Arc::default() }
+    }
+
+    /// Lets a thread wait at its next write or sync, until it is let go.
+    pub(super) fn hold(&self, thread: &'static str) {
+        *self.held.0.lock() = Some(thread);
+    }
+
+    pub(super) fn let_go(&self) {
+        *self.held.0.lock() = None;
+        self.held.1.notify_all();
+    }
+
+    fn wait_while_held(&self) {
+        let (held, changed) = &*self.held;
+        let mut held = held.lock();
+        while held.is_some() && *held == std::thread::current().name() {
+            changed.wait(&mut held);
+        }
     }
 
     pub(crate) fn set_trouble(&self, trouble: Trouble) {
@@ -258,8 +278,11 @@ impl State {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn used(&self) -> u64 {
-        self.names.values().map(|inode| self.inodes[*inode].present.len() as u64).sum()
+    /// Refuses where a file of `bytes` bytes would be too much for the disk.
+    fn room_for(&self, inode: usize, bytes: u64) -> io::Result<()> {
+        let used: u64 = self.names.values().map(|inode| self.inodes[*inode].present.len() as u64).sum();
+        let growth = bytes.saturating_sub(self.inodes[inode].present.len() as u64);
+        if used + growth > self.capacity { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 
@@ -329,14 +352,19 @@ impl StorageFile for SimulatedFile {
         Ok(count)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        if state.fails(&self.name) {
+            return Err(io::Error::other("simulated failure"));
+        }
+        state.room_for(self.inode, bytes)
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.wait_while_held();
         let mut state = self.disk.state.lock();
         let fails = state.fails(&self.name);
-        let present = state.inodes[self.inode].present.len() as u64;
-        let growth = (offset + bytes.len() as u64).saturating_sub(present);
-        if state.used() + growth > state.capacity {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        state.room_for(self.inode, offset + bytes.len() as u64)?;
         // A write that fails may have come any part of the way.
         let written = if fails { &bytes[..bytes.len() * (state.operations as usize % 5) / 4] } else { bytes };
         let inode = &mut state.inodes[self.inode];
@@ -346,6 +374,7 @@ impl StorageFile for SimulatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.wait_while_held();
         let mut state = self.disk.state.lock();
         let fails = state.fails(&self.name);
         let inode = &mut state.inodes[self.inode];

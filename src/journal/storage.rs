@@ -43,6 +43,9 @@ pub trait StorageFile: Send + Sync {
     }
     /// Fills as much of `buffer` as the file has from `offset` on; returns how much that was.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Takes room on the disk for the first `bytes` bytes, where the storage can do so without writing them: a disk
+    /// that is too full is found out at once. Changes neither content nor length.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
     /// Writes all of `bytes`, lengthening the file where it ends before them.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes all bytes written so far durable, and the length with them.
@@ -63,9 +66,13 @@ impl FileStorage {
     /// What the operating system says where the directory cannot be created.
     pub fn new(dir: impl Into<PathBuf>) -> io::Result<FileStorage> {
         let dir = dir.into();
+        let made = dir.ancestors().take_while(|dir| !dir.exists()).count();
         std::fs::create_dir_all(&dir)?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
+        // Every directory that was made must be found in its own after a power loss; this one also where a start that
+        // was broken off made it.
+        for parent in dir.ancestors().skip(1).take(made.max(1)) {
+            let here = parent.as_os_str().is_empty();
+            File::open(if here { Path::new(".") } else { parent })?.sync_all()?;
         }
         Ok(FileStorage { dir, writable: true })
     }
@@ -145,6 +152,27 @@ impl StorageFile for File {
             }
         }
         Ok(filled)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        use rustix::{
+            fs::{FallocateFlags, fallocate},
+            io::Errno,
+        };
+        loop {
+            match fallocate(self, FallocateFlags::KEEP_SIZE, 0, bytes) {
+                Err(Errno::INTR) => {}
+                // A file system without this call finds out when the bytes are written.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(&self, _bytes: u64) -> io::Result<()> {
+        Ok(())
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

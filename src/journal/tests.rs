@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    frame::{ChainHash, Kind, Seal, append, append_seal, chain},
+    frame::{self, ChainHash, Kind, Seal, append, append_seal, chain},
     mark::{MARK_NAME, Mark, MarkFile},
     recovery::{mark_of, recover},
     segment::{JournalId, SegmentHeader, segment_name},
@@ -81,7 +81,7 @@ fn publish_into(mut slot: Slot) -> u64 {
     position
 }
 
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(10), "waited too long for {what}");
@@ -719,6 +719,159 @@ fn a_full_disk_keeps_essential_records_going_and_heals() {
     assert_eq!(changes.0.load(Ordering::SeqCst), 2, "told once of the trouble and once of its end");
     journal.close().expect("a clean close");
     assert_eq!(recovered_records(&disk).ok(), Some(last));
+}
+
+/// Publishes records of one class as fast as the disk takes them, until they are refused for want of room; returns the
+/// bytes of the group frames that became durable, and why it ended.
+fn rush(journal: &Journal, class: Class) -> (u64, ReserveError) {
+    let before = journal.durable();
+    let mut bytes = 0;
+    loop {
+        match journal.reserve(class) {
+            Ok(slot) => {
+                let position = publish_into(slot);
+                let begun = Instant::now();
+                // One after the other, so that nothing is given out beyond what is refused a moment later.
+                while journal.durable() < position && begun.elapsed() < Duration::from_millis(200) {
+                    std::thread::yield_now();
+                }
+                if journal.durable() >= position {
+                    bytes += (frame::frame_bytes(payload(position).len()) + SEAL_BYTES) as u64;
+                }
+            }
+            Err(error) => {
+                assert!(journal.durable() > before, "nothing was taken at all: {error}");
+                return (bytes, error);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rush_of_authorisations_leaves_the_reserve_to_essential_records() {
+    let segment_bytes = 256 * 1024;
+    let disk = SimulatedDisk::new();
+    let options = Options { segment_bytes, ..options() };
+    disk.hold("saker-prepare");
+    let (journal, _) = open(Arc::new(disk.clone()), options, &mut |_| Ok(())).expect("a journal");
+    // The next segment is being prepared for longer than the rush lasts, and the disk turns out to be full.
+    let (ordinary_bytes, refused) = rush(&journal, Class::Authorisation);
+    assert_eq!(refused, ReserveError::Unprepared);
+    let usable = segment_bytes - SEGMENT_HEADER_BYTES as u64;
+    let longest = (FRAME_BYTES_MAX + SEAL_BYTES) as u64;
+    assert!(ordinary_bytes + prepare::reserve_bytes(segment_bytes) <= usable + longest, "{ordinary_bytes}");
+    disk.set_capacity(8_192 + segment_bytes);
+    disk.let_go();
+    wait_for("the low disk", || journal.low_disk());
+    assert_eq!(journal.reserve(Class::Authorisation).err(), Some(ReserveError::DiskLow));
+
+    let (essential_bytes, refused) = rush(&journal, Class::Essential);
+    assert_eq!(refused, ReserveError::DiskLow);
+    assert!(essential_bytes + 2 * longest >= prepare::reserve_bytes(segment_bytes), "{essential_bytes}");
+    assert!(journal.full_disk());
+
+    disk.set_capacity(u64::MAX);
+    wait_for("healing without another record", || journal.reserve(Class::Authorisation).is_ok());
+    wait_for("the last one", || journal.queue().records == 0);
+    let last = journal.durable();
+    journal.close().expect("a clean close");
+    let (_, report) = open_on(&disk).expect("it opens again");
+    assert_eq!(report.summary.last_position, Some(last));
+}
+
+#[test]
+fn a_next_segment_that_is_ready_late_opens_the_gate_by_itself() {
+    let disk = SimulatedDisk::new();
+    disk.hold("saker-prepare");
+    let (journal, _) = open_on(&disk).expect("a journal");
+    let (_, refused) = rush(&journal, Class::Authorisation);
+    assert_eq!(refused, ReserveError::Unprepared);
+    assert!(!journal.low_disk() && journal.reserve(Class::Essential).is_ok());
+    disk.let_go();
+    wait_for("the gate", || journal.reserve(Class::Authorisation).is_ok());
+    // Opened again where little is left, it is shut before the first record.
+    journal.close().expect("a clean close");
+    disk.hold("saker-prepare");
+    let (journal, _) = open_on(&disk).expect("it opens again");
+    assert_eq!(journal.reserve(Class::Authorisation).err(), Some(ReserveError::Unprepared));
+    disk.let_go();
+    journal.close().expect("a clean close");
+}
+
+#[derive(Default)]
+struct Told {
+    stalls: Mutex<Vec<bool>>,
+    failures: Mutex<Vec<Failure>>,
+}
+
+impl Observer for Told {
+    fn disk_stalled(&self, stalled: bool) {
+        self.stalls.lock().push(stalled);
+    }
+
+    fn failed(&self, failure: &Failure) {
+        self.failures.lock().push(failure.clone());
+    }
+}
+
+#[test]
+fn a_slow_disk_refuses_authorisations_until_it_answers() {
+    let disk = SimulatedDisk::new();
+    let told = Arc::new(Told::default());
+    let observer = Arc::clone(&told);
+    let options = Options { stall_ms: 20, observer, ..options() };
+    let (journal, _) = open(Arc::new(disk.clone()), options, &mut |_| Ok(())).expect("a journal");
+    disk.hold("saker-journal");
+    let position = publish(&journal).expect("a record");
+    wait_for("the stall", || journal.stalled());
+    assert_eq!(journal.reserve(Class::Authorisation).err(), Some(ReserveError::Stalled));
+    assert!(journal.reserve(Class::Essential).is_ok(), "these wait for the disk");
+    assert!(journal.durable() < position);
+    disk.let_go();
+    wait_durable(&journal, position);
+    wait_for("the end of the stall", || journal.reserve(Class::Authorisation).is_ok());
+    assert_eq!(*told.stalls.lock(), [true, false]);
+    journal.close().expect("a clean close");
+}
+
+#[test]
+fn a_disk_that_never_answers_stops_the_journal_and_holds_up_nobody() {
+    let disk = SimulatedDisk::new();
+    let told = Arc::new(Told::default());
+    let observer = Arc::clone(&told);
+    let options = Options { stall_ms: 10, hang_ms: 60, observer, ..options() };
+    let (journal, _) = open(Arc::new(disk.clone()), options, &mut |_| Ok(())).expect("a journal");
+    disk.hold("saker-journal");
+    let position = publish(&journal).expect("a record");
+    let lane = journal.lane();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let waited = runtime.block_on(async {
+        tokio::spawn(Arc::clone(&lane).run());
+        lane.durable(position).await
+    });
+    assert_eq!(waited, Err(Stopped));
+    assert_eq!(journal.reserve(Class::Essential).err(), Some(ReserveError::Stopped));
+    let closing = Instant::now();
+    let failure = journal.close().expect_err("it has failed");
+    assert!(closing.elapsed() < Duration::from_secs(3), "a thread that is stuck is not waited for");
+    assert!(failure.to_string().contains("has not answered for"), "{failure}");
+    assert!(matches!(open_on(&disk), Err(OpenError::InUse { .. })), "the stuck thread may still write");
+
+    disk.let_go();
+    let mut reopened = None;
+    wait_for("the directory", || {
+        reopened = open_on(&disk).ok();
+        reopened.is_some()
+    });
+    assert!(journal.durable() < position, "what was told open stays open for those who wait");
+    let (reopened, report) = reopened.expect("it opens");
+    assert_eq!(
+        report.summary.last_position,
+        Some(position),
+        "and the record that was being written is there"
+    );
+    assert_eq!(told.failures.lock().len(), 1);
+    reopened.close().expect("a clean close");
 }
 
 #[test]

@@ -16,12 +16,13 @@ use super::{
     frame::{self, ChainHash, Kind, SEAL_BYTES, Salt, Seal, frame_bytes},
     index::Place,
     mark::{MARK_NAME, Mark, MarkFile},
-    prepare::{Preparer, install},
+    prepare::{Preparer, install, reserve_bytes},
     recovery::{Recovered, now_ms},
     ring::{Consumer, Taken},
     segment::{JournalId, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name},
     snapshot::Anchor,
     storage::StorageFile,
+    watchdog::Task,
 };
 use crate::{canary, limits::RECORD_BYTES_MAX};
 
@@ -57,6 +58,13 @@ struct ActiveSegment {
     capacity: u64,
 }
 
+impl ActiveSegment {
+    /// Whether only its reserve is left.
+    fn is_low(&self) -> bool {
+        self.capacity - self.offset < reserve_bytes(self.capacity)
+    }
+}
+
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -66,7 +74,7 @@ impl Writer {
         group_bytes_max: usize,
         idle_mark: Duration,
     ) -> Writer {
-        Writer {
+        let writer = Writer {
             shared,
             consumer,
             preparer,
@@ -87,7 +95,9 @@ impl Writer {
             idle_mark,
             group: Vec::with_capacity(group_bytes_max),
             last_sync: Instant::now(),
-        }
+        };
+        writer.preparer.present_is_low(writer.segment.is_low());
+        writer
     }
 
     /// Writes until the journal is closed or fails.
@@ -95,6 +105,7 @@ impl Writer {
         self.shared.bell.attend();
         let mut closing_since = None;
         loop {
+            self.check_not_stopped()?;
             let first = self.consumer.next_sequence();
             self.gather()?;
             if self.consumer.next_sequence() > first {
@@ -159,6 +170,7 @@ impl Writer {
         assert_eq!(self.group.len() as u64, whole_bytes, "the room was reckoned with this length");
 
         let begun = Instant::now();
+        self.shared.disk_task.begin(Task::Group, self.shared.us_at(begun));
         if let Err(error) = self.segment.file.write_at(self.segment.offset, &self.group) {
             return Err(self.failure("write to", &self.segment.name, &error));
         }
@@ -172,6 +184,9 @@ impl Writer {
             return Err(self.failure("sync", &self.segment.name, &error));
         }
         self.last_sync = Instant::now();
+        self.shared.disk_task.end();
+        // Who waited for a disk that hung has been told that the outcome is open, and stays told.
+        self.check_not_stopped()?;
         self.announce(last);
 
         self.note_places(frames_bytes);
@@ -190,6 +205,7 @@ impl Writer {
             sync_ns: (self.last_sync - written).as_nanos() as u64,
         });
         self.segment.offset += whole_bytes;
+        self.preparer.present_is_low(self.segment.is_low());
         self.next_group += 1;
         self.chain = hash;
         Ok(())
@@ -219,11 +235,17 @@ impl Writer {
     /// Goes on in the prepared segment, whose first record is `first_sequence`. Waits for it as long as it takes:
     /// the records gathered are acknowledged to nobody, and a disk that is full may become free.
     fn change_segment(&mut self, first_sequence: u64) -> Result<(), Failure> {
+        self.shared.disk_task.begin(Task::Segment, self.shared.now_us());
+        // What is left is too little for this group.
+        self.preparer.present_is_low(true);
         let (number, file) = loop {
             if let Some(prepared) = self.preparer.take(Duration::from_millis(20)) {
                 break prepared;
             }
+            self.check_not_stopped()?;
             if self.shared.disk_low.load(Ordering::SeqCst) {
+                // It has answered: it is full. Waiting for room is no stall.
+                self.shared.disk_task.end();
                 self.shared.disk_full.store(true, Ordering::SeqCst);
                 if self.shared.closing.load(Ordering::SeqCst) {
                     let full = io::Error::from(io::ErrorKind::StorageFull);
@@ -232,6 +254,7 @@ impl Writer {
             }
         };
         self.shared.disk_full.store(false, Ordering::SeqCst);
+        self.shared.disk_task.begin(Task::Segment, self.shared.now_us());
         let header = SegmentHeader {
             segment: number,
             first_sequence,
@@ -244,6 +267,7 @@ impl Writer {
         install(&*self.shared.storage, &*file, &header)
             .map_err(|(operation, error)| self.failure(operation, &segment_name(number), &error))?;
         let offset = SEGMENT_HEADER_BYTES as u64;
+        self.shared.disk_task.end();
         self.segment = ActiveSegment { number, name: segment_name(number), file, offset, capacity };
         self.write_mark()
     }
@@ -253,7 +277,9 @@ impl Writer {
         let durable = self.shared.progress.durable.load(Ordering::SeqCst);
         if durable > self.marked {
             let mark = Mark { id: self.id, sequence: durable, group: self.next_group - 1, chain: self.chain };
+            self.shared.disk_task.begin(Task::Mark, self.shared.now_us());
             self.mark.write(&mark).map_err(|error| self.failure("write", MARK_NAME, &error))?;
+            self.shared.disk_task.end();
             self.marked = durable;
         }
         Ok(())
@@ -284,6 +310,14 @@ impl Writer {
         let closing = || self.shared.closing.load(Ordering::SeqCst);
         self.shared.bell.sleep(limit, || self.consumer.peek().is_some() || closing());
         Ok(())
+    }
+
+    /// Ends this thread where the watchdog has declared the journal stopped meanwhile: nothing more is written.
+    fn check_not_stopped(&self) -> Result<(), Failure> {
+        match self.shared.failure.get() {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
     }
 
     fn failure(&self, operation: &'static str, file: &str, error: &io::Error) -> Failure {

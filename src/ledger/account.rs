@@ -10,7 +10,7 @@ use crate::{
         account::{AccountChange, AccountView, CardView, Day},
         auth::{Country, Place},
         codes::{AccountStatus, CardStatus},
-        ids::{AccountId, CardToken, Id},
+        ids::{AccountId, CardToken, Id, Kept},
         money::{Currency, Money},
         time::Timestamp,
     },
@@ -19,7 +19,7 @@ use crate::{
 /// A card of an account. Its place in [`Account::cards`] never changes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Card {
-    pub token: CardToken,
+    pub token: Kept<CardToken>,
     pub status: CardStatus,
     /// Last day of validity; `None` does not expire.
     pub expires_on: Option<Day>,
@@ -28,12 +28,12 @@ pub struct Card {
 /// The money and the standing of one account.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Account {
-    pub id: AccountId,
+    pub id: Kept<AccountId>,
     pub currency: Currency,
     pub credit_limit_minor: i64,
     pub posted_minor: i64,
     pub status: AccountStatus,
-    pub product: Option<Box<Id>>,
+    pub product: Option<Kept<Id>>,
     pub home_country: Option<Country>,
     pub home: Option<Place>,
     pub opened_on: Option<Day>,
@@ -60,7 +60,7 @@ const NEVER: Timestamp = Timestamp(i64::MAX);
 impl Account {
     pub fn new(id: AccountId, currency: Currency, credit_limit_minor: i64) -> Account {
         Account {
-            id,
+            id: id.into(),
             currency,
             credit_limit_minor,
             posted_minor: 0,
@@ -171,6 +171,10 @@ impl Account {
                 earlier.expires_at = earlier.expires_at.max(hold.expires_at).min(earlier.chain_until);
             }
         }
+        if self.holds.len() == self.holds.capacity() {
+            // Most accounts have few holds; a vector's own growth begins with four.
+            self.holds.reserve_exact(self.holds.len() / 4 + 1);
+        }
         self.holds.push(hold);
         self.next_expiry = self.next_expiry.min(hold.expires_at);
     }
@@ -214,7 +218,7 @@ impl Account {
 
     /// The card a token names, and its place.
     pub fn card(&self, token: &CardToken) -> Option<(u8, &Card)> {
-        let at = self.cards.iter().position(|card| card.token == *token)?;
+        let at = self.cards.iter().position(|card| card.token.as_str() == token.as_str())?;
         Some((at as u8, &self.cards[at]))
     }
 
@@ -232,8 +236,8 @@ impl Account {
             self.status = status;
         }
         if let Some(product) = change.product {
-            set(self.product.as_deref() != Some(&product));
-            self.product = Some(Box::new(product));
+            set(self.product.as_ref().map(Kept::as_str) != Some(product.as_str()));
+            self.product = Some(product.into());
         }
         if let Some(country) = change.home_country {
             set(self.home_country != Some(country));
@@ -248,8 +252,9 @@ impl Account {
             self.opened_on = Some(day);
         }
         for wanted in &change.cards {
-            match self.cards.iter_mut().find(|card| card.token == wanted.token) {
-                Some(card) => {
+            match self.card(&wanted.token).map(|(place, _)| usize::from(place)) {
+                Some(place) => {
+                    let card = &mut self.cards[place];
                     if let Some(status) = wanted.status {
                         set(card.status != status);
                         card.status = status;
@@ -261,8 +266,9 @@ impl Account {
                 }
                 None => {
                     set(true);
+                    self.cards.reserve_exact(1);
                     self.cards.push(Card {
-                        token: wanted.token,
+                        token: wanted.token.into(),
                         status: wanted.status.unwrap_or(CardStatus::Active),
                         expires_on: wanted.expires_on,
                     });
@@ -281,21 +287,25 @@ impl Account {
         let available_minor = self.available_minor(now);
         let active = self.holds.iter().filter(|h| !h.posted && h.expires_at > now);
         AccountView {
-            account: self.id,
+            account: self.id.get(),
             currency: self.currency,
             credit_limit_minor: self.credit_limit_minor,
             posted_minor: self.posted_minor,
             held_minor: active.map(|h| h.amount_minor).sum(),
             available_minor,
             status: self.status,
-            product: self.product.as_deref().copied(),
+            product: self.product.as_ref().map(Kept::<Id>::get),
             home_country: self.home_country,
             home: self.home,
             opened_on: self.opened_on,
             cards: self
                 .cards
                 .iter()
-                .map(|card| CardView { token: card.token, status: card.status, expires_on: card.expires_on })
+                .map(|card| CardView {
+                    token: card.token.get(),
+                    status: card.status,
+                    expires_on: card.expires_on,
+                })
                 .collect(),
             last_position: self.last_position,
         }

@@ -7,8 +7,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
+    calls::{Call, CallResult},
     group::ReasonGroup,
-    metrics::{ANSWER_TIME, DECISION_TIME, Family, Kind, SCORE_POINTS, STAGE_TIME},
+    metrics::{ANSWER_TIME, CALL_TIME, DECISION_TIME, Family, Kind, SCORE_POINTS, STAGE_TIME},
 };
 pub use crate::authorise::Stage;
 use crate::types::codes::{Decision, ResponseCode};
@@ -94,6 +95,9 @@ const RESPONSE_CODES: usize = 36 * 36 + 1;
 
 /// Everything one lane counts.
 pub(super) struct LaneCounts {
+    calls: Cells,
+    /// By [`Call`]; empty where the call is not timed.
+    pub(super) call_time: Box<[Option<Buckets>]>,
     decisions: Cells,
     response_codes: Cells,
     /// Repeats, then duplicate keys.
@@ -106,7 +110,10 @@ pub(super) struct LaneCounts {
 
 impl LaneCounts {
     pub(super) fn new() -> LaneCounts {
+        let call_time = |call: &Call| call.is_timed().then(|| Buckets::new(&CALL_TIME, NS_PER_SECOND));
         LaneCounts {
+            calls: Cells::new(Call::ALL.len() * CallResult::ALL.len()),
+            call_time: Call::ALL.iter().map(call_time).collect(),
             decisions: Cells::new(Decision::ALL.len() * GROUPS),
             response_codes: Cells::new(RESPONSE_CODES),
             repeats: Cells::new(2),
@@ -115,6 +122,17 @@ impl LaneCounts {
             decision_time: Buckets::new(&DECISION_TIME, NS_PER_SECOND),
             answer_time: Buckets::new(&ANSWER_TIME, NS_PER_SECOND),
         }
+    }
+
+    pub(super) fn call_ended(&self, call: Call, result: CallResult, total_ns: u64) {
+        self.calls.add(call_cell(call, result), 1);
+        if let Some(buckets) = &self.call_time[call as usize] {
+            buckets.record(total_ns);
+        }
+    }
+
+    pub(super) fn calls(&self, call: Call, result: CallResult) -> u64 {
+        self.calls.get(call_cell(call, result))
     }
 
     pub(super) fn decided(&self, seen: &DecisionSeen) {
@@ -154,6 +172,10 @@ impl LaneCounts {
     pub(super) fn response_code(&self, cell: usize) -> u64 {
         self.response_codes.get(cell)
     }
+}
+
+fn call_cell(call: Call, result: CallResult) -> usize {
+    call as usize * CallResult::ALL.len() + result as usize
 }
 
 fn decision_cell(decision: Decision, group: ReasonGroup) -> usize {

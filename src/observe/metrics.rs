@@ -29,15 +29,17 @@ pub struct Family {
 const STAGE_SECONDS: &[f64] =
     &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2];
 
-/// Durations that a client sees: 50 us to 2.5 s. 10 ms and 100 ms are there to be service levels.
+/// Durations from a decision alone, 10 us, to a disk that hangs, 10 s. 10 ms and 100 ms are there to be service levels.
 const ANSWER_SECONDS: &[f64] = &[
-    5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 1.0,
-    2.5,
+    1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 1e-2, 1.5e-2, 2.5e-2, 5e-2, 1e-1,
+    2.5e-1, 1.0, 2.5, 1e1,
 ];
 
-/// Durations of one write or sync: 25 us to 2.5 s.
-const DISK_SECONDS: &[f64] =
-    &[2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 1.0, 2.5];
+/// Durations of one write or sync: 10 us, which a buffered write takes, to 10 s, which a hanging disk does.
+const DISK_SECONDS: &[f64] = &[
+    1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 1.0,
+    2.5, 1e1,
+];
 
 /// Records that one sync made durable.
 const GROUP_RECORDS: &[f64] = &[1., 2., 4., 8., 16., 32., 64., 128., 256., 512., 1024., 2048., 4096., 8192.];
@@ -63,6 +65,11 @@ macro_rules! families {
 }
 
 families! {
+    CALLS = "saker_calls_total" Kind::Counter, ["call", "result"]
+        "Calls ended, by call and by who was at fault; items of a stream or a batch are not calls.";
+    CALL_TIME = "saker_call_seconds" Kind::Histogram(ANSWER_SECONDS), ["call"]
+        "Time from the headers of a call with one request and one answer to that answer.";
+
     DECISIONS = "saker_decisions_total" Kind::Counter, ["decision", "reason_group"]
         "Authorisations decided and recorded, by decision and by what decided it; repeats are not counted again.";
     RESPONSE_CODES = "saker_response_codes_total" Kind::Counter, ["response_code"]
@@ -78,7 +85,7 @@ families! {
     DECISION_TIME = "saker_decision_seconds" Kind::Histogram(ANSWER_SECONDS), []
         "Time from a request's arrival in the engine to its decision, before it is durable.";
     ANSWER_TIME = "saker_answer_seconds" Kind::Histogram(ANSWER_SECONDS), []
-        "Time from a request's arrival in the engine to its answer, which is durable then.";
+        "Time from a request's arrival in the engine to its answer, which is durable then, whatever call brought it.";
     CHANGES = "saker_changes_total" Kind::Counter, ["call"]
         "Calls other than authorisations that changed state, by call; repeats are not counted again.";
 
@@ -114,6 +121,11 @@ families! {
         "Sequence of the last record handed to the journal.";
     DURABLE_POSITION = "saker_journal_durable_position" Kind::Gauge, []
         "Sequence of the last record that is durable.";
+    DISK_TROUBLE = "saker_journal_disk_trouble" Kind::Gauge, ["trouble"]
+        "1 while the disk keeps the journal from its work: low refuses authorisations, full refuses everything, stalled \
+         is a write or sync that takes too long, stopped is for ever.";
+    DISK_FREE = "saker_data_free_bytes" Kind::Gauge, []
+        "Bytes that the data directory's file system has left.";
 
     SNAPSHOT_POSITION = "saker_snapshot_position" Kind::Gauge, []
         "Position of the journal up to which the newest snapshot taken since the start has everything.";
@@ -146,6 +158,8 @@ families! {
         "Keys that can be remembered; at this number new work is refused.";
     TIME_LEAD = "saker_engine_time_lead_seconds" Kind::Gauge, []
         "How far engine time is ahead of the clock.";
+    CLOCK_DOUBTED = "saker_clock_doubted" Kind::Gauge, []
+        "1 while the clock is too far ahead to be believed and engine time follows the monotonic clock.";
 
     SERVING = "saker_serving" Kind::Gauge, ["service"]
         "1 where health says SERVING.";
@@ -166,6 +180,10 @@ families! {
         "Resident memory of the process.";
     OPEN_FILES = "process_open_fds" Kind::Gauge, []
         "File descriptors that the process has open.";
+    OPEN_FILES_MAX = "process_max_fds" Kind::Gauge, []
+        "File descriptors that the process may have open.";
+    CORES = "saker_cores" Kind::Gauge, []
+        "Processors that the process may use.";
     START_TIME = "process_start_time_seconds" Kind::Gauge, []
         "When the process started, in seconds since 1970.";
     UPTIME = "saker_uptime_seconds" Kind::Gauge, []

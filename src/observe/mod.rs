@@ -5,12 +5,14 @@
 //! allocates, locks or asks the operating system happens when somebody looks. Labels come from closed sets alone:
 //! never an account, a card or a merchant.
 
+pub mod calls;
 pub mod group;
 pub mod lanes;
 pub mod metrics;
 pub mod process;
 mod recorder;
 
+pub use calls::{Call, CallResult};
 pub use group::{ReasonGroup, RuleGroups};
 pub use lanes::{DecisionSeen, STAGES, Stage};
 pub use recorder::{Live, LoadedRule, Metrics, RuleCounts};

@@ -1,6 +1,8 @@
 //! What the operating system says of this process, read from `/proc/self` when somebody looks. Elsewhere than on
 //! Linux nothing is known, and nothing is shown.
 
+use std::{ffi::CString, path::Path};
+
 /// One reading.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Usage {
@@ -8,6 +10,8 @@ pub struct Usage {
     pub cpu_seconds: f64,
     pub resident_bytes: u64,
     pub open_files: u64,
+    /// How many it may have; `None` where that is not limited.
+    pub open_files_max: Option<u64>,
     /// Seconds since 1970 at which the process started.
     pub started_seconds: f64,
 }
@@ -32,8 +36,26 @@ fn parse(stat: &str, boot_seconds: f64, open_files: u64) -> Option<Usage> {
         cpu_seconds: ticks(14)? + ticks(15)?,
         resident_bytes: field(24)? * page_bytes(),
         open_files,
+        open_files_max: open_files_max(),
         started_seconds: boot_seconds + ticks(22)?,
     })
+}
+
+/// Bytes that an unprivileged process may still write on the file system of `path`; `None` where it does not say.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
+    // SAFETY: all zeroes is a valid statvfs.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends in NUL, and both pointers live for the call.
+    let told = unsafe { libc::statvfs(path.as_ptr(), &raw mut found) };
+    (told == 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+fn open_files_max() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer lives for the call, which writes one rlimit.
+    let told = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    (told == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
 fn ticks_per_second() -> f64 {
@@ -66,5 +88,13 @@ mod tests {
     fn this_process_uses_something() {
         let usage = Usage::read().unwrap();
         assert!(usage.resident_bytes > 100_000 && usage.open_files >= 3 && usage.started_seconds > 1.6e9);
+        assert!(usage.open_files_max.is_none_or(|most| most >= usage.open_files));
+    }
+
+    #[test]
+    fn a_directory_tells_its_free_bytes_and_a_missing_one_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(free_bytes(directory.path()).unwrap() > 0);
+        assert_eq!(free_bytes(&directory.path().join("missing")), None);
     }
 }

@@ -7,7 +7,7 @@
 //! readings, for buckets that are already counted. There is no global recorder: several engines can live in one
 //! process.
 
-use std::{collections::HashMap, fmt::Write, sync::Arc, time::Instant};
+use std::{collections::HashMap, fmt::Write, num::NonZero, sync::Arc, thread, time::Instant};
 
 use arc_swap::ArcSwapOption;
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use parking_lot::Mutex;
 
 use super::{
+    calls::{Call, CallResult},
     group::{ReasonGroup, RuleGroups},
     lanes::{Buckets, Cells, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, response_code_labels},
     metrics::{self as table, FAMILIES, Family, Kind},
@@ -34,9 +35,11 @@ use crate::{
 pub struct Live {
     /// Records that wait to be durable, and for how long the oldest has waited.
     pub queue_records: u64,
-    pub queue_age_ms: u64,
+    pub queue_age_us: u64,
     pub published_position: u64,
     pub durable_position: u64,
+    /// Bytes left on the file system of the data directory, where it says.
+    pub disk_free_bytes: Option<u64>,
     pub accounts: u64,
     pub cards: u64,
     /// As the sweeper last counted them.
@@ -47,6 +50,16 @@ pub struct Live {
     pub answers_capacity: u64,
     /// How far engine time is ahead of the clock.
     pub time_lead_ms: i64,
+    /// The clock is too far ahead to be believed.
+    pub clock_doubted: bool,
+    /// The next segment of the journal cannot be prepared.
+    pub disk_low: bool,
+    /// And the present one is used up.
+    pub disk_full: bool,
+    /// A write or sync takes too long.
+    pub disk_stalled: bool,
+    /// A write or sync has failed: the process ends.
+    pub journal_stopped: bool,
     pub serving_authorisation: bool,
     pub serving_others: bool,
     pub degraded: Degraded,
@@ -94,6 +107,7 @@ struct Versions {
 /// What a scrape remembers from one time to the next.
 #[derive(Default)]
 struct Scrape {
+    calls: HashMap<(Call, CallResult), Counter>,
     decisions: HashMap<(Decision, ReasonGroup), Counter>,
     response_codes: HashMap<usize, Counter>,
     rule_sets: Vec<RuleSet>,
@@ -163,6 +177,8 @@ impl Metrics {
         let counter = |family: &Family| registry.counter(family, &[]);
         let expired = |by| registry.counter(&table::EXPIRED_HOLDS, &[by]);
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        registry.gauge(&table::CORES, &[]).set(cores as f64);
         registry.gauge(&table::BUILD, &[env!("CARGO_PKG_VERSION"), build]).set(1.0);
         Metrics(Arc::new(Inner {
             lanes: (0..lanes.max(1)).map(|_| LaneCounts::new()).collect(),
@@ -192,6 +208,11 @@ impl Metrics {
         &self.0.lanes[lane % self.0.lanes.len()]
     }
 
+    /// A call ended, `total_ns` after its headers.
+    pub fn call_ended(&self, lane: usize, call: Call, result: CallResult, total_ns: u64) {
+        self.lane(lane).call_ended(call, result, total_ns);
+    }
+
     /// An authorisation was decided for the first time.
     pub fn decided(&self, lane: usize, seen: &DecisionSeen) {
         self.lane(lane).decided(seen);
@@ -214,17 +235,32 @@ impl Metrics {
 
     /// A call other than an authorisation changed state; `call` is its name in lower case, such as `reverse`.
     pub fn changed(&self, call: &'static str) {
-        self.0.changes.increment(&self.0.registry, [call, ""]);
+        self.0.changes.add(&self.0.registry, [call, ""], 1);
     }
 
     /// A call or an item ended in a gRPC error: the status code by name and the reason of its `ErrorInfo`.
     pub fn failed(&self, code: &'static str, reason: &'static str) {
-        self.0.errors.increment(&self.0.registry, [code, reason]);
+        self.0.errors.add(&self.0.registry, [code, reason], 1);
     }
 
     /// A call or an item was refused for too much load, before any state changed; `cause` is what was full.
     pub fn shed(&self, cause: &'static str) {
-        self.0.shed.increment(&self.0.registry, [cause, ""]);
+        self.0.shed.add(&self.0.registry, [cause, ""], 1);
+    }
+
+    /// What [`Metrics::failed`] may count, by code and reason: shown as 0 until it does, so that the first one is seen
+    /// to rise.
+    pub fn expect_failures(&self, failures: impl IntoIterator<Item = (&'static str, &'static str)>) {
+        for (code, reason) in failures {
+            self.0.errors.add(&self.0.registry, [code, reason], 0);
+        }
+    }
+
+    /// What [`Metrics::shed`] may count; shown as 0 until it does.
+    pub fn expect_shed(&self, causes: &[&'static str]) {
+        for cause in causes {
+            self.0.shed.add(&self.0.registry, [cause, ""], 0);
+        }
     }
 
     /// A decision was voided because its deadline passed before its answer was handed over.
@@ -326,6 +362,8 @@ impl Metrics {
         if let Some(usage) = usage {
             inner.registry.gauge(&table::RESIDENT_MEMORY, &[]).set(usage.resident_bytes as f64);
             inner.registry.gauge(&table::OPEN_FILES, &[]).set(usage.open_files as f64);
+            let most = usage.open_files_max.map_or(f64::INFINITY, |most| most as f64);
+            inner.registry.gauge(&table::OPEN_FILES_MAX, &[]).set(most);
             inner.registry.gauge(&table::START_TIME, &[]).set(usage.started_seconds);
         }
         let mut text = inner.registry.render();
@@ -343,25 +381,43 @@ impl Metrics {
 
 impl Inner {
     fn write_histograms(&self, text: &mut String) {
-        let of_lanes = |pick: fn(&LaneCounts) -> &Buckets| self.lanes.iter().map(pick).collect::<Vec<_>>();
+        fn of_lanes<'a>(inner: &'a Inner, pick: impl Fn(&'a LaneCounts) -> &'a Buckets) -> Vec<&'a Buckets> {
+            inner.lanes.iter().map(pick).collect()
+        }
         let mut one = |family: &Family, per_unit: f64, shares: &[&Buckets]| {
             write_head(text, family);
             write_histogram(text, family, "", per_unit, shares);
             text.push('\n');
         };
-        one(&table::SCORE_POINTS, 1.0, &of_lanes(|lane| &lane.score));
-        one(&table::DECISION_TIME, NS_PER_SECOND, &of_lanes(|lane| &lane.decision_time));
-        one(&table::ANSWER_TIME, NS_PER_SECOND, &of_lanes(|lane| &lane.answer_time));
+        one(&table::SCORE_POINTS, 1.0, &of_lanes(self, |lane| &lane.score));
+        one(&table::DECISION_TIME, NS_PER_SECOND, &of_lanes(self, |lane| &lane.decision_time));
+        one(&table::ANSWER_TIME, NS_PER_SECOND, &of_lanes(self, |lane| &lane.answer_time));
         one(&table::SYNC_TIME, NS_PER_SECOND, &[&self.journal.sync_time]);
         one(&table::WRITE_TIME, NS_PER_SECOND, &[&self.journal.write_time]);
         one(&table::GROUP_SIZE, 1.0, &[&self.journal.group_size]);
         write_head(text, &table::STAGE_TIME);
         for stage in Stage::ALL {
-            let shares: Vec<_> = self.lanes.iter().map(|lane| &lane.stages[stage as usize]).collect();
             let label = format!("{}=\"{}\"", table::STAGE_TIME.labels[0], stage.name());
+            let shares = of_lanes(self, |lane| &lane.stages[stage as usize]);
             write_histogram(text, &table::STAGE_TIME, &label, NS_PER_SECOND, &shares);
         }
         text.push('\n');
+        write_head(text, &table::CALL_TIME);
+        for call in Call::ALL.iter().copied().filter(|call| call.is_timed()) {
+            let called = CallResult::ALL.iter().any(|result| self.calls(call, *result) > 0);
+            // The main call is there from the start; one that nobody uses would be two dozen lines of zeroes.
+            if called || call == Call::Authorise {
+                let label = format!("{}=\"{}\"", table::CALL_TIME.labels[0], call.name());
+                let shares: Vec<_> =
+                    self.lanes.iter().filter_map(|lane| lane.call_time[call as usize].as_ref()).collect();
+                write_histogram(text, &table::CALL_TIME, &label, NS_PER_SECOND, &shares);
+            }
+        }
+        text.push('\n');
+    }
+
+    fn calls(&self, call: Call, result: CallResult) -> u64 {
+        self.lanes.iter().map(|lane| lane.calls(call, result)).sum()
     }
 
     /// Versions are written here and not registered, because the registry would show every one there ever was.
@@ -382,11 +438,25 @@ impl Inner {
 impl Scrape {
     fn gather_lanes(&mut self, inner: &Inner) {
         let total = |count: &dyn Fn(&LaneCounts) -> u64| inner.lanes.iter().map(count).sum::<u64>();
+        for call in Call::ALL.iter().copied() {
+            let counts = CallResult::ALL.map(|result| (result, inner.calls(call, result)));
+            // All results of a call that was ever made, so that an error is seen to rise from 0.
+            if call == Call::Authorise || counts.iter().any(|(_, count)| *count > 0) {
+                for (result, count) in counts {
+                    let labels = [call.name(), result.name()];
+                    self.calls
+                        .entry((call, result))
+                        .or_insert_with(|| inner.registry.counter(&table::CALLS, &labels))
+                        .absolute(count);
+                }
+            }
+        }
         for decision in Decision::ALL.iter().copied() {
             for group in ReasonGroup::ALL {
                 let count = total(&|lane| lane.decisions(decision, group));
-                // The main outcomes are there from the start, so that their first rise is seen as one.
-                if count > 0 || group == ReasonGroup::None {
+                // The main outcomes and every reason to decline are there from the start, so that their first rise is
+                // seen as one.
+                if count > 0 || group == ReasonGroup::None || decision == Decision::Declined {
                     let labels = [&*decision.name().to_ascii_lowercase(), group.name()];
                     self.decisions
                         .entry((decision, group))
@@ -439,17 +509,29 @@ impl Scrape {
     fn show(&mut self, registry: &Registry, live: &Live) {
         let set = |family: &Family, labels: &[&str], value: f64| registry.gauge(family, labels).set(value);
         set(&table::QUEUE_LENGTH, &[], live.queue_records as f64);
-        set(&table::QUEUE_AGE, &[], live.queue_age_ms as f64 / 1e3);
+        set(&table::QUEUE_AGE, &[], live.queue_age_us as f64 / 1e6);
         set(&table::PUBLISHED_POSITION, &[], live.published_position as f64);
         set(&table::DURABLE_POSITION, &[], live.durable_position as f64);
+        if let Some(bytes) = live.disk_free_bytes {
+            set(&table::DISK_FREE, &[], bytes as f64);
+        }
         set(&table::ACCOUNTS, &[], live.accounts as f64);
         set(&table::CARDS, &[], live.cards as f64);
         set(&table::HOLDS, &[], live.holds as f64);
         set(&table::ANSWERS_REMEMBERED, &[], live.answers_remembered as f64);
         set(&table::ANSWERS_CAPACITY, &[], live.answers_capacity as f64);
         set(&table::TIME_LEAD, &[], live.time_lead_ms as f64 / 1e3);
+        set(&table::CLOCK_DOUBTED, &[], f64::from(u8::from(live.clock_doubted)));
         set(&table::SERVING, &["authorisation"], f64::from(u8::from(live.serving_authorisation)));
         set(&table::SERVING, &["others"], f64::from(u8::from(live.serving_others)));
+        for (trouble, is) in [
+            ("low", live.disk_low),
+            ("full", live.disk_full),
+            ("stalled", live.disk_stalled),
+            ("stopped", live.journal_stopped),
+        ] {
+            set(&table::DISK_TROUBLE, &[trouble], f64::from(u8::from(is)));
+        }
         set(&table::DEGRADED, &["model"], f64::from(live.degraded.0 & Degraded::MODEL.0));
         // A currency in which nothing is held any more shows 0, not its last amount.
         self.held.values().for_each(|gauge| gauge.set(0.0));
@@ -473,13 +555,13 @@ impl NamedCounters {
         NamedCounters { family, counters: Mutex::default() }
     }
 
-    fn increment(&self, registry: &Registry, mut labels: [&'static str; 2]) {
+    fn add(&self, registry: &Registry, mut labels: [&'static str; 2], count: u64) {
         let mut counters = self.counters.lock();
         if counters.len() >= NAMED_SERIES_MAX && !counters.contains_key(&labels) {
             labels = ["other", "other"];
         }
         let register = || registry.counter(&self.family, &labels[..self.family.labels.len()]);
-        counters.entry(labels).or_insert_with(register).increment(1);
+        counters.entry(labels).or_insert_with(register).increment(count);
     }
 }
 

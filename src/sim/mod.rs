@@ -71,7 +71,8 @@ impl From<LabelledTransaction> for history::Transaction {
             Subject::Account(_) => None,
         };
         let label = Some(history::Label { is_fraud, labelled_at: Some(labelled_at) });
-        history::Transaction { request, account, card, home: None, outcome: None, label }
+        let currency = request.billed().expect("every simulated transaction has an amount").currency;
+        history::Transaction { request, account, card, currency, home: None, outcome: None, label }
     }
 }
 

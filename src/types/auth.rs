@@ -194,6 +194,8 @@ pub struct AuthAnswer {
     pub reasons: Reasons,
     /// 0 to 999; 0 without a model.
     pub score: u16,
+    /// The model's margin in log-odds, of which `score` is the coarse form; absent where nothing was scored.
+    pub margin: Option<f64>,
     pub rules_version: Label,
     /// Empty without a model.
     pub model_version: Label,

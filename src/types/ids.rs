@@ -1,7 +1,7 @@
 //! Names given by others. Compared as bytes, never normalised, and held inline so that copying one allocates
 //! nothing.
 
-use std::{borrow::Borrow, fmt};
+use std::{borrow::Borrow, fmt, marker::PhantomData};
 
 use arrayvec::ArrayString;
 
@@ -52,6 +52,41 @@ impl fmt::Display for Id {
     }
 }
 
+/// An id at rest, where there are millions of them: no longer than its text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kept<T> {
+    text: Box<str>,
+    kind: PhantomData<T>,
+}
+
+impl<T> Kept<T> {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn id(&self) -> Id {
+        Id(ArrayString::from(&self.text).expect("only an id is kept"))
+    }
+}
+
+impl<T> fmt::Debug for Kept<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl From<Id> for Kept<Id> {
+    fn from(id: Id) -> Kept<Id> {
+        Kept { text: id.as_str().into(), kind: PhantomData }
+    }
+}
+
+impl Kept<Id> {
+    pub fn get(&self) -> Id {
+        self.id()
+    }
+}
+
 macro_rules! id {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
@@ -67,6 +102,18 @@ macro_rules! id {
 
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
+            }
+        }
+
+        impl From<$name> for Kept<$name> {
+            fn from(id: $name) -> Kept<$name> {
+                Kept { text: id.as_str().into(), kind: PhantomData }
+            }
+        }
+
+        impl Kept<$name> {
+            pub fn get(&self) -> $name {
+                $name(self.id())
             }
         }
 

@@ -409,6 +409,7 @@ mod tests {
             available: None,
             reasons: Reasons::new(),
             score: 0,
+            margin: None,
             rules_version: Label::Static("r"),
             model_version: Label::Static(""),
             degraded: Degraded::NONE,

@@ -27,9 +27,11 @@ use super::{
     door::{Door, OpenCall},
     health::Health,
     risk::Risk,
+    status,
 };
 use crate::{
     limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX},
+    observe::{self, CallResult},
     proto::{
         self, accounts_server::AccountsServer, authorisation_server::AuthorisationServer,
         decisions_server::DecisionsServer, risk_server::RiskServer,
@@ -96,8 +98,7 @@ impl Services {
         }
     }
 
-    fn begin(&self, mut request: Request<Incoming>) -> State {
-        let arrival = Instant::now();
+    fn begin(&self, mut request: Request<Incoming>, arrival: Instant) -> State {
         if let Some(refusal) = not_grpc(&request) {
             return State::Refused(refusal);
         }
@@ -117,20 +118,23 @@ impl Services {
     }
 
     /// What tonic refused by itself carries no details: it is counted here, and where the contract asks for
-    /// `ErrorInfo` it gets it. Not protobuf (INTERNAL) and too large (OUT_OF_RANGE) stay as they are.
-    fn complete(&self, response: Response<Body>) -> Response<Body> {
+    /// `ErrorInfo` it gets it. Not protobuf (INTERNAL) and too large (OUT_OF_RANGE) stay as they are; they too are the
+    /// client's fault.
+    fn complete(&self, response: Response<Body>) -> (Response<Body>, CallResult) {
         let headers = response.headers();
-        let Some(code) = headers.get(Status::GRPC_STATUS) else { return response };
+        let Some(code) = headers.get(Status::GRPC_STATUS) else { return (response, CallResult::Ok) };
+        let code = Code::from_bytes(code.as_bytes());
         if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
-            return response;
+            return (response, status::at_fault(code));
         }
-        match Code::from_bytes(code.as_bytes()) {
+        let response = match code {
             Code::Unimplemented => self.unimplemented(headers),
             code => {
                 self.door.count_refusal(code);
                 response
             }
-        }
+        };
+        (response, CallResult::ClientError)
     }
 
     /// An unknown method, or a compression that is not offered: then the accepted encodings stand in the answer.
@@ -156,13 +160,17 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
     fn call(&self, request: Request<Incoming>) -> Call {
         let Dispatch(services) = self;
         let open = services.door.open_call();
-        Call { state: services.begin(request), services: Arc::clone(services), _open: open }
+        let (counted_as, arrived) = (counted_as(request.uri().path()), Instant::now());
+        let state = services.begin(request, arrived);
+        Call { state, counted_as, arrived, services: Arc::clone(services), _open: open }
     }
 }
 
 /// One call on its way to its response headers.
 pub(super) struct Call {
     state: State,
+    counted_as: observe::Call,
+    arrived: Instant,
     services: Arc<Services>,
     _open: OpenCall,
 }
@@ -178,7 +186,7 @@ impl Future for Call {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let response = match std::mem::replace(&mut this.state, State::Done) {
+        let (response, result) = match std::mem::replace(&mut this.state, State::Done) {
             State::Running(mut future) => {
                 // What the future held is dropped by the unwinding: no claim and no hold outlives it, and the
                 // connection and its other calls never notice.
@@ -188,13 +196,52 @@ impl Future for Call {
                         return Poll::Pending;
                     }
                     Ok(Poll::Ready(Ok(response))) => this.services.complete(response),
-                    Err(_) => this.services.door.refuse(&Fault::Internal).into_http(),
+                    Err(_) => {
+                        (this.services.door.refuse(&Fault::Internal).into_http(), CallResult::ServerError)
+                    }
                 }
             }
-            State::Refused(response) => response,
+            State::Refused(response) => (response, CallResult::ClientError),
             State::Done => return Poll::Pending,
         };
+        this.services.door.call_ended(this.counted_as, result, this.arrived);
         Poll::Ready(Ok(response))
+    }
+}
+
+/// The name a path is counted under.
+fn counted_as(path: &str) -> observe::Call {
+    use observe::Call;
+    let Some((service, method)) = path.strip_prefix("/saker.v1.").and_then(|path| path.split_once('/'))
+    else {
+        return Call::Other;
+    };
+    match (service, method) {
+        ("Authorisation", "Authorise") => Call::Authorise,
+        ("Authorisation", "AuthoriseBatch") => Call::AuthoriseBatch,
+        ("Authorisation", "AuthoriseStream") => Call::AuthoriseStream,
+        ("Authorisation", "Reverse") => Call::Reverse,
+        ("Authorisation", "Clear") => Call::Clear,
+        ("Authorisation", "Advise") => Call::Advise,
+        ("Authorisation", "Refund") => Call::Refund,
+        ("Accounts", "UpsertAccounts") => Call::UpsertAccounts,
+        ("Accounts", "GetAccount") => Call::GetAccount,
+        ("Accounts", "SetAccountStatus") => Call::SetAccountStatus,
+        ("Accounts", "SetCardStatus") => Call::SetCardStatus,
+        ("Accounts", "SetCreditLimit") => Call::SetCreditLimit,
+        ("Accounts", "PostPayment") => Call::PostPayment,
+        ("Accounts", "ListHolds") => Call::ListHolds,
+        ("Decisions", "GetDecision") => Call::GetDecision,
+        ("Decisions", "ListDecisions") => Call::ListDecisions,
+        ("Decisions", "WatchDecisions") => Call::WatchDecisions,
+        ("Risk", "GetRules") => Call::GetRules,
+        ("Risk", "ReloadRules") => Call::ReloadRules,
+        ("Risk", "SetRuleMode") => Call::SetRuleMode,
+        ("Risk", "UpdateList") => Call::UpdateList,
+        ("Risk", "LabelTransaction") => Call::LabelTransaction,
+        ("Risk", "GetModel") => Call::GetModel,
+        ("Risk", "ReloadModel") => Call::ReloadModel,
+        _ => Call::Other,
     }
 }
 
@@ -238,5 +285,34 @@ fn reflection_service() -> Option<Reflection> {
             tracing::warn!(%error, "reflection is off: the descriptors cannot be read");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn every_call_of_the_contract_is_counted_under_a_name_of_its_own() {
+        let files = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
+        let mut counted = BTreeSet::from([observe::Call::Other]);
+        for file in files.file.iter().filter(|file| file.package() == "saker.v1") {
+            for service in &file.service {
+                for method in &service.method {
+                    let call = counted_as(&format!("/saker.v1.{}/{}", service.name(), method.name()));
+                    let words = call.name().replace('_', "");
+                    assert_eq!(words, method.name().to_ascii_lowercase(), "{}", service.name());
+                    let streams = method.client_streaming() || method.server_streaming();
+                    assert_eq!(call.is_timed(), !streams, "{}", method.name());
+                    counted.insert(call);
+                }
+            }
+        }
+        assert!(observe::Call::ALL.iter().all(|call| counted.contains(call)), "a call the contract lacks");
+        assert_eq!(counted_as("/grpc.health.v1.Health/Check"), observe::Call::Other);
     }
 }

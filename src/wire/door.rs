@@ -15,6 +15,7 @@ use tonic::{Code, Request, Status};
 use super::{convert::Admission, deadline::CallDeadline, status};
 use crate::{
     engine::{Arrival, Client, Engine, Lane},
+    observe::{self, CallResult},
     types::fault::Fault,
 };
 
@@ -76,6 +77,12 @@ impl Door {
     /// Counts what tonic refused by itself.
     pub(super) fn count_refusal(&self, code: Code) {
         self.engine.metrics().failed(status::code_name(code), "TRANSPORT");
+    }
+
+    /// Counts a call that ended; `arrived` is when its headers came.
+    pub(super) fn call_ended(&self, call: observe::Call, result: CallResult, arrived: Instant) {
+        let total_ns = u64::try_from(arrived.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.engine.metrics().call_ended(self.lane.number(), call, result, total_ns);
     }
 
     pub(super) fn open_call(&self) -> OpenCall {

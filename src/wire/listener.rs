@@ -30,6 +30,7 @@ use tracing::debug;
 use super::{
     dispatch::{Dispatch, Services},
     door::{DRAIN_QUIET, Door, Phase, drain_begins},
+    status,
 };
 use crate::{
     engine::Engine,
@@ -226,6 +227,7 @@ impl Worker {
             async move { lane.run().await }
         });
         let open_calls = Arc::new(AtomicUsize::new(0));
+        self.engine.metrics().expect_failures(status::failures());
         let door = Door {
             engine: self.engine,
             lane,

@@ -10,10 +10,14 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::types::{
-    codes::ResponseCode,
-    fault::{Fault, Violation},
-    outcome::Outcome,
+use crate::{
+    engine::UNAVAILABLE_CAUSES,
+    observe::CallResult,
+    types::{
+        codes::ResponseCode,
+        fault::{Fault, Violation},
+        outcome::Outcome,
+    },
 };
 
 const DOMAIN: &str = "saker.v1";
@@ -121,6 +125,43 @@ pub(super) fn reason(fault: &Fault) -> &'static str {
         Fault::DeadlineNotStarted | Fault::DeadlineVoided => "DEADLINE_EXCEEDED",
         Fault::Unimplemented => "UNIMPLEMENTED",
         Fault::Internal => "INTERNAL",
+    }
+}
+
+/// Code and reason of every fault that a call or an item can end in.
+pub(super) fn failures() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let others = [
+        Fault::Invalid(Vec::new()),
+        Fault::NotFound { what: "" },
+        Fault::Overloaded { retry_after_ms: 0, what: "" },
+        Fault::DeadlineNotStarted,
+        Fault::Unimplemented,
+        Fault::Internal,
+    ];
+    let faults = UNAVAILABLE_CAUSES.map(Fault::Unavailable).into_iter().chain(others);
+    faults.map(|fault| (code_name(code(&fault)), reason(&fault)))
+}
+
+/// Who has to do something about a call that ended with this code, which the engine chose.
+pub(super) fn at_fault(code: Code) -> CallResult {
+    match code {
+        Code::Ok => CallResult::Ok,
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Cancelled
+        | Code::Unauthenticated => CallResult::ClientError,
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => CallResult::ServerError,
     }
 }
 

@@ -29,8 +29,10 @@ use tonic::{
 };
 
 use super::{
+    audit,
     book::{Clerk, Wrong},
     exchange::{Answer, Request},
+    probe::{Asked, Probe},
 };
 
 const CALL_MAX: Duration = Duration::from_secs(20);
@@ -96,6 +98,57 @@ impl Clients {
         match self.shared.refused_ns.load(Ordering::Acquire) {
             0 => None,
             ns => Some(self.shared.started + Duration::from_nanos(ns)),
+        }
+    }
+
+    /// One call after the other beside the load, with what came of each.
+    pub fn probe(&self, to: SocketAddr, asks: Asked, every: Duration) -> Probe {
+        let shared = self.shared.clone();
+        let mut random = ChaCha8Rng::seed_from_u64(asks as u64);
+        let mut connected = None;
+        Probe::start(every, async move || {
+            // Made on the runtime that uses it.
+            let channel = connected.get_or_insert_with(|| channel(to)).clone();
+            let request = match asks {
+                Asked::Authorisation => {
+                    Some(Request::Authorise(shared.authorisation(&mut random, shared.key("p"))))
+                }
+                Asked::Reversal => shared
+                    .known_authorisation(&mut random)
+                    .map(|original| shared.reversal(&mut random, &original)),
+                Asked::Repeat => shared.known(&mut random),
+            };
+            match request {
+                Some(request) => Some(shared.send(&channel, request).await.map(drop)),
+                None => None,
+            }
+        })
+    }
+
+    /// The highest position that was acknowledged so far.
+    pub fn highest_position(&self) -> u64 {
+        self.shared.clerk.flush();
+        let book = self.shared.clerk.book.lock();
+        book.entries.values().filter_map(|entry| Some(entry.answer.as_ref()?.position())).max().unwrap_or(0)
+    }
+
+    /// Lets the load end by itself: no new request, and every one that was sent is answered, those that were shed at
+    /// another attempt.
+    ///
+    /// # Errors
+    /// Where some are not answered in time.
+    pub fn rest(&self, to: SocketAddr, at_most: Duration) -> anyhow::Result<()> {
+        self.shared.stop.store(true, Ordering::Release);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let begun = Instant::now();
+        loop {
+            // Clients may be about to send their last one.
+            thread::sleep(Duration::from_millis(100));
+            let open = runtime.block_on(audit::settle(to, &self.shared.clerk));
+            if open == 0 {
+                return Ok(());
+            }
+            anyhow::ensure!(begun.elapsed() < at_most, "{open} requests are still without an answer");
         }
     }
 

@@ -6,18 +6,28 @@
 //! or state of the engine is read. A request without an answer is open, neither done nor not done, until a repeat
 //! settles it.
 
-#![allow(dead_code, reason = "each test uses its part of the checker")]
+#![allow(dead_code, unused_imports, reason = "each test uses its part of the checker")]
 
 mod audit;
 mod book;
 mod clients;
 mod exchange;
+#[cfg(target_os = "linux")]
+mod loop_disk;
+mod probe;
 mod server;
+#[cfg(target_os = "linux")]
+mod strace;
 mod truth;
 
 pub use book::Wrong;
 pub use clients::Clients;
+#[cfg(target_os = "linux")]
+pub use loop_disk::LoopDisk;
+pub use probe::{Asked, HealthWatch, Probe};
 pub use server::Server;
+#[cfg(target_os = "linux")]
+pub use strace::{Injection, Strace};
 
 use std::{
     collections::HashSet,
@@ -56,6 +66,14 @@ pub struct Campaign {
     /// For what the checker and the server write besides; must survive the end of the server.
     pub evidence: PathBuf,
     pub seed: u64,
+    /// Settings as TOML that differ from the defaults.
+    pub settings: &'static str,
+}
+
+/// Everything that was acknowledged, to be compared with any later life of the same data.
+pub struct Past {
+    clerk: Arc<Clerk>,
+    truth: Truth,
 }
 
 /// What came out.
@@ -100,16 +118,23 @@ impl Campaign {
     ///
     /// # Errors
     /// Where a server does not come up or `end` fails; what the engine answers wrongly is in the verdict.
-    pub fn run(
+    pub fn run(&self, end: impl FnMut(Server, &Clients) -> anyhow::Result<()>) -> anyhow::Result<Verdict> {
+        Ok(self.run_keeping(end)?.0)
+    }
+
+    /// As [`Campaign::run`]; keeps what was acknowledged, all of it audited and nothing open.
+    ///
+    /// # Errors
+    /// As [`Campaign::run`].
+    pub fn run_keeping(
         &self,
         mut end: impl FnMut(Server, &Clients) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Verdict> {
+    ) -> anyhow::Result<(Verdict, Past)> {
         let began = Instant::now();
         fs::create_dir_all(&self.evidence)?;
         let log = self.evidence.join("server.log");
-        let rules = self.evidence.join("no-rules.toml");
-        fs::write(&rules, "version = 1\n")?;
-        let rules = rules.to_str().context("the path of the rules is text")?;
+        let plain = self.plain_arguments()?;
+        let plain = plain.iter().map(String::as_str).collect::<Vec<_>>();
 
         let clerk = Arc::new(Clerk::start(&self.evidence.join("acknowledged"))?);
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
@@ -123,10 +148,9 @@ impl Campaign {
         for epoch in 0..=self.restarts {
             // Where credit alone decides, every decision can be computed; every third time all the rest takes part.
             let credit_alone = epoch % 3 != 2;
-            let plain = ["--rules", rules, "--model", "none"];
+            let more = if credit_alone { &plain[..] } else { &plain[..2] };
             let starting = Instant::now();
-            let server = Server::start(&self.data, &log, if credit_alone { &plain } else { &[] })
-                .with_context(|| format!("start {epoch}"))?;
+            let server = Server::start(&self.data, &log, more).with_context(|| format!("start {epoch}"))?;
             worst_start = worst_start.max(starting.elapsed());
 
             runtime.block_on(async {
@@ -179,7 +203,46 @@ impl Campaign {
             seconds: began.elapsed().as_secs_f64(),
             texts: book.texts().to_vec(),
         };
-        Ok(verdict)
+        drop(book);
+        Ok((verdict, Past { clerk, truth }))
+    }
+
+    /// The arguments under which credit alone decides, the first two of them for the settings.
+    ///
+    /// # Errors
+    /// Where their files cannot be written.
+    pub fn plain_arguments(&self) -> anyhow::Result<[String; 6]> {
+        fs::create_dir_all(&self.evidence)?;
+        let file = |name: &str, text: &str| {
+            let path = self.evidence.join(name);
+            fs::write(&path, text)?;
+            path.into_os_string().into_string().map_err(|path| anyhow::anyhow!("{path:?} is no text"))
+        };
+        let settings = file("settings.toml", self.settings)?;
+        let rules = file("no-rules.toml", "version = 1\n")?;
+        let [config, rules_flag, model, none] = ["--config", "--rules", "--model", "none"].map(str::to_owned);
+        Ok([config, settings, rules_flag, rules, model, none])
+    }
+}
+
+impl Past {
+    /// Asks a server for some of the answers again, and for all balances.
+    ///
+    /// # Errors
+    /// Where anything is not as it was acknowledged.
+    pub fn audit(&self, server: &Server, answers: usize) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let keys: HashSet<String> = {
+            let book = self.clerk.book.lock();
+            book.answered.iter().cloned().choose_multiple(&mut rand::rng(), answers).into_iter().collect()
+        };
+        runtime.block_on(async {
+            audit::answers(server.grpc, &self.clerk, &keys).await;
+            audit::balances(server.grpc, &self.clerk, &self.truth).await;
+        });
+        let book = self.clerk.book.lock();
+        ensure!(book.texts().is_empty(), "{}", book.texts().join("\n"));
+        Ok(())
     }
 }
 
@@ -210,6 +273,25 @@ pub fn count_from(variable: &str, default: u32) -> u32 {
 /// A fresh directory under the build's own, which is on a disk where `/tmp` may not be.
 pub fn fresh_directory(name: &str) -> io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(name).tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR")))
+}
+
+/// Passes `judged` on; where it is an error, the directory stays for whoever looks into it.
+///
+/// # Errors
+/// That of `judged`.
+pub fn keep_if_wrong(directory: tempfile::TempDir, judged: anyhow::Result<()>) -> anyhow::Result<()> {
+    if judged.is_err() {
+        eprintln!("evidence is kept in {}", directory.keep().display());
+    }
+    judged
+}
+
+/// Prints a line, also where the test runner captures what passing tests print.
+///
+/// # Errors
+/// Where stdout is closed.
+pub fn say(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
+    Ok(writeln!(io::stdout(), "{line}")?)
 }
 
 fn customers(seed: u64) -> Vec<Customer> {

@@ -3,8 +3,8 @@
 
 use std::{
     fs::OpenOptions,
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -21,6 +21,8 @@ const START_MAX: Duration = Duration::from_secs(120);
 pub struct Server {
     child: Child,
     pub grpc: SocketAddr,
+    /// Where metrics are, for servers that name it.
+    pub admin: SocketAddr,
 }
 
 impl Server {
@@ -51,7 +53,8 @@ impl Server {
                 let _ = said.send(line);
             }
         });
-        let mut server = Server { child, grpc: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut server = Server { child, grpc: nowhere, admin: nowhere };
         loop {
             let Ok(line) = lines.recv_timeout(START_MAX.saturating_sub(started.elapsed())) else {
                 let status = server.child.try_wait()?;
@@ -64,6 +67,7 @@ impl Server {
             };
             if let Some(grpc) = address_in(&line, "grpc=") {
                 server.grpc = grpc;
+                server.admin = address_in(&line, "admin=").unwrap_or(nowhere);
                 return Ok(server);
             }
         }
@@ -71,6 +75,14 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Reads `/metrics` as Prometheus would.
+    pub fn metrics(&self) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(self.admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin)?;
+        Ok(std::io::read_to_string(stream)?)
     }
 
     /// SIGKILL, and waits until the process is gone.

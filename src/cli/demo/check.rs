@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::summary::Tally;
-use crate::observe::{ReasonGroup, metrics::DECISIONS};
+use crate::observe::{
+    ReasonGroup,
+    metrics::{DECISIONS, DUPLICATE_KEYS, REPLAYS},
+};
 use crate::types::codes::Decision;
 
 /// The outcome of the comparison.
@@ -32,12 +35,13 @@ pub(super) async fn scrape(admin: SocketAddr) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Compares decisions by decision and reason group.
+/// Compares decisions by decision and reason group, and what was asked for again. Duplicate keys have a counter of
+/// their own.
 pub(super) fn compare(tally: &Tally, metrics: &str) -> Figures {
     let counted = decisions(metrics);
     let mut differences = Vec::new();
     for decision in Decision::ALL.iter().copied() {
-        for group in ReasonGroup::ALL {
+        for group in ReasonGroup::ALL.into_iter().filter(|group| *group != ReasonGroup::DuplicateKey) {
             let answers = tally.decisions(decision, group);
             let metric = counted.get(&(decision.name().to_ascii_lowercase(), group.name().to_owned()));
             let metric = metric.copied().unwrap_or(0);
@@ -48,7 +52,21 @@ pub(super) fn compare(tally: &Tally, metrics: &str) -> Figures {
             }
         }
     }
-    Figures { answered: tally.decided(), counted: counted.values().sum(), differences }
+    let duplicates = tally.decisions(Decision::Declined, ReasonGroup::DuplicateKey);
+    for (answers, family) in [(duplicates, DUPLICATE_KEYS), (tally.repeated(), REPLAYS)] {
+        let metric = counter(metrics, family.name);
+        if answers != metric {
+            differences.push(format!("{answers} answers, {metric} in {}", family.name));
+        }
+    }
+    let counted = counted.values().sum::<u64>() + counter(metrics, DUPLICATE_KEYS.name);
+    Figures { answered: tally.decided(), counted, differences }
+}
+
+/// The value of a counter without labels; 0 where it is not there.
+fn counter(metrics: &str, name: &str) -> u64 {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok();
+    metrics.lines().find_map(value).unwrap_or(0)
 }
 
 /// The samples of [`DECISIONS`] by their two labels.
@@ -78,5 +96,7 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!(found[&("approved".to_owned(), "none".to_owned())], 7);
         assert_eq!(found[&("declined".to_owned(), "model".to_owned())], 3);
+        assert_eq!(counter("# HELP other 9\nother_more 7\nother 5\n", "other"), 5);
+        assert_eq!(counter(text, "absent"), 0);
     }
 }

@@ -11,21 +11,26 @@ use std::{
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::{check::Figures, explanation::Explanation, traffic::IN_FLIGHT};
+use super::{
+    check::Figures,
+    explanation::Explanation,
+    source::{Row, Truth},
+    traffic::IN_FLIGHT,
+};
 use crate::{
-    cli::say,
+    cli::{past::HOLDS_NOTE, say, scores::Line},
     observe::{ReasonGroup, RuleGroups},
     proto::AuthoriseResponse,
-    sim::{FraudKind, LabelledTransaction, World},
+    sim::FraudKind,
     types::{
-        auth::Subject,
+        auth::{AuthRequest, Subject},
         codes::{Decision, ReasonSource},
         money::{Currency, Money},
     },
 };
 
 /// Lines shown over the whole traffic, apart from the first ones of each kind.
-const LINES: usize = 20;
+const LINES: u64 = 20;
 /// Decisions of each kind that are shown whatever comes up.
 const LINES_PER_GROUP: usize = 2;
 
@@ -54,26 +59,41 @@ impl Decided {
     }
 }
 
+/// The line of a row among the scores; without an answer where nothing was decided.
+pub(super) fn scored(row: &Row, decided: &Result<Decided, String>) -> Line {
+    let transaction_id = row.request.key.to_string();
+    match decided {
+        Err(_) => Line { transaction_id, ..Line::default() },
+        Ok(Decided { answer, decision, .. }) => Line {
+            transaction_id,
+            margin: answer.score_margin,
+            decision: decision.name(),
+            response_code: answer.response_code.clone(),
+            reasons: answer.reasons.iter().map(|reason| reason.code.clone()).collect(),
+        },
+    }
+}
+
 /// Decides which decisions are shown as they are made.
 pub(super) struct Shown {
-    every: usize,
-    seen: usize,
+    every: u64,
+    seen: u64,
     by_group: BTreeMap<ReasonGroup, usize>,
     talk: bool,
 }
 
 impl Shown {
-    pub(super) fn new(transactions: usize, talk: bool) -> Shown {
+    pub(super) fn new(transactions: u64, talk: bool) -> Shown {
         Shown { every: (transactions / LINES).max(1), seen: 0, by_group: BTreeMap::new(), talk }
     }
 
-    pub(super) fn show(&mut self, transaction: &LabelledTransaction, decided: &Result<Decided, String>) {
+    pub(super) fn show(&mut self, row: &Row, decided: &Result<Decided, String>) {
         self.seen += 1;
         let Ok(decided) = decided else { return };
         let of_group = self.by_group.entry(decided.group).or_default();
         *of_group += 1;
         if self.talk && (*of_group <= LINES_PER_GROUP || self.seen.is_multiple_of(self.every)) {
-            say(line(transaction, decided));
+            say(line(&row.request, decided));
         }
     }
 }
@@ -83,9 +103,8 @@ pub(super) const HEADING: &str =
     "time                  card                     amount  at  decision  code score  reasons";
 
 /// One decision in one line.
-fn line(transaction: &LabelledTransaction, decided: &Decided) -> String {
+fn line(request: &AuthRequest, decided: &Decided) -> String {
     let Decided { answer, decision, .. } = decided;
-    let request = &transaction.request;
     let time = request.transaction_time.map(|time| time.to_string()).unwrap_or_default();
     let card = match request.subject {
         Subject::Card(card) => card.to_string(),
@@ -113,7 +132,11 @@ pub(super) struct Tally {
     undecided: u64,
     /// Why the first of them was not decided.
     undecided_why: Option<String>,
-    fraud: BTreeMap<FraudKind, Fraud>,
+    /// Ids that came again and got the answer of the first time.
+    repeated: u64,
+    fraud: Fraud,
+    /// Of them those of a known pattern.
+    fraud_kinds: BTreeMap<FraudKind, Fraud>,
     fraud_amounts: BTreeMap<Currency, FraudAmount>,
     genuine: u64,
     /// Genuine ones declined or stepped up by rules or model.
@@ -148,7 +171,9 @@ impl Tally {
             examples: BTreeMap::new(),
             undecided: 0,
             undecided_why: None,
-            fraud: BTreeMap::new(),
+            repeated: 0,
+            fraud: Fraud::default(),
+            fraud_kinds: BTreeMap::new(),
             fraud_amounts: BTreeMap::new(),
             genuine: 0,
             false_positives: 0,
@@ -158,12 +183,7 @@ impl Tally {
         }
     }
 
-    pub(super) fn count(
-        &mut self,
-        transaction: &LabelledTransaction,
-        decided: &Result<Decided, String>,
-        latency: Duration,
-    ) {
+    pub(super) fn count(&mut self, row: &Row, decided: &Result<Decided, String>, latency: Duration) {
         self.took = self.began.elapsed();
         let Decided { answer, decision, group } = match decided {
             Ok(decided) => decided,
@@ -173,6 +193,10 @@ impl Tally {
                 return;
             }
         };
+        if answer.replayed {
+            self.repeated += 1;
+            return;
+        }
         let (decision, group) = (*decision, *group);
         *self.decisions.entry((decision, group)).or_default() += 1;
         self.latency_us.saturating_record(latency.as_micros().try_into().unwrap_or(LATENCY_US_MAX));
@@ -181,29 +205,48 @@ impl Tally {
             self.examples.entry(group).or_insert_with(|| answer.transaction_id.clone());
         }
         let suspected = !passed && group.suspects_fraud();
-        let Some(kind) = transaction.fraud_kind else {
-            self.genuine += 1;
-            self.false_positives += u64::from(suspected);
-            return;
+        // A key used again with another body says nothing of the transaction.
+        let truth = if group == ReasonGroup::DuplicateKey { Truth::Unknown } else { row.truth };
+        let kind = match truth {
+            Truth::Unknown => return,
+            Truth::Genuine => {
+                self.genuine += 1;
+                self.false_positives += u64::from(suspected);
+                return;
+            }
+            Truth::Fraud(kind) => kind,
         };
-        let fraud = self.fraud.entry(kind).or_default();
-        fraud.all += 1;
-        fraud.caught += u64::from(suspected);
-        fraud.stopped += u64::from(!passed && !suspected);
-        if let Some(billed) = transaction.request.billed() {
+        for fraud in [Some(&mut self.fraud), kind.map(|kind| self.fraud_kinds.entry(kind).or_default())]
+            .into_iter()
+            .flatten()
+        {
+            fraud.all += 1;
+            fraud.caught += u64::from(suspected);
+            fraud.stopped += u64::from(!passed && !suspected);
+        }
+        if let Some(billed) = row.request.billed() {
             let amount = self.fraud_amounts.entry(billed.currency).or_default();
             amount.all_minor += i128::from(billed.minor);
             amount.caught_minor += if suspected { i128::from(billed.minor) } else { 0 };
         }
     }
 
-    /// The groups that declined, each with the first transaction.
-    pub(super) fn examples(&self) -> impl Iterator<Item = (ReasonGroup, &str)> {
-        self.examples.iter().map(|(group, transaction_id)| (*group, transaction_id.as_str()))
+    /// The groups that declined, each with its first transaction, as far as `GetDecision` shows that decline: of a
+    /// key used twice it shows the first use.
+    pub(super) fn explainable(&self) -> impl Iterator<Item = (ReasonGroup, &str)> {
+        self.examples
+            .iter()
+            .filter(|(group, _)| **group != ReasonGroup::DuplicateKey)
+            .map(|(group, transaction_id)| (*group, transaction_id.as_str()))
     }
 
     pub(super) fn decisions(&self, decision: Decision, group: ReasonGroup) -> u64 {
         self.decisions.get(&(decision, group)).copied().unwrap_or(0)
+    }
+
+    /// Ids that came again and got the answer of the first time.
+    pub(super) fn repeated(&self) -> u64 {
+        self.repeated
     }
 
     pub(super) fn decided(&self) -> u64 {
@@ -214,46 +257,63 @@ impl Tally {
         self.decisions.iter().filter(|((made, _), _)| *made == decision).map(|(_, count)| count).sum()
     }
 
-    fn all_fraud(&self) -> Fraud {
-        self.fraud.values().fold(Fraud::default(), |sum, fraud| Fraud {
-            all: sum.all + fraud.all,
-            caught: sum.caught + fraud.caught,
-            stopped: sum.stopped + fraud.stopped,
-        })
+    /// Fraud caught and customers wronged, as far as the rows say what they were.
+    fn fmt_fraud(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.fraud.all + self.genuine == 0 {
+            return writeln!(f, "\nno row says whether it was fraud: nothing is said of fraud caught");
+        }
+        let fraud = self.fraud;
+        writeln!(
+            f,
+            "\nfraud: {} of {} caught by rules or model ({:.1} %), {} more stopped otherwise",
+            fraud.caught,
+            fraud.all,
+            100.0 * share(fraud.caught, fraud.all),
+            fraud.stopped
+        )?;
+        for (kind, fraud) in &self.fraud_kinds {
+            writeln!(f, "  {:<24} {:>5} of {}", kind.name().replace('_', " "), fraud.caught, fraud.all)?;
+        }
+        for (currency, amount) in &self.fraud_amounts {
+            let money = |minor: i128| Money::new(whole(minor), *currency);
+            writeln!(
+                f,
+                "  {:<24} {} of {}",
+                "amount caught",
+                money(amount.caught_minor),
+                money(amount.all_minor)
+            )?;
+        }
+        writeln!(
+            f,
+            "false positives: {} of {} genuine transactions ({:.2} %)",
+            self.false_positives,
+            self.genuine,
+            100.0 * share(self.false_positives, self.genuine)
+        )
     }
 }
 
 /// Everything the demo has to say at its end.
 pub(super) struct Summary {
-    seed: u64,
-    accounts: usize,
-    tally: Tally,
-    explanations: Vec<Explanation>,
-    figures: Figures,
-    grpc: SocketAddr,
-    admin: SocketAddr,
+    /// Where the traffic came from.
+    pub(super) name: String,
+    pub(super) accounts: usize,
+    pub(super) tally: Tally,
+    pub(super) explanations: Vec<Explanation>,
+    pub(super) figures: Figures,
+    pub(super) grpc: SocketAddr,
+    pub(super) admin: SocketAddr,
 }
 
 impl Summary {
-    pub(super) fn new(
-        seed: u64,
-        world: &World,
-        tally: Tally,
-        explanations: Vec<Explanation>,
-        figures: Figures,
-        grpc: SocketAddr,
-        admin: SocketAddr,
-    ) -> Summary {
-        Summary { seed, accounts: world.accounts.len(), tally, explanations, figures, grpc, admin }
-    }
-
     /// Whether every request was decided and the engine's own figures are those of the answers.
     pub(super) fn is_right(&self) -> bool {
         self.tally.undecided == 0 && self.figures.differences.is_empty()
     }
 
     pub(super) fn as_json(&self) -> Value {
-        let Summary { seed, accounts, tally, explanations, figures, grpc, admin } = self;
+        let Summary { name, accounts, tally, explanations, figures, grpc, admin } = self;
         let decisions: Vec<_> = tally
             .decisions
             .iter()
@@ -262,7 +322,7 @@ impl Summary {
             })
             .collect();
         let fraud: BTreeMap<_, _> = tally
-            .fraud
+            .fraud_kinds
             .iter()
             .map(|(kind, fraud)| {
                 let Fraud { all, caught, stopped } = fraud;
@@ -280,12 +340,13 @@ impl Summary {
                 (currency.alpha(), minor)
             })
             .collect();
-        let all = tally.all_fraud();
+        let all = tally.fraud;
         json!({
-            "seed": seed,
+            "source": name,
             "accounts": accounts,
             "decided": tally.decided(),
             "undecided": tally.undecided,
+            "repeated": tally.repeated,
             "seconds": tally.took.as_secs_f64(),
             "approved": tally.of_decision(Decision::Approved),
             "partially_approved": tally.of_decision(Decision::PartiallyApproved),
@@ -333,11 +394,11 @@ fn share(part: u64, whole: u64) -> f64 {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { seed, accounts, tally, explanations, figures, grpc, admin } = self;
+        let Summary { name, accounts, tally, explanations, figures, grpc, admin } = self;
         let decided = tally.decided();
         writeln!(
             f,
-            "{decided} authorisations on {accounts} accounts (seed {seed}), decided in {:.1} s",
+            "{decided} authorisations on {accounts} accounts ({name}), decided in {:.1} s",
             tally.took.as_secs_f64()
         )?;
         let mut row = |name: &str, count: u64, example: &str| {
@@ -366,39 +427,15 @@ impl fmt::Display for Summary {
             row("NOT DECIDED", tally.undecided, tally.undecided_why.as_deref().unwrap_or_default())?;
         }
 
+        if tally.repeated > 0 {
+            writeln!(f, "  {} repeats of an id, answered again", tally.repeated)?;
+        }
+        writeln!(f, "{HOLDS_NOTE}")?;
+
         writeln!(f, "\none of each, as GetDecision explains it")?;
         explanations.iter().try_for_each(|explanation| write!(f, "{explanation}"))?;
 
-        let fraud = tally.all_fraud();
-        writeln!(
-            f,
-            "\nfraud: {} of {} caught by rules or model ({:.1} %), {} more stopped otherwise",
-            fraud.caught,
-            fraud.all,
-            100.0 * share(fraud.caught, fraud.all),
-            fraud.stopped
-        )?;
-        for (kind, fraud) in &tally.fraud {
-            writeln!(f, "  {:<24} {:>5} of {}", kind.name().replace('_', " "), fraud.caught, fraud.all)?;
-        }
-        for (currency, amount) in &tally.fraud_amounts {
-            let money = |minor: i128| Money::new(whole(minor), *currency);
-            writeln!(
-                f,
-                "  {:<24} {} of {}",
-                "amount caught",
-                money(amount.caught_minor),
-                money(amount.all_minor)
-            )?;
-        }
-        writeln!(
-            f,
-            "false positives: {} of {} genuine transactions ({:.2} %)",
-            tally.false_positives,
-            tally.genuine,
-            100.0 * share(tally.false_positives, tally.genuine)
-        )?;
-
+        tally.fmt_fraud(f)?;
         write!(f, "\nlatency at the client, one stream with {IN_FLIGHT} in flight, every answer on disk:")?;
         for (name, quantile) in PERCENTILES {
             write!(f, "  {name} {:.2} ms", tally.latency_us.value_at_quantile(quantile) as f64 / 1e3)?;

@@ -2,6 +2,7 @@
 //! explanations.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -11,14 +12,18 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use super::source::Row;
 use crate::{
-    cli::accounts::{connect, upsert},
+    cli::{
+        accounts::{connect, upsert},
+        past::opening_key,
+    },
+    history::BadRow,
     proto::{
         AuthoriseItem, AuthoriseResponse, GetDecisionRequest, GetDecisionResponse,
         accounts_client::AccountsClient, authorisation_client::AuthorisationClient, authorise_item_result,
         decisions_client::DecisionsClient, get_decision_request,
     },
-    sim::LabelledTransaction,
     types::account::AccountChange,
     wire,
 };
@@ -39,15 +44,11 @@ impl Client {
         Ok(Client { channel: connect(&to.to_string()).await? })
     }
 
-    pub(super) async fn open_accounts(
-        &mut self,
-        seed: u64,
-        accounts: &[AccountChange],
-    ) -> anyhow::Result<()> {
+    pub(super) async fn open_accounts(&mut self, accounts: &[AccountChange]) -> anyhow::Result<()> {
         let rows: Vec<_> = accounts
             .iter()
             .enumerate()
-            .map(|(place, account)| upsert(format!("demo-{seed}-{place}"), account))
+            .map(|(place, account)| upsert(opening_key(place).to_string(), account))
             .collect();
         let mut client = AccountsClient::new(self.channel.clone());
         let answer = client.upsert_accounts(tokio_stream::iter(rows)).await?.into_inner();
@@ -58,56 +59,34 @@ impl Client {
         Ok(())
     }
 
-    /// Sends every transaction in order on one stream and hands over each answer with the time it took.
+    /// Sends every row in order on one stream and hands over each answer with the time it took.
     pub(super) async fn authorise(
         &mut self,
-        transactions: &[LabelledTransaction],
-        mut on_answer: impl FnMut(&LabelledTransaction, Answer, Duration),
+        rows: impl Iterator<Item = Result<Row, BadRow>>,
+        mut on_answer: impl FnMut(Row, Answer, Duration) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-        let mut sent_at = Vec::with_capacity(transactions.len());
-        let mut waiting = transactions.iter();
-        let mut sender = Some(sender);
-        let mut send_next = |sent_at: &mut Vec<Instant>| {
-            let Some(transaction) = waiting.next() else {
-                // Half-closes the stream: the engine answers what it has read and ends it.
-                sender = None;
-                return Ok(());
-            };
-            let item = AuthoriseItem {
-                correlation: sent_at.len() as u64,
-                request: Some(wire::authorise_request(&transaction.request)),
-                answer_within: None,
-            };
-            sent_at.push(Instant::now());
-            match &sender {
-                Some(sender) => sender.try_send(item).context("the stream of requests has ended"),
-                None => Ok(()),
-            }
-        };
+        let mut sending = Sending { rows, sender: Some(sender), unanswered: HashMap::new() };
         for _ in 0..IN_FLIGHT {
-            send_next(&mut sent_at)?;
+            sending.send_next()?;
         }
         let mut client = AuthorisationClient::new(self.channel.clone());
         let mut results = client.authorise_stream(ReceiverStream::new(receiver)).await?.into_inner();
-        let mut answered = 0;
         while let Some(result) = results.message().await? {
             let arrived = Instant::now();
-            let place = usize::try_from(result.correlation).unwrap_or(usize::MAX);
-            let (Some(transaction), Some(sent)) = (transactions.get(place), sent_at.get(place)) else {
-                bail!("an answer has the correlation {place}, which was never sent");
+            let Some((row, sent)) = sending.unanswered.remove(&result.correlation) else {
+                bail!("an answer has the correlation {}, which none waits for", result.correlation);
             };
             let answer = match result.result {
                 Some(authorise_item_result::Result::Response(response)) => Ok(response),
                 Some(authorise_item_result::Result::Error(status)) => Err(status.message),
                 None => Err("an empty result".to_owned()),
             };
-            on_answer(transaction, answer, arrived - *sent);
-            answered += 1;
-            send_next(&mut sent_at)?;
+            on_answer(row, answer, arrived - sent)?;
+            sending.send_next()?;
         }
-        if answered != transactions.len() {
-            bail!("the stream ended after {answered} of {} answers", transactions.len());
+        if !sending.unanswered.is_empty() {
+            bail!("the stream ended with {} requests unanswered", sending.unanswered.len());
         }
         Ok(())
     }
@@ -117,5 +96,29 @@ impl Client {
         let mut client = DecisionsClient::new(self.channel.clone());
         let answer = client.get_decision(GetDecisionRequest { by: Some(by) }).await;
         Ok(answer.with_context(|| format!("{transaction_id} cannot be explained"))?.into_inner())
+    }
+}
+
+/// The sending half of the stream.
+struct Sending<I> {
+    rows: I,
+    /// `None` once every row is sent: the stream is half-closed, the engine answers what it has read and ends it.
+    sender: Option<mpsc::Sender<AuthoriseItem>>,
+    /// By correlation, which is the row's place.
+    unanswered: HashMap<u64, (Row, Instant)>,
+}
+
+impl<I: Iterator<Item = Result<Row, BadRow>>> Sending<I> {
+    fn send_next(&mut self) -> anyhow::Result<()> {
+        let Some(sender) = &self.sender else { return Ok(()) };
+        let Some(row) = self.rows.next().transpose()? else {
+            self.sender = None;
+            return Ok(());
+        };
+        let request = Some(wire::authorise_request(&row.request));
+        let item = AuthoriseItem { correlation: row.place, request, answer_within: None };
+        sender.try_send(item).context("the stream of requests has ended")?;
+        self.unanswered.insert(row.place, (row, Instant::now()));
+        Ok(())
     }
 }

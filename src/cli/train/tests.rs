@@ -1,5 +1,7 @@
+use std::collections::HashMap;
+
 use super::*;
-use crate::cli::simulate;
+use crate::{cli::simulate, history::Rows};
 
 fn world(directory: &Path) -> (PathBuf, PathBuf) {
     let out = directory.join("world");
@@ -57,11 +59,11 @@ fn the_shipped_model_finds_fraud_in_worlds_it_has_never_seen() {
         let settings =
             crate::sim::Settings { accounts: 400, days: 25, seed, start: crate::sim::DEFAULT_START };
         let world = crate::sim::generate(settings);
-        let mut replay = Replay::new(Some(world.accounts), String::new());
+        let mut replay = Replay::new(world.accounts).unwrap();
         let mut rows: HashMap<&str, (u32, u32)> = HashMap::new();
         for transaction in world.transactions {
             let kind = transaction.fraud_kind.map_or("genuine", |kind| kind.name());
-            let row = replay.take(&transaction.into()).unwrap().unwrap();
+            let row = replay.take(&transaction.into()).unwrap();
             let (all, declined) = rows.entry(kind).or_default();
             *all += 1;
             *declined += u32::from(model.score(&row).score >= model.decline_threshold());
@@ -74,13 +76,15 @@ fn the_shipped_model_finds_fraud_in_worlds_it_has_never_seen() {
     }
 }
 
-/// Writes rows of one account and plays them through.
+/// Writes rows to a file and plays them through.
 fn replayed(rows: &str) -> (Replay, Vec<Option<[f32; MODEL_FEATURES]>>) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("t.csv");
     let header = "transaction_id,timestamp,account_id,amount,currency,merchant_id,outcome\n";
-    let file = std::io::Cursor::new(format!("{header}{rows}").into_bytes());
-    let transactions = Rows::<Transaction>::new("t.csv".to_owned(), file, 0).unwrap();
-    let mut replay = Replay::new(None, "10000.00".to_owned());
-    let rows = transactions.map(|t| replay.take(&t.unwrap()).unwrap()).collect();
+    fs::write(&file, format!("{header}{rows}")).unwrap();
+    let survey = past::survey(&file, Selection::default()).unwrap();
+    let mut replay = Replay::new(survey.openings(DEFAULT_LIMIT).unwrap()).unwrap();
+    let rows = survey.replay().unwrap().map(|placed| replay.take(&placed.unwrap().transaction)).collect();
     (replay, rows)
 }
 

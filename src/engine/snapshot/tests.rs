@@ -33,7 +33,7 @@ fn whole(state: &State, names: &Names) -> Whole {
     let mut ids = Vec::new();
     for at in 0..state.store.len() as u32 {
         ids.push(state.store.with_account(at, |entry| {
-            let id = entry.account.as_ref()?.id.to_string();
+            let id = entry.account.as_ref()?.id.as_str().to_owned();
             let mut bytes = Vec::new();
             entry.encode(&mut bytes);
             assert_eq!(whole.accounts.insert(id.clone(), bytes), None, "{id} stands twice");

@@ -1,28 +1,43 @@
-//! Windows as bytes, for whoever writes them to a disk. Only what cannot be worked out again is stored: the events,
-//! and the summaries of those that have left the ring. All numbers are little-endian.
+//! Windows as bytes, for whoever writes them to a disk. Only what cannot be worked out again is stored: the events and
+//! their shapes, and the summaries of what has left the ring. The same events give the same bytes. All numbers are
+//! little-endian.
 //!
 //! ```text
-//!   0  1  version, 1
-//!   1  2  number of events, at most EVENTS_PER_KEY_MAX
-//!   3     events, 32 bytes each, in the order of the ring: the four words of a compact event
-//!   +  1  1 where summaries follow, else 0: the end
-//!   +  8  time of the newest event in the summaries, ms
-//!   +  4  number of summaries; each of them:
-//!           8  steps that begin before this time were given up, ms
-//!           2  number of steps; each of them 32 bytes: number 8, count 8, sum 16
+//!   0   1  version, 1
+//!   1   2  number of events, at most EVENTS_PER_KEY_MAX
+//!   3   2  number of shapes, in the order in which the events have them
+//!   5      shapes, 18 bytes each: merchant 4, device 4, category 4, lower 6 of `rest` (`features/compact.rs`)
+//!   +   8  time of the newest event, ms
+//!   +      events, 12 bytes each, in the order of the ring: the words of a packed event (`window/ring.rs`), its
+//!          shape counted among those above
+//!   +   1  1 where summaries follow, else 0: the end
+//!   +   8  time of the newest event in the summaries, ms
+//!   +   4  number of summaries; each of them:
+//!            8  steps that begin before this time were given up, ms
+//!            2  number of steps; each of them 32 bytes: number 8, count 8, sum 16
 //! ```
 
 use std::collections::VecDeque;
 
-use super::{Compact, EVENTS_PER_KEY_MAX, Overflow, STEPS_MAX, Step, Summary, WindowPlan, Windows};
+use arrayvec::ArrayVec;
+
+use super::{
+    EVENTS_PER_KEY_MAX, HORIZON_MS, Packed, SHAPES_MAX, Shape, WindowPlan, Windows,
+    overflow::{Overflow, STEPS_MAX, Step, Summary},
+};
 use crate::{
     features::event::Event,
     limits::{AMOUNT_MINOR_MAX, CARDS_PER_ACCOUNT_MAX},
 };
 
 const VERSION: u8 = 1;
-/// The totals of the account and those of every card and of none.
+const SHAPE_REST_BYTES: usize = 6;
+/// Every card, and the place of none.
 const CARD_PLACES_MAX: usize = CARDS_PER_ACCOUNT_MAX + 1;
+/// An event's time is kept to 48 bits; nothing computed from one, or from a step of one, overflows.
+const TIME_MAX_MS: u64 = 1 << 47;
+/// Far more events than one account will ever have, and far from the end of the type.
+const STEP_COUNT_MAX: u64 = 1 << 48;
 
 /// Why bytes are not stored windows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -37,10 +52,32 @@ pub enum DecodeError {
 
 /// Appends the windows to `out`.
 pub fn encode(windows: &Windows, out: &mut Vec<u8>) {
+    const UNSEEN: u16 = u16::MAX;
+    let ring = &windows.events;
+    let (older, newer) = ring.stretches();
+    let events = || older.iter().chain(newer);
+    let shapes: ArrayVec<Shape, SHAPES_MAX> = ring.shapes().collect();
+    let mut numbers: ArrayVec<u16, SHAPES_MAX> = shapes.iter().map(|_| UNSEEN).collect();
+    let mut in_order = ArrayVec::<Shape, SHAPES_MAX>::new();
+    for event in events() {
+        let number = &mut numbers[event.shape()];
+        if *number == UNSEEN {
+            *number = in_order.len() as u16;
+            in_order.push(shapes[event.shape()]);
+        }
+    }
     out.push(VERSION);
-    out.extend((windows.events.len() as u16).to_le_bytes());
-    for event in &windows.events {
-        out.extend(event.to_bytes());
+    out.extend((ring.len() as u16).to_le_bytes());
+    out.extend((in_order.len() as u16).to_le_bytes());
+    for shape in &in_order {
+        out.extend(shape.merchant.to_le_bytes());
+        out.extend(shape.device.to_le_bytes());
+        out.extend(shape.category.to_le_bytes());
+        out.extend(&shape.rest.to_le_bytes()[..SHAPE_REST_BYTES]);
+    }
+    out.extend(ring.newest_ms().unwrap_or(0).to_le_bytes());
+    for event in events() {
+        out.extend(event.with_shape(usize::from(numbers[event.shape()])).to_bytes());
     }
     let Some(overflow) = &windows.overflow else {
         out.push(0);
@@ -75,26 +112,52 @@ pub fn decode(
         return Err(DecodeError::Bad { byte: 0, what: "a version that is not known here" });
     }
     let events = usize::from(u16::from_le_bytes(reader.take()?));
-    if events > EVENTS_PER_KEY_MAX {
-        return Err(reader.bad("more events than a ring holds"));
+    let shapes = usize::from(u16::from_le_bytes(reader.take()?));
+    if events > EVENTS_PER_KEY_MAX || shapes > events {
+        return Err(reader.bad("more events than a ring holds, or more shapes than events"));
     }
     let mut windows = Windows::default();
-    windows.events.reserve_exact(events.min(bytes.len() / Compact::BYTES));
-    let mut newest_ms = i64::MIN;
-    for _ in 0..events {
-        let stored = Compact::from_bytes(reader.take()?);
-        let event = stored.event().ok_or_else(|| reader.bad("not an event"))?;
+    if events > 0 {
+        windows.events.reserve(plan.width(), events, shapes);
+    }
+    for _ in 0..shapes {
+        let shape = shape(&mut reader)?;
+        let event = shape.event().ok_or_else(|| reader.bad("not the shape of an event"))?;
         if usize::from(event.card) >= CARD_PLACES_MAX {
             return Err(reader.bad("a card that no account has"));
         }
-        if event.time.0 < newest_ms {
-            return Err(reader.bad("an event before the one before it"));
-        }
-        newest_ms = event.time.0;
-        windows.record(plan, Compact::new(&event, filters(&event)));
+        windows.add_card(plan, event.card);
+        windows.events.push_shape(shape, filters(&event));
     }
-    if windows.events.len() != events {
-        return Err(reader.bad("events too far apart for one ring"));
+    let newest_ms = i64::from_le_bytes(reader.take()?);
+    if newest_ms.unsigned_abs() > TIME_MAX_MS {
+        return Err(reader.bad("a time beyond all times"));
+    }
+    let mut before_ms = newest_ms - HORIZON_MS;
+    let mut used = 0;
+    for _ in 0..events {
+        let event = Packed::from_bytes(reader.take()?);
+        let time_ms = event.time_ms(newest_ms);
+        if time_ms < before_ms {
+            return Err(reader.bad("an event before the one before it, or too far from the newest"));
+        }
+        if event.amount_minor().abs() > AMOUNT_MINOR_MAX {
+            return Err(reader.bad("an amount beyond all amounts"));
+        }
+        // Shapes are counted in the order in which the events have them, so that none is without an event.
+        if event.shape() > used || event.shape() >= shapes {
+            return Err(reader.bad("a shape out of its order"));
+        }
+        used = used.max(event.shape() + 1);
+        before_ms = time_ms;
+        windows.events.push(event, newest_ms);
+    }
+    if used != shapes || (events > 0 && before_ms != newest_ms) {
+        return Err(reader.bad("a shape without an event, or a newest time that no event has"));
+    }
+    if events > 0 {
+        // Nothing is inside any window: the first reading lets in what belongs there.
+        windows.tails = vec![events as u16; plan.lengths.len()].into();
     }
     windows.overflow = match reader.take()? {
         [0] => None,
@@ -106,6 +169,19 @@ pub fn decode(
         true => Ok(windows),
         false => Err(reader.bad("more bytes than belong to the windows")),
     }
+}
+
+fn shape(reader: &mut Reader) -> Result<Shape, DecodeError> {
+    Ok(Shape {
+        merchant: u32::from_le_bytes(reader.take()?),
+        device: u32::from_le_bytes(reader.take()?),
+        category: u32::from_le_bytes(reader.take()?),
+        rest: {
+            let mut rest = [0; 8];
+            rest[..SHAPE_REST_BYTES].copy_from_slice(&reader.take::<SHAPE_REST_BYTES>()?);
+            u64::from_le_bytes(rest)
+        },
+    })
 }
 
 fn overflow(reader: &mut Reader, plan: &WindowPlan) -> Result<Overflow, DecodeError> {
@@ -132,7 +208,7 @@ fn overflow(reader: &mut Reader, plan: &WindowPlan) -> Result<Overflow, DecodeEr
                 return Err(reader.bad("a step before the one before it"));
             }
             let sum_max = u128::from(step.count) * AMOUNT_MINOR_MAX as u128;
-            if step.number.unsigned_abs() > STEP_NUMBER_MAX
+            if step.number.unsigned_abs() > TIME_MAX_MS
                 || step.count > STEP_COUNT_MAX
                 || step.sum_minor.unsigned_abs() > sum_max
             {
@@ -144,11 +220,6 @@ fn overflow(reader: &mut Reader, plan: &WindowPlan) -> Result<Overflow, DecodeEr
     }
     Ok(overflow)
 }
-
-/// A compact event's time has 48 bits; nothing computed from a step of such a time overflows.
-const STEP_NUMBER_MAX: u64 = 1 << 47;
-/// Far more events than one account will ever have, and far from the end of the type.
-const STEP_COUNT_MAX: u64 = 1 << 48;
 
 /// Reads forwards and knows where it is.
 struct Reader<'b> {

@@ -99,6 +99,7 @@ fn decided(request: AuthRequest, largest: bool) -> Record {
         available: largest.then(money),
         reasons: reasons(if largest { REASONS_MAX } else { 0 }),
         score: if largest { 999 } else { 0 },
+        margin: largest.then_some(f64::MIN_POSITIVE),
         rules_version: Named.name(Versioned::Rules, 3),
         model_version: Named.name(Versioned::Model, 0),
         degraded: Degraded::MODEL,

@@ -96,7 +96,7 @@ impl Account {
         account.last_position = fields.u64()?;
         let present = fields.u8()?;
         if present & 1 != 0 {
-            account.product = Some(Box::new(fields.id()?));
+            account.product = Some(fields.id()?.into());
         }
         if present & 2 != 0 {
             let country = Country::new(fields.text()?);
@@ -126,7 +126,7 @@ impl Account {
         self.cards.reserve_exact(count);
         for _ in 0..count {
             self.cards.push(Card {
-                token: CardToken(fields.id()?),
+                token: CardToken(fields.id()?).into(),
                 status: CardStatus::from_number(fields.u8()?)
                     .ok_or(fields.misread("not a status of cards"))?,
                 expires_on: match fields.u8()? {
@@ -187,13 +187,13 @@ mod tests {
         account.posted_minor = -7;
         account.status = AccountStatus::Blocked;
         account.last_position = 900;
-        account.product = Some(Box::new(Id::new("gold").unwrap()));
+        account.product = Some(Id::new("gold").unwrap().into());
         account.home_country = Country::new("JP");
         account.home = Place::new(35.5, 139.25);
         account.opened_on = Some(Day(-40));
         for (token, expires_on) in [("c1", None), ("c2", Some(Day(20_000)))] {
             let token = CardToken::new(token).unwrap();
-            account.cards.push(Card { token, status: CardStatus::Lost, expires_on });
+            account.cards.push(Card { token: token.into(), status: CardStatus::Lost, expires_on });
         }
         for position in 1..=5 {
             account.place(Hold {
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn an_account_reads_back_with_its_sums() {
         let whole = account();
-        for account in [Account::new(whole.id, whole.currency, 0), whole] {
+        for account in [Account::new(whole.id.get(), whole.currency, 0), whole] {
             let mut bytes = Vec::new();
             account.encode(&mut bytes);
             assert_eq!(Account::decode(&bytes), Ok(account));

@@ -59,12 +59,14 @@ fn no_count_is_lost_however_many_threads_share_the_lanes() {
 fn a_scrape_holds_every_family_of_the_table_and_none_beside() {
     let metrics = Metrics::new(1);
     metrics.decided(0, &approved(10));
+    metrics.call_ended(0, Call::Reverse, CallResult::Ok, 5_000);
     metrics.changed("reverse");
     metrics.failed("UNAVAILABLE", "NOT_SERVING");
     metrics.shed("queue_age");
     metrics.rules_loaded("r1", &[live("card-testing")]);
     let usd = Currency::from_alpha("USD").unwrap();
-    metrics.watch_live(move || Some(Live { held_minor: vec![(usd, 5)], ..Live::default() }));
+    let live = Live { held_minor: vec![(usd, 5)], disk_free_bytes: Some(7), ..Live::default() };
+    metrics.watch_live(move || Some(live.clone()));
     let text = metrics.render();
     let mut shown: Vec<_> = text
         .lines()
@@ -86,6 +88,38 @@ fn a_scrape_holds_every_family_of_the_table_and_none_beside() {
     expected.sort_unstable();
     assert_eq!(shown, expected);
     assert_eq!(text.matches("# HELP").count(), FAMILIES.len());
+}
+
+#[test]
+fn a_call_is_counted_by_who_was_at_fault_and_shown_from_its_first_use() {
+    let metrics = Metrics::new(2);
+    let unused = metrics.render();
+    assert_eq!(value(&unused, r#"saker_calls_total{call="authorise",result="server_error"}"#), 0.0);
+    assert!(!unused.contains(r#"call="reverse""#));
+    metrics.call_ended(0, Call::Reverse, CallResult::Ok, 40_000);
+    metrics.call_ended(1, Call::Reverse, CallResult::ClientError, 60_000);
+    // A stream lasts as long as its client likes.
+    metrics.call_ended(1, Call::AuthoriseStream, CallResult::Ok, u64::MAX);
+    let text = metrics.render();
+    assert_eq!(value(&text, r#"saker_calls_total{call="reverse",result="ok"}"#), 1.0);
+    assert_eq!(value(&text, r#"saker_calls_total{call="reverse",result="client_error"}"#), 1.0);
+    assert_eq!(value(&text, r#"saker_calls_total{call="reverse",result="server_error"}"#), 0.0);
+    assert_eq!(value(&text, r#"saker_call_seconds_bucket{call="reverse",le="0.00005"}"#), 1.0);
+    assert_eq!(value(&text, r#"saker_call_seconds_count{call="reverse"}"#), 2.0);
+    assert_eq!(value(&text, r#"saker_calls_total{call="authorise_stream",result="ok"}"#), 1.0);
+    assert!(!text.contains(r#"saker_call_seconds_count{call="authorise_stream"}"#));
+}
+
+#[test]
+fn what_may_fail_is_shown_as_nought_until_it_does() {
+    let metrics = Metrics::new(1);
+    metrics.expect_failures([("UNAVAILABLE", "DISK_LOW")]);
+    metrics.expect_shed(&["the ring is full"]);
+    let text = metrics.render();
+    assert_eq!(value(&text, r#"saker_errors_total{code="UNAVAILABLE",reason="DISK_LOW"}"#), 0.0);
+    assert_eq!(value(&text, r#"saker_shed_total{cause="the ring is full"}"#), 0.0);
+    metrics.failed("UNAVAILABLE", "DISK_LOW");
+    assert_eq!(value(&metrics.render(), r#"saker_errors_total{code="UNAVAILABLE",reason="DISK_LOW"}"#), 1.0);
 }
 
 #[test]

@@ -126,6 +126,7 @@ fn response(transaction_id: String, answer: &AuthAnswer, replayed: bool) -> prot
         available_credit: answer.available.map(money),
         reasons: answer.reasons.iter().map(reason).collect(),
         score: u32::from(answer.score),
+        score_margin: answer.margin,
         rules_version: answer.rules_version.to_string(),
         model_version: answer.model_version.to_string(),
         degraded: answer.degraded.names().map(str::to_owned).collect(),

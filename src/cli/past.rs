@@ -1,0 +1,101 @@
+//! What the verbs that replay a file of transactions share: looking through it, and the accounts it is replayed on.
+
+use std::path::Path;
+
+use anyhow::anyhow;
+
+use super::progress::spinner;
+use crate::{
+    engine::backtest::{Backtest, Observed},
+    history::{BadRow, PastOutcome, Row, Rows, Selection, Survey},
+    types::{account::AccountChange, fault::Fault, ids::RequestKey},
+};
+
+/// Credit limit of an account that is in no file, in major units of its currency.
+pub(super) const DEFAULT_LIMIT: &str = "10000.00";
+/// What a reader of the figures must know.
+pub(super) const HOLDS_NOTE: &str = "nothing in the file clears: the expiry of holds stands for payment";
+
+/// Looks through a file of transactions; says on stderr what was left aside.
+///
+/// # Errors
+/// Where a row cannot be read.
+pub(super) fn survey(file: &Path, selection: Selection) -> anyhow::Result<Survey> {
+    let progress = spinner("{human_pos} transactions read");
+    let survey = Survey::of(file, selection, &mut || progress.inc(1));
+    progress.finish_and_clear();
+    let survey = survey?;
+    left_aside(survey.warning.clone(), &survey.skipped);
+    Ok(survey)
+}
+
+/// The accounts to replay on, in the order of their opening: those of the file of accounts, else those that the
+/// transactions name.
+///
+/// # Errors
+/// Where a row cannot be read, or the limit is no amount.
+pub(super) fn openings(
+    accounts: Option<&Path>,
+    skip_bad_rows: u64,
+    survey: &Survey,
+    limit: &str,
+) -> anyhow::Result<Vec<AccountChange>> {
+    match accounts {
+        Some(file) => read_all(file, skip_bad_rows),
+        None => survey.openings(limit).map_err(|why| anyhow!("--default-limit: {why}")),
+    }
+}
+
+/// The key of the upsert that opens the account at `place`.
+pub(super) fn opening_key(place: usize) -> RequestKey {
+    RequestKey::new(&format!("account opening {place}")).expect("short and printable")
+}
+
+/// Opens the accounts of a replay, under the same keys as a running engine is asked to.
+///
+/// # Errors
+/// Where an account cannot be opened as its rows say.
+pub(super) fn open(backtest: &mut Backtest, openings: Vec<AccountChange>) -> anyhow::Result<()> {
+    for (place, change) in openings.into_iter().enumerate() {
+        let account = change.account;
+        let refused = |fault| anyhow!("account {account} cannot be opened: {}", in_words(&fault));
+        backtest.upsert(opening_key(place), change).map_err(refused)?;
+    }
+    Ok(())
+}
+
+fn in_words(fault: &Fault) -> String {
+    match fault {
+        Fault::Invalid(violations) => {
+            let words =
+                violations.iter().map(|violation| format!("{} {}", violation.field, violation.description));
+            words.collect::<Vec<_>>().join(", ")
+        }
+        fault => fault.to_string(),
+    }
+}
+
+/// What history did; approved where it does not say.
+pub(super) fn observed(outcome: Option<PastOutcome>) -> Observed {
+    outcome.map_or(Observed { approved: true, response_code: None }, |outcome| Observed {
+        approved: outcome.approved,
+        response_code: outcome.response_code,
+    })
+}
+
+/// Every row of a file; says on stderr what was left aside.
+fn read_all<T: Row>(file: &Path, skip_bad_rows: u64) -> anyhow::Result<Vec<T>> {
+    let mut reader = Rows::open(file, skip_bad_rows)?;
+    let rows = reader.by_ref().collect::<Result<_, _>>()?;
+    left_aside(reader.warning(), reader.skipped());
+    Ok(rows)
+}
+
+fn left_aside(warning: Option<String>, skipped: &[BadRow]) {
+    if let Some(warning) = warning {
+        eprintln!("warning: {warning}");
+    }
+    for bad in skipped {
+        eprintln!("skipped: {bad}");
+    }
+}

@@ -1,0 +1,217 @@
+//! History decided again in one process: the code that serves, without doors, journal and threads.
+//!
+//! What the engine does around a decision is done here in the same way: time follows the transactions, an increment's
+//! original is looked up first, a key that comes again gets its answer or is declined as a duplicate. There is no
+//! sweeper, as there is none where time follows transactions: a hold expires when its account is touched, and no
+//! answer is forgotten.
+
+use std::collections::HashMap;
+
+use super::{
+    recover::{OpenError, Source, empty_state, setup_of},
+    replay::{Scratch, unbounded},
+    stored::duplicate_answer,
+    time::{EngineTime, TimeSource},
+    versions::Names,
+};
+use crate::{
+    authorise::{
+        self, Asked, State, Taken, Watch,
+        answers::{Claimed, Remembered},
+        entry::Entry,
+        maintain,
+        setup::Setup,
+    },
+    config::Config,
+    journal::record::{Decided, Record},
+    model::Model,
+    rules::RuleSet,
+    types::{
+        account::AccountChange,
+        auth::{AuthAnswer, AuthRequest},
+        codes::{Decision, Kind, ResponseCode},
+        fault::Fault,
+        ids::RequestKey,
+        money::Money,
+        outcome::Maintenance,
+        reasons::{Reasons, engine as reason},
+        time::Timestamp,
+    },
+};
+
+/// All callers of history are one client.
+const CLIENT: u32 = 0;
+
+/// What history did, for a replay that follows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Observed {
+    pub approved: bool,
+    pub response_code: Option<ResponseCode>,
+}
+
+/// How an answer came about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replayed {
+    /// Decided now.
+    Decided,
+    /// The key was there before with the same body: the stored answer.
+    Repeated,
+    /// The key was there before with another body.
+    Duplicate,
+}
+
+/// Accounts, answers and versions of one replay.
+pub struct Backtest {
+    state: State,
+    setup: Setup,
+    time: EngineTime,
+    position: u64,
+    /// The record of the last decision.
+    record: Vec<u8>,
+    names: Names,
+    /// Requests whose key may come again, with their answers, by position.
+    kept: HashMap<u64, (AuthRequest, AuthAnswer)>,
+}
+
+impl Backtest {
+    /// An engine without accounts.
+    ///
+    /// # Errors
+    /// Where the rules or the model are wrong.
+    pub fn new(rules: &Source, model: Option<&Source>) -> Result<Backtest, OpenError> {
+        let config = unbounded();
+        let setup = setup_of(rules, model, &config)?;
+        Ok(Backtest::with(setup, &config))
+    }
+
+    fn with(setup: Setup, config: &Config) -> Backtest {
+        Backtest {
+            state: empty_state(config, (0, 0)),
+            setup,
+            time: EngineTime::new(TimeSource::Transactions, Timestamp::default()),
+            position: 0,
+            record: Vec::new(),
+            names: Names::default(),
+            kept: HashMap::new(),
+        }
+    }
+
+    pub fn rules(&self) -> &RuleSet {
+        &self.setup.rules
+    }
+
+    /// `None` where no model serves.
+    pub fn model(&self) -> Option<&Model> {
+        self.setup.model.as_deref()
+    }
+
+    /// Opens an account, or changes one, under a key of its own.
+    ///
+    /// # Errors
+    /// As the engine refuses it; nothing changed then.
+    pub fn upsert(&mut self, key: RequestKey, change: AccountChange) -> Result<(), Fault> {
+        self.position += 1;
+        self.record.clear();
+        let sink = Scratch { position: self.position, bytes: &mut self.record };
+        let own = match self.state.answers.claim(self.state.answers.hash(CLIENT, &key)) {
+            Claimed::Fresh(claim) => claim,
+            _ => return Err(Fault::Internal),
+        };
+        let asked = Asked { client: CLIENT, now: self.time.now(), original: None };
+        maintain::maintain(&self.state, Maintenance::Upsert { key, change }, asked, own, sink).map(drop)
+    }
+
+    /// Decides a request and puts the decision in force. `keep` where the key may come again.
+    ///
+    /// # Errors
+    /// [`Fault::Overloaded`] where the account has as many holds as it may have; nothing changed then.
+    pub fn decide(
+        &mut self,
+        request: &AuthRequest,
+        keep: bool,
+        watch: &mut impl Watch,
+    ) -> Result<(AuthAnswer, Replayed), Fault> {
+        let now = self.time.at_door(request);
+        let original = request.original.filter(|_| request.kind == Kind::Incremental).and_then(|key| {
+            let found = self.state.answers.lookup(self.state.answers.hash(CLIENT, &key));
+            found.flatten().filter(Remembered::is_authorisation)
+        });
+        self.position += 1;
+        self.record.clear();
+        let sink = Scratch { position: self.position, bytes: &mut self.record };
+        let asked = Asked { client: CLIENT, now, original };
+        match authorise::authorise(&self.state, &self.setup, request, asked, sink, watch) {
+            Taken::Decided(answer, _) => {
+                if keep {
+                    self.kept.insert(self.position, (request.clone(), answer.clone()));
+                }
+                Ok((answer, Replayed::Decided))
+            }
+            Taken::Known(found) => Ok(match self.kept.get(&found.position) {
+                Some((first, answer)) if authorise::same_body(first, request) => {
+                    (answer.clone(), Replayed::Repeated)
+                }
+                _ => {
+                    let numbers = &self.setup.numbers;
+                    (duplicate_answer(&self.names, now, self.position, numbers), Replayed::Duplicate)
+                }
+            }),
+            Taken::TooManyHolds => {
+                Err(Fault::Overloaded { retry_after_ms: 0, what: "the account has too many open holds" })
+            }
+            // One caller cannot be in its own way, and there is room for every answer.
+            Taken::Busy | Taken::Again | Taken::Full => Err(Fault::Internal),
+        }
+    }
+
+    /// Decides a request, but puts history's outcome in force instead of the decision.
+    ///
+    /// # Errors
+    /// As [`Backtest::decide`].
+    pub fn observe(
+        &mut self,
+        request: &AuthRequest,
+        observed: Observed,
+        keep: bool,
+        watch: &mut impl Watch,
+    ) -> Result<(AuthAnswer, Replayed), Fault> {
+        let at = self.state.store.find(&request.subject);
+        let before = at.map(|at| self.state.store.with_account(at, |entry| entry.clone()));
+        let (answer, how) = self.decide(request, keep, watch)?;
+        if let (Some(at), Some(before), Replayed::Decided) = (at, before, how)
+            && answer.approved.is_some()
+        {
+            let history = self.history_of(observed, &before);
+            self.state.store.with_account(at, |entry| *entry = before);
+            authorise::restore(&self.state, &self.setup, &history);
+        }
+        Ok((answer, how))
+    }
+
+    /// The last decision as it would stand in the journal, had history made it.
+    fn history_of(&self, observed: Observed, before: &Entry) -> Decided {
+        let record = Record::decode(&self.record, self.position, &self.names);
+        let Ok(Record::Decided(mut decided)) = record else { unreachable!("a decision was just written") };
+        let Decided { request, answer, time, original, first, .. } = &mut *decided;
+        let hold = original.and_then(|position| before.account.as_ref()?.hold(position));
+        let chain = hold.filter(|hold| hold.expires_at > *time && !hold.posted);
+        *first = chain.map(|hold| hold.first);
+        let currency = answer.approved.map(|approved| approved.currency);
+        let holds = observed.approved
+            && !matches!(request.decided_as(), Kind::AccountVerification | Kind::BalanceInquiry);
+        let billed = request.billed().filter(|billed| holds && Some(billed.currency) == currency);
+        answer.approved = currency.map(|currency| billed.unwrap_or(Money::new(0, currency)));
+        answer.hold_expires_at = (!request.single_message).then(|| {
+            let expires_at = self.setup.expires_at(request, *time);
+            chain.map_or(expires_at, |hold| expires_at.min(hold.chain_until))
+        });
+        answer.decision = if observed.approved { Decision::Approved } else { Decision::Declined };
+        let for_credit = observed.response_code == Some(ResponseCode::INSUFFICIENT_FUNDS);
+        answer.reasons = Reasons::new();
+        answer.reasons.extend((!observed.approved && for_credit).then_some(reason::INSUFFICIENT_CREDIT));
+        *decided
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! What has left a full ring: counts and sums by steps of 1/1,024 of each window, for the totals that the plan asks
+//! for and no others.
+
+use std::collections::VecDeque;
+
+use super::{Compact, Reading};
+
+/// Steps that a window's summary is divided into.
+const STEPS_PER_WINDOW: i64 = 1_024;
+/// Steps kept for one total: two windows' worth, so that a decision may come one window late.
+pub const STEPS_MAX: usize = 2 * STEPS_PER_WINDOW as usize;
+
+pub fn step_ms(window_ms: i64) -> i64 {
+    (window_ms + STEPS_PER_WINDOW - 1) / STEPS_PER_WINDOW
+}
+
+/// What has left a full ring.
+#[derive(Clone)]
+pub struct Overflow {
+    /// Time of the newest event here.
+    pub newest_ms: i64,
+    /// In the order of the plan's totals: the account's, then those of one card after the other.
+    pub summaries: Vec<Summary>,
+}
+
+impl Default for Overflow {
+    fn default() -> Overflow {
+        Overflow { newest_ms: i64::MIN, summaries: Vec::new() }
+    }
+}
+
+impl Overflow {
+    pub fn heap_bytes(&self) -> usize {
+        let steps: usize = self.summaries.iter().map(|summary| summary.steps.capacity()).sum();
+        size_of::<Overflow>() + self.summaries.capacity() * size_of::<Summary>() + steps * size_of::<Step>()
+    }
+}
+
+/// The events of one total that have left the ring, by steps in ascending order; empty steps take no room.
+#[derive(Clone)]
+pub struct Summary {
+    pub steps: VecDeque<Step>,
+    /// Steps that begin before were given up.
+    pub unknown_before_ms: i64,
+}
+
+/// The events with times in `[number * step_ms, (number + 1) * step_ms)`.
+#[derive(Clone)]
+pub struct Step {
+    pub number: i64,
+    pub count: u64,
+    pub sum_minor: i128,
+}
+
+impl Default for Summary {
+    fn default() -> Summary {
+        Summary { steps: VecDeque::new(), unknown_before_ms: i64::MIN }
+    }
+}
+
+impl Summary {
+    pub fn add(&mut self, event: &Compact, step_ms: i64) {
+        let number = event.time_ms().div_euclid(step_ms);
+        if number * step_ms < self.unknown_before_ms {
+            return;
+        }
+        // Events leave the ring in the order of time, but for late ones: the last step is nearly always the one.
+        let later = self.steps.iter().rev().take_while(|step| step.number > number).count();
+        let index = self.steps.len() - later;
+        match index.checked_sub(1).and_then(|index| self.steps.get_mut(index)) {
+            Some(step) if step.number == number => {
+                step.count += 1;
+                step.sum_minor += i128::from(event.amount_minor());
+            }
+            _ => {
+                let sum_minor = i128::from(event.amount_minor());
+                self.steps.insert(index, Step { number, count: 1, sum_minor });
+            }
+        }
+        if self.steps.len() > STEPS_MAX
+            && let Some(given_up) = self.steps.pop_front()
+        {
+            self.unknown_before_ms = (given_up.number + 1) * step_ms;
+        }
+    }
+
+    /// Adds what the window from `start_ms` to `time_ms` holds; `None` where it reaches back behind what was kept.
+    pub fn add_to(&self, mut reading: Reading, start_ms: i64, time_ms: i64, step_ms: i64) -> Option<Reading> {
+        if start_ms < self.unknown_before_ms {
+            return None;
+        }
+        let inside = self.steps.iter().rev().take_while(|step| (step.number + 1) * step_ms > start_ms);
+        for step in inside.filter(|step| step.number * step_ms <= time_ms) {
+            reading.count += step.count;
+            reading.sum_minor += step.sum_minor;
+            reading.saturated = true;
+        }
+        Some(reading)
+    }
+}

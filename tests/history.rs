@@ -1,0 +1,258 @@
+//! History through the gRPC port and history in one process: two ways to the same decisions, compared line by line
+//! on a file that has everything a file may have.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+/// Runs the program; what it says on stderr is shown where it fails.
+fn saker(arguments: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_saker"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program can be started");
+    eprintln!("saker {arguments:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stdout));
+    serde_json::from_slice(&output.stdout).expect("one JSON document")
+}
+
+/// The rows of a CSV file by column name.
+fn read(path: &Path) -> Vec<BTreeMap<String, String>> {
+    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
+}
+
+fn write(path: &Path, columns: &[&str], rows: &[BTreeMap<String, String>]) {
+    let mut file = csv::Writer::from_path(path).unwrap();
+    file.write_record(columns).unwrap();
+    for row in rows {
+        file.write_record(columns.iter().map(|column| row.get(*column).map_or("", String::as_str))).unwrap();
+    }
+    file.flush().unwrap();
+}
+
+/// A simulated world made crooked: accounts with one card, two cards and cards that only some rows name, ids that
+/// come again with the same and with another body, increments, inquiries, verifications, foreign money, rows of the
+/// same second, and no order at all.
+fn crooked_world(directory: &Path) -> PathBuf {
+    let world = directory.join("world");
+    let out = world.to_str().unwrap();
+    assert!(
+        saker(&["simulate", "--accounts", "60", "--days", "25", "--seed", "9", "--out", out])
+            .status
+            .success()
+    );
+    let straight = read(&world.join("transactions.csv"));
+    assert!(straight.len() > 2_000, "{} rows", straight.len());
+    let mut rows = Vec::new();
+    let mut accounts: Vec<String> = Vec::new();
+    for (number, mut row) in straight.into_iter().enumerate() {
+        let known = accounts.iter().position(|account| *account == row["account_id"]);
+        let account = known.unwrap_or_else(|| {
+            accounts.push(row["account_id"].clone());
+            accounts.len() - 1
+        });
+        match account % 4 {
+            0 => row.insert("card_id".into(), String::new()),
+            1 if number % 2 == 0 => row.insert("card_id".into(), format!("{}-second", row["card_id"])),
+            2 if number % 5 == 0 => row.insert("card_id".into(), String::new()),
+            _ => None,
+        };
+        row.insert("home_lat".into(), format!("{}.5", account % 50));
+        row.insert("home_lon".into(), format!("-{}.25", account % 90));
+        let mut set = |column: &str, value: &str| row.insert(column.into(), value.into());
+        match number % 60 {
+            7 => set("kind", "BALANCE_INQUIRY"),
+            11 => {
+                set("billing_amount", "");
+                set("billing_currency", "");
+                set("amount", "0");
+                set("kind", "ACCOUNT_VERIFICATION")
+            }
+            13 | 14 => set("kind", "CASH_ADVANCE"),
+            17 => {
+                set("billing_amount", "");
+                set("billing_currency", "");
+                set("amount", "3.5");
+                set("currency", "CHF")
+            }
+            19 => set("transaction_id", &format!("odd, \"id\" {number}")),
+            _ => None,
+        };
+        rows.push(row.clone());
+        let again = |change: &[(&str, String)]| {
+            let mut again = row.clone();
+            again.extend(change.iter().map(|(column, value)| ((*column).to_owned(), value.clone())));
+            again
+        };
+        match number % 60 {
+            23 => rows.push(row.clone()),
+            // Long after, and after more than any retention.
+            29 => rows.push(again(&[("timestamp", "2026-01-25T11:00:00Z".into())])),
+            31 => rows
+                .push(again(&[("timestamp", "2026-06-25T11:00:00Z".into()), ("merchant_id", "M-x".into())])),
+            37 => rows.push(again(&[("merchant_id", "M-other".into())])),
+            43..=45 => {
+                let original = row["transaction_id"].clone();
+                for step in 0..2 {
+                    rows.push(again(&[
+                        ("transaction_id", format!("{original}-more-{step}")),
+                        ("kind", "INCREMENTAL".into()),
+                        ("original_transaction_id", original.clone()),
+                    ]));
+                }
+            }
+            47 => rows.push(again(&[
+                ("transaction_id", format!("orphan-{number}")),
+                ("kind", "INCREMENTAL".into()),
+                ("original_transaction_id", "never-was".into()),
+            ])),
+            _ => {}
+        }
+    }
+    for number in (3..rows.len()).step_by(9) {
+        let time = rows[number - 1]["timestamp"].clone();
+        rows[number].insert("timestamp".into(), time);
+    }
+    // Out of order, and the same at every run: 7 shares no factor with the number of rows.
+    let count = rows.len() - usize::from(rows.len().is_multiple_of(7));
+    rows.truncate(count);
+    let rows: Vec<_> = (0..count).map(|place| rows[place * 7 % count].clone()).collect();
+    let columns: BTreeSet<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
+    let path = directory.join("crooked.csv");
+    write(&path, &columns.into_iter().collect::<Vec<_>>(), &rows);
+    path
+}
+
+#[test]
+fn a_file_decided_through_the_port_and_in_one_process_comes_out_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let transactions = crooked_world(directory.path());
+    let (a, b) = (directory.path().join("a.csv"), directory.path().join("b.csv"));
+    let data = directory.path().join("data");
+    let shared =
+        ["--transactions", transactions.to_str().unwrap(), "--default-limit", "900.00", "--format", "json"];
+    let demo = ["demo", "--once", "--data", data.to_str().unwrap(), "--scores", a.to_str().unwrap()];
+    let demo = json(&saker(&[&demo[..], &shared].concat()));
+    let backtest = json(&saker(&[&["backtest", "--scores", b.to_str().unwrap()][..], &shared].concat()));
+    assert_eq!(demo["metrics_agree"], true, "{demo}");
+
+    let (through_port, in_process) = (read(&a), read(&b));
+    let input = read(&transactions);
+    for ((left, right), row) in through_port.iter().zip(&in_process).zip(&input) {
+        assert_eq!(left, right, "{row:?}");
+        assert_eq!(left["transaction_id"], row["transaction_id"]);
+    }
+    assert_eq!((through_port.len(), in_process.len()), (input.len(), input.len()));
+    assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
+
+    // The file is as crooked as it is meant to be.
+    let codes: HashSet<&str> = in_process.iter().map(|line| line["response_code"].as_str()).collect();
+    for code in ["00", "12", "13", "51", "59", "85", "94"] {
+        assert!(codes.contains(code), "{code} is missing in {codes:?}");
+    }
+    for count in ["repeated", "duplicates"] {
+        assert!(backtest[count].as_u64().unwrap() > 20, "{count}: {backtest}");
+    }
+    assert_eq!(backtest["rows_sorted"], true);
+    for (line, row) in in_process.iter().zip(&input) {
+        let unscored = line["response_code"] == "94" || row["kind"] == "BALANCE_INQUIRY";
+        if unscored {
+            assert_eq!(line["score"], "", "{line:?}");
+        }
+    }
+    // Every decision that went through the port can be made again from its journal, too.
+    assert!(saker(&["journal", "verify", data.to_str().unwrap()]).status.success());
+}
+
+#[test]
+fn what_history_decided_can_be_put_in_force_instead() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("t.csv");
+    let scores = directory.path().join("scores.csv");
+    let mut text =
+        String::from("transaction_id,timestamp,account_id,amount,currency,merchant_id,outcome,is_fraud\n");
+    // A limit of 100: what history declined leaves room, what it approved takes it, whatever is decided here.
+    for (number, (amount, outcome)) in
+        [("90", "declined"), ("80", "approved"), ("60", ""), ("1", ""), ("80", "declined")].iter().enumerate()
+    {
+        text += &format!(
+            "T{number},2026-01-0{}T12:00:00Z,A,{amount},USD,M,{outcome},{}\n",
+            number + 1,
+            number % 2
+        );
+    }
+    std::fs::write(&file, text).unwrap();
+    let arguments = [
+        "backtest",
+        "--transactions",
+        file.to_str().unwrap(),
+        "--scores",
+        scores.to_str().unwrap(),
+        "--model",
+        "none",
+        "--default-limit",
+        "100",
+        "--format",
+        "json",
+        "--rules",
+    ];
+    let rules = directory.path().join("rules.toml");
+    std::fs::write(&rules, "version = 1\n").unwrap();
+    let rules = rules.to_str().unwrap();
+    let decided = |more: &[&str]| {
+        let report = json(&saker(&[&arguments[..], &[rules], more].concat()));
+        let codes = read(&scores).iter().map(|line| line["response_code"].clone()).collect::<Vec<_>>();
+        (report, codes)
+    };
+    let (own, codes) = decided(&[]);
+    assert_eq!(codes, ["00", "51", "51", "00", "51"]);
+    assert_eq!(own["reasons"][0]["reason"], "INSUFFICIENT_CREDIT");
+    assert_eq!(
+        (own["reasons"][0]["fraud"]["count"].as_u64(), own["reasons"][0]["genuine"].as_u64()),
+        (Some(1), Some(2))
+    );
+    assert_eq!(own["reasons"][0]["minor"]["USD"], 22_000);
+    let (observed, codes) = decided(&["--observe"]);
+    // 80 of 100 are held by the second row when the third asks for 60, and 140 are when the fourth does.
+    assert_eq!(codes, ["00", "00", "51", "51", "51"]);
+    assert_eq!(observed["observed"], true);
+    assert_eq!(observed["model_quality"], Value::Null);
+    assert!(read(&scores).iter().all(|line| line["score"].is_empty()), "nothing scores without a model");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_ends_the_command_unless_it_may_be_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("t.csv");
+    let header = "transaction_id,timestamp,account_id,card_id,amount,currency,merchant_id,kind\n";
+    let good = "T1,2026-01-01T00:00:00Z,A,C,5,USD,M,\n";
+    for (bad, place, why) in [
+        ("T2,2026-01-01T00:00:00Z,A,C,5.001,USD,M,\n", "line 3, column `amount`", "more decimals"),
+        ("T2,2026-01-01T00:00:00Z,A,C,5,USD,M,REVERSAL\n", "line 3, column `kind`", "none of PURCHASE"),
+        ("T2,2026-01-01T00:00:00Z,B,C,5,USD,M,\n", "line 3, column `card_id`", "the card is account A's"),
+    ] {
+        std::fs::write(&file, format!("{header}{good}{bad}")).unwrap();
+        for verb in [&["backtest"][..], &["demo", "--once"]] {
+            let output = saker(&[verb, &["--transactions", file.to_str().unwrap()]].concat());
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains(place) && said.contains(why), "{said}");
+        }
+        if !place.contains("card_id") {
+            let skip = ["--skip-bad-rows", "1", "--format", "json"];
+            let output =
+                saker(&[&["backtest", "--transactions", file.to_str().unwrap()][..], &skip].concat());
+            assert_eq!(json(&output)["rows"], 1);
+            assert!(String::from_utf8_lossy(&output.stderr).contains("skipped: "));
+        }
+    }
+}
