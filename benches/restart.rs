@@ -41,6 +41,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ACCOUNTS: &str = "SAKER_RESTART_ACCOUNTS";
 const PAYMENTS: &str = "SAKER_RESTART_PAYMENTS";
+/// Names a directory that is filled and kept; one that is there is opened once more, which is what a profiler wants.
+const KEPT: &str = "SAKER_RESTART_KEPT";
 /// Set in the processes that only open the directory it names.
 const OPEN: &str = "SAKER_RESTART_OPEN";
 
@@ -56,8 +58,15 @@ fn main() -> anyhow::Result<()> {
     let number = |name: &str, default: u64| env::var(name).map_or(Ok(default), |text| text.parse());
     let accounts = number(ACCOUNTS, if is_small { 300 } else { 1_000_000 })?;
     let payments = number(PAYMENTS, if is_small { 6 } else { 10 })?;
+    if let Ok(kept) = env::var(KEPT) {
+        let kept = PathBuf::from(kept);
+        return if kept.exists() { reopened(&kept) } else { measure(&kept, accounts, payments) };
+    }
     let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("restart-{}", std::process::id()));
-    let done = measure(&scratch, accounts, payments);
+    let done = measure(&scratch, accounts, payments).and_then(|()| {
+        std::fs::remove_dir_all(scratch.join("snapshots"))?;
+        reopened(&scratch)
+    });
     std::fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
     done
 }
@@ -83,8 +92,6 @@ fn measure(dir: &Path, accounts: u64, payments: u64) -> anyhow::Result<()> {
     engine.close().map_err(anyhow::Error::msg)?;
     drop(engine);
 
-    reopened(dir)?;
-    std::fs::remove_dir_all(dir.join("snapshots"))?;
     reopened(dir)
 }
 

@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -99,6 +100,46 @@ pub(super) fn restore(state: &State, setup: &Setup, names: &Names, position: u64
         Record::Maintained(maintained) => maintain::restore(state, maintained),
         Record::Expiry(expiry) => sweep::restore(state, expiry, position),
     }
+}
+
+/// Records that are handed over together, and so many handfuls at most that wait: a few megabytes.
+const HANDFUL: usize = 256;
+const HANDFULS_WAITING: usize = 16;
+
+/// Puts records back in force on a thread of its own while `read` reads, checks and decodes the next ones: the one
+/// waits for memory, the other for arithmetic. All of them are in force when this returns. Versions are introduced at
+/// once, because the records behind them are decoded with their names.
+fn restore_behind<R>(
+    names: &Names,
+    put_back: &(impl Fn(u64, &Record) + Sync),
+    read: impl FnOnce(&mut dyn FnMut(u64, Record) -> Result<(), String>) -> R,
+) -> R {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel::<Vec<(u64, Record)>>(HANDFULS_WAITING);
+        let restorer = scope.spawn(move || {
+            for (position, record) in receiver.iter().flatten() {
+                put_back(position, &record);
+            }
+        });
+        let mut handful = Vec::with_capacity(HANDFUL);
+        let result = read(&mut |position, record| {
+            if let Record::Introduced(introduced) = &record {
+                names.introduce(introduced);
+                return Ok(());
+            }
+            handful.push((position, record));
+            if handful.len() < HANDFUL {
+                return Ok(());
+            }
+            let full = std::mem::replace(&mut handful, Vec::with_capacity(HANDFUL));
+            sender.send(full).map_err(|_| "the thread that puts records back in force panicked".to_owned())
+        });
+        // Where that thread panicked, the panic goes on here.
+        let _ = sender.send(handful);
+        drop(sender);
+        restorer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        result
+    })
 }
 
 /// The engine's time when a record was made.
@@ -271,21 +312,26 @@ impl Engine {
         let mut first_replayed = None;
         let mut records = 0_u64;
         let began = Instant::now();
-        let (journal, report) = directory.open(options, begun_from.as_ref(), &mut |record| {
-            let position = record.position;
-            let record =
-                Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
-            last_time = last_time.max(time_of(&record));
-            ages.note_record(last_time, position);
-            records += 1;
-            restore(&state, &setup, &names, position, &record);
-            first_replayed.get_or_insert(position);
+        let put_back = |position: u64, record: &Record| {
+            restore(&state, &setup, &names, position, record);
             match older.covers(position) {
-                true => keys::leave_to_file(&state, &record),
-                false => keys::restore(&state, position, &record),
+                true => keys::leave_to_file(&state, record),
+                false => keys::restore(&state, position, record),
             }
-            Ok(())
-        })?;
+        };
+        let opened = restore_behind(&names, &put_back, |put_back| {
+            directory.open(options, begun_from.as_ref(), &mut |record| {
+                let position = record.position;
+                let record =
+                    Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
+                last_time = last_time.max(time_of(&record));
+                ages.note_record(last_time, position);
+                records += 1;
+                first_replayed.get_or_insert(position);
+                put_back(position, record)
+            })
+        });
+        let (journal, report) = opened?;
         let journal_time = began.elapsed();
         snapshots.clean().map_err(files)?;
         metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());

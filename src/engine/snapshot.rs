@@ -63,7 +63,7 @@ const ANSWERS: u32 = FIRST_FREE_SECTION + 2;
 /// Good snapshots that are kept: should the newest be damaged, the one before still shortens the start.
 const KEPT: usize = 2;
 /// Between two looks whether one is due.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at a key in flight.
 const IN_FLIGHT_POLL: Duration = Duration::from_micros(50);
 /// How much the scheduler prefers the threads that serve: nice levels below them.

@@ -247,7 +247,7 @@ struct Running {
 /// directory back.
 pub struct Directory {
     storage: Arc<dyn Storage>,
-    /// Every thread that may write will hold it: only when the last one has ended may another process open the directory.
+    /// Every thread that may write holds it: only when the last one has ended may another process open the directory.
     lock: Arc<dyn Any + Send + Sync>,
     mark: Marked,
 }
@@ -259,7 +259,7 @@ pub struct Directory {
 /// [`OpenError::InUse`] where another process holds it; [`LogError::Fault`] where the mark is missing beside a log
 /// or is damaged; what the operating system refused.
 pub fn take(storage: Arc<dyn Storage>) -> Result<Directory, OpenError> {
-    let lock = Arc::from(storage.lock().map_err(|error| match error.kind() {
+    let lock: Arc<dyn Any + Send + Sync> = Arc::from(storage.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::InUse { place: storage.place() },
         _ => recovery::io_at("lock", "the directory")(error).into(),
     })?);
