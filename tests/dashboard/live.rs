@@ -40,7 +40,11 @@ fn a_real_prometheus_answers_every_query_of_dashboard_and_alerts() -> anyhow::Re
     }
     let directory = tempfile::Builder::new().prefix("dashboard").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let log = directory.path().join("server.log");
-    let engine = Server::start(&directory.path().join("data"), &log, &[])?;
+    // So that the panels of snapshots have something to show.
+    let settings = directory.path().join("saker.toml");
+    std::fs::write(&settings, "[snapshots]\nevery_s = 1\nafter_records = 1\n")?;
+    let settings = settings.to_str().context("the path of the settings is text")?;
+    let engine = Server::start(&directory.path().join("data"), &log, &["--config", settings])?;
     let prometheus = Prometheus::start(directory.path(), engine.admin)?;
     let mut loads = vec![load(&engine, "unary")?, load(&engine, "stream")?];
     prometheus.wait_for_data()?;
