@@ -211,9 +211,11 @@ async fn a_filter_that_is_wrong_about_every_key_changes_no_decision_and_no_order
     // A call that is given up while its key is looked up leaves nothing under it.
     let kept = bench.in_memory();
     let mut given_up = bench.engine.authorise(request("given up", 1, 10, START_MS), &bench.arrival());
-    let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(given_up.poll_decided(cx).is_ready())).await;
+    let decided =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(given_up.poll_decided(cx).is_ready())).await;
     drop(given_up);
-    assert_eq!(bench.in_memory(), kept);
+    // On a busy machine the look-up may have ended before it was first waited for: then there is nothing to give up.
+    assert_eq!(bench.in_memory(), kept + usize::from(decided));
     // Changes, reversals and increments take the same way.
     bench.account(2, 100).await;
     assert_eq!(bench.reverse("r-1", "t1").await.answer.moved.unwrap().minor, 10);
