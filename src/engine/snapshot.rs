@@ -171,7 +171,7 @@ fn load(snapshot: Snapshot, config: &Config, secret: (u64, u64), plan: &Plan) ->
     };
     std::thread::scope(|scope| {
         for _ in 1..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(&work);
+            scope.spawn(work);
         }
         work();
     });
