@@ -255,7 +255,7 @@ fn opening(number: usize) -> Maintenance {
 
 /// Purchases over a day, some in one message, some increments, some of nobody's card.
 fn request(number: usize) -> AuthRequest {
-    let account = number * 7 % (ACCOUNTS + 1);
+    let account = number * 5 % (ACCOUNTS + 1);
     let key = RequestKey::new(&format!("t{number}")).expect("a key");
     let card = CardToken::new(&format!("C{account}-0")).expect("a token");
     let is_increment = number % 13 == 12;
