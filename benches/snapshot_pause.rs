@@ -59,7 +59,7 @@ fn main() -> anyhow::Result<()> {
 
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(async {
+    runtime.block_on(async {
         let bench = Bench::open(directory.path())?;
         bench.fill(accounts).await?;
         let mut traffic = Traffic { sent: 0, accounts, random: ChaCha8Rng::seed_from_u64(1) };
@@ -89,8 +89,7 @@ fn main() -> anyhow::Result<()> {
         let (decision, answer) = (median(&mut ratios), median(&mut answer_ratios));
         println!("p99.9 with over without a snapshot, median of {rounds}: decision {decision:.2}, answer {answer:.2}");
         bench.engine.close().map_err(anyhow::Error::msg)
-    });
-    result
+    })
 }
 
 struct Bench {
@@ -161,8 +160,8 @@ impl Bench {
         rate: u64,
         go_on: impl Fn(Instant) -> bool,
     ) -> anyhow::Result<Times> {
-        let mut decision_ns = Histogram::new(3)?;
-        let answers = std::rc::Rc::new(std::cell::RefCell::new((Histogram::<u64>::new(3)?, 0_u64)));
+        let mut decision_ns = histogram()?;
+        let answers = std::rc::Rc::new(std::cell::RefCell::new((histogram()?, 0_u64)));
         let begun = Instant::now();
         let mut sent = 0;
         let local = tokio::task::LocalSet::new();
@@ -214,6 +213,11 @@ impl Times {
             "{what:<10}{requests:>10}  {a:>10.1} /{b:>8.1} /{c:>8.1}      {d:>10.0} /{e:>8.0} /{f:>8.0}"
         );
     }
+}
+
+/// Of nanoseconds, up to a minute.
+fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000_000, 3)?)
 }
 
 fn ratio(with: &Histogram<u64>, without: &Histogram<u64>) -> f64 {
