@@ -75,9 +75,10 @@ const DRAINING: &str = "DRAINING";
 const DISK_LOW: &str = "DISK_LOW";
 const DISK_STALLED: &str = "DISK_STALLED";
 const RECORD_UNREADABLE: &str = "RECORD_UNREADABLE";
+const ANSWERS_UNREADABLE: &str = "ANSWERS_UNREADABLE";
 /// All of them.
-pub const UNAVAILABLE_CAUSES: [&str; 5] =
-    [JOURNAL_STOPPED, DRAINING, DISK_LOW, DISK_STALLED, RECORD_UNREADABLE];
+pub const UNAVAILABLE_CAUSES: [&str; 6] =
+    [JOURNAL_STOPPED, DRAINING, DISK_LOW, DISK_STALLED, RECORD_UNREADABLE, ANSWERS_UNREADABLE];
 
 // What was full where load is shed, as the message of the error and the metric say it.
 const DISK_LAGS: &str = "the disk lags behind";

@@ -52,7 +52,6 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 const PRESSED_EIGHTHS: usize = 7;
 const RELIEVED_EIGHTHS: usize = 6;
 /// Why a look-up failed, as the reason of the error says it.
-const ANSWERS_UNREADABLE: &str = "ANSWERS_UNREADABLE";
 
 /// One segment's keys on disk.
 struct OlderSegment {
@@ -214,6 +213,14 @@ impl Older {
         older.is_some_and(|older| older.is_demoted() && older.has_position(position))
     }
 
+    /// A snapshot brought back the keys that were in memory when it was taken, whatever their age: all of them are to
+    /// leave it again by their segments.
+    pub(super) fn recall(&self) {
+        for older in self.shelf.load().segments.iter().filter(|older| older.file.is_some()) {
+            older.is_demoted.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// The filters of what is there now.
     pub(super) fn filters(&self) -> Filters {
         self.shelf.load().filters()
@@ -370,7 +377,7 @@ impl Engine {
     }
 
     fn put_on_shelf(&self, mut new: OlderSegment) {
-        let shelf = self.older.shelf.load_full();
+        let (shelf, segment) = (self.older.shelf.load_full(), new.segment);
         let mut segments = shelf.segments.clone();
         match segments.binary_search_by_key(&new.segment, |older| older.segment) {
             Ok(place) => {
@@ -380,7 +387,12 @@ impl Engine {
             }
             Err(place) => segments.insert(place, Arc::new(new)),
         }
-        self.show(Shelf { segments, sieves: shelf.sieves.clone() });
+        let mut sieves = shelf.sieves.clone();
+        if segments.len() > shelf.segments.len() {
+            // A sieve that was made without this segment would say that its keys are new.
+            sieves.remove(&(segment / SIEVE_SEGMENTS));
+        }
+        self.show(Shelf { segments, sieves });
     }
 
     /// The caller holds `work`. The shelf goes first, so that whoever is told by a filter finds the file; a key leaves
@@ -425,15 +437,15 @@ impl Engine {
         self.write_key_file(keys, made).map_err(|error| error.to_string())
     }
 
-    /// Makes the files that are missing of segments whose keys were not put into memory: those that end before
+    /// Makes the files that are missing of segments whose keys may not be in memory: those that begin before
     /// `first_replayed`. Where even the segment cannot be read, nothing can be said of any key that is not in memory,
     /// and every look-up tries again.
     pub(super) fn make_key_files_before_serving(&self, first_replayed: u64) {
         let now = self.time.now();
         for segment in 1..=self.journal.closed_segments() {
-            let ends_before =
-                self.journal.closed_segment(segment).map(|closed| closed.last_sequence < first_replayed);
-            if matches!(ends_before, Ok(false))
+            let begins_before =
+                self.journal.closed_segment(segment).map(|closed| closed.first_sequence < first_replayed);
+            if matches!(begins_before, Ok(false))
                 || self.older.shelf.load().has(segment)
                 || self.is_outlived(segment, now)
             {
@@ -624,7 +636,7 @@ impl Engine {
         }
         found.map_err(|error| {
             tracing::error!(error, "what stands under an old key cannot be told");
-            Fault::Unavailable(ANSWERS_UNREADABLE)
+            Fault::Unavailable(super::ANSWERS_UNREADABLE)
         })
     }
 }

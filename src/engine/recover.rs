@@ -332,6 +332,9 @@ impl Engine {
             })
         });
         let (journal, report) = opened?;
+        if begun_from.is_some() {
+            older.recall();
+        }
         let journal_time = began.elapsed();
         snapshots.clean().map_err(files)?;
         metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());

@@ -420,6 +420,9 @@ fn copy_answers(
     writer.section(ANSWERS)?;
     let mut in_flight = Vec::new();
     for part in 0..Answers::PARTS {
+        if !go_on() {
+            return Err(SnapshotError::GivenUp);
+        }
         writer.item(|out| answers.encode_part(part, out, &mut in_flight))?;
     }
     let mut late = Vec::new();
