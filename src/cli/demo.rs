@@ -181,7 +181,9 @@ async fn show(
     progress.finish_and_clear();
     let mut explanations = Vec::new();
     for (group, transaction_id) in tally.explainable() {
-        explanations.push(Explanation::new(group, client.explain(transaction_id).await?, rules));
+        if let Some(explained) = client.explain(transaction_id).await? {
+            explanations.push(Explanation::new(group, explained, rules));
+        }
     }
     let figures = check::compare(&tally, &check::scrape(service.admin).await?);
     Ok(Summary {

@@ -202,7 +202,8 @@ impl Tally {
         self.latency_us.saturating_record(latency.as_micros().try_into().unwrap_or(LATENCY_US_MAX));
         let passed = matches!(decision, Decision::Approved | Decision::PartiallyApproved);
         if !passed {
-            self.examples.entry(group).or_insert_with(|| answer.transaction_id.clone());
+            // The newest: the engine remembers ids for 35 days of its own time, and a file may span more.
+            self.examples.insert(group, answer.transaction_id.clone());
         }
         let suspected = !passed && group.suspects_fraud();
         // A key used again with another body says nothing of the transaction.
@@ -231,7 +232,7 @@ impl Tally {
         }
     }
 
-    /// The groups that declined, each with its first transaction, as far as `GetDecision` shows that decline: of a
+    /// The groups that declined, each with its last transaction, as far as `GetDecision` shows that decline: of a
     /// key used twice it shows the first use.
     pub(super) fn explainable(&self) -> impl Iterator<Item = (ReasonGroup, &str)> {
         self.examples

@@ -91,11 +91,20 @@ impl Client {
         Ok(())
     }
 
-    pub(super) async fn explain(&mut self, transaction_id: &str) -> anyhow::Result<GetDecisionResponse> {
+    /// `None` where the engine has forgotten the id, which it does after 35 days of its own time.
+    pub(super) async fn explain(
+        &mut self,
+        transaction_id: &str,
+    ) -> anyhow::Result<Option<GetDecisionResponse>> {
         let by = get_decision_request::By::TransactionId(transaction_id.to_owned());
         let mut client = DecisionsClient::new(self.channel.clone());
         let answer = client.get_decision(GetDecisionRequest { by: Some(by) }).await;
-        Ok(answer.with_context(|| format!("{transaction_id} cannot be explained"))?.into_inner())
+        match answer {
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            answer => {
+                Ok(Some(answer.with_context(|| format!("{transaction_id} cannot be explained"))?.into_inner()))
+            }
+        }
     }
 }
 
