@@ -51,8 +51,6 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// Above this share of the capacity keys leave memory before their time, in eighths, until below the other.
 const PRESSED_EIGHTHS: usize = 7;
 const RELIEVED_EIGHTHS: usize = 6;
-/// Why a look-up failed, as the reason of the error says it.
-
 /// One segment's keys on disk.
 struct OlderSegment {
     segment: u64,

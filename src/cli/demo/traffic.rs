@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
 use super::source::Row;
 use crate::{
@@ -101,9 +101,9 @@ impl Client {
         let answer = client.get_decision(GetDecisionRequest { by: Some(by) }).await;
         match answer {
             Err(status) if status.code() == Code::NotFound => Ok(None),
-            answer => {
-                Ok(Some(answer.with_context(|| format!("{transaction_id} cannot be explained"))?.into_inner()))
-            }
+            answer => Ok(Some(
+                answer.with_context(|| format!("{transaction_id} cannot be explained"))?.into_inner(),
+            )),
         }
     }
 }
