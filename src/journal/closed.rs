@@ -22,6 +22,11 @@ pub struct ClosedSegment {
     pub chain: [u8; 32],
 }
 
+/// The first sequence of segment `number`, from its header alone.
+pub(super) fn first_position(storage: &dyn Storage, id: JournalId, number: u64) -> Result<u64, ReadError> {
+    Ok(header(storage, id, number)?.first_sequence)
+}
+
 /// What closed segment `number` holds, from its header and that of the segment after it.
 pub(super) fn closed_segment(
     storage: &dyn Storage,

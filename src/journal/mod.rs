@@ -9,12 +9,14 @@
 //! - `writer`, `prepare`, `watchdog`: the three threads
 //! - `scan`, `walk`, `recovery`, `verify`, `index`, `closed`: reading it again
 //! - [`snapshot`]: files from which a start need not read it all
+//! - `beside`: directories beside the log, written under its lock
 //! - `keys`, `filter`, `filters`: one file of keys per closed segment, so that what stands under an old key is found
 //! - `storage`: the disk, behind a trait. A journal replicated over several machines would implement
 //!   [`Storage`] (segments elsewhere), or take the place of [`Journal`] (the same records, per partition of accounts, in
 //!   a replicated log); its callers need only slots, sequences and a durable position.
 
 mod bell;
+mod beside;
 mod closed;
 mod error;
 mod filter;
@@ -71,6 +73,7 @@ pub use walk::LogSummary;
 
 use crate::limits::{RING_RESERVE, RING_SLOTS};
 use bell::Bell;
+use beside::Beside;
 use frame::{FRAME_BYTES_MAX, SEAL_BYTES};
 use index::{Index, Place};
 use lane::Progress;
@@ -79,11 +82,11 @@ use recovery::{Marked, Recovered};
 use ring::{Claim, Ring, SLOTS_MAX};
 use segment::{JournalId, SEGMENT_HEADER_BYTES};
 use snapshot::{Anchor, Snapshot, Snapshots};
-use watchdog::DiskTask;
+use watchdog::{DiskTask, Task};
 use writer::Writer;
 
 /// How long [`Journal::close`] waits for the threads of a journal that has stopped; one may be stuck in the kernel.
-const STUCK_PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const STUCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a journal is run.
 #[derive(Clone)]
@@ -227,7 +230,12 @@ struct Shared {
     unprepared: Arc<AtomicBool>,
     /// An operation of the disk takes too long.
     stalled: AtomicBool,
+    /// The journal thread has a group for which there is no segment yet.
+    awaits_segment: AtomicBool,
+    /// What the journal thread waits for the disk with.
     disk_task: DiskTask,
+    /// And the one that prepares segments.
+    preparing: DiskTask,
     failure: OnceLock<Failure>,
     opened: Instant,
 }
@@ -290,9 +298,15 @@ impl Directory {
         Ok(snapshot)
     }
 
-    /// The key files of this journal in `storage`, a directory of their own.
+    /// `storage`, a directory beside the log, as it is written to while this process has the log: every change there
+    /// holds the directory's lock until it returns, and is refused once the journal's threads have ended.
+    pub fn beside(&self, storage: Arc<dyn Storage>) -> Arc<dyn Storage> {
+        Arc::new(Beside::new(storage, &self.lock))
+    }
+
+    /// The key files of this journal in `storage`, a directory of their own [beside](Directory::beside) the log.
     pub fn key_files(&self, storage: Arc<dyn Storage>) -> KeyFiles {
-        KeyFiles::new(storage, self.mark.mark.id)
+        KeyFiles::new(self.beside(storage), self.mark.mark.id)
     }
 
     /// See [`Journal::closed_segment`].
@@ -355,7 +369,9 @@ fn start(
         disk_full: AtomicBool::new(false),
         unprepared: Arc::default(),
         stalled: AtomicBool::new(false),
+        awaits_segment: AtomicBool::new(false),
         disk_task: DiskTask::default(),
+        preparing: DiskTask::default(),
         failure: OnceLock::new(),
         opened: Instant::now(),
     });
@@ -366,10 +382,18 @@ fn start(
             shared.observer.disk_low(reason);
         })
     };
+    let at_disk = {
+        let shared = Arc::clone(&shared);
+        Box::new(move |is_at_work: bool| match is_at_work {
+            true => shared.preparing.begin(Task::Preparation, shared.now_us()),
+            false => shared.preparing.end(),
+        })
+    };
     let terms = Terms {
         segment_bytes: options.segment_bytes,
         retry: Duration::from_millis(options.prepare_retry_ms),
         on_change,
+        at_disk,
         unprepared: Arc::clone(&shared.unprepared),
     };
     let preparer = Preparer::start(storage, Arc::clone(&lock), recovered.segment + 1, terms)
@@ -518,6 +542,15 @@ impl Journal {
         self.handle.shared.segment.load(Ordering::SeqCst) - 1
     }
 
+    /// The first position of a segment, from its header alone.
+    ///
+    /// # Errors
+    /// [`ReadError`] where that cannot be read or is not of this journal.
+    pub fn first_position(&self, segment: u64) -> Result<u64, ReadError> {
+        let shared = &self.handle.shared;
+        closed::first_position(&*shared.storage, shared.id, segment)
+    }
+
     /// What a closed segment holds, from its header and that of the segment after it.
     ///
     /// # Errors
@@ -635,6 +668,12 @@ impl Shared {
     /// The journal's own time at an instant, in microseconds.
     fn us_at(&self, instant: Instant) -> u64 {
         instant.saturating_duration_since(self.opened).as_micros() as u64
+    }
+
+    /// Whether something is refused or waits because the next segment is not prepared.
+    fn wants_segment(&self) -> bool {
+        let is = |flag: &AtomicBool| flag.load(Ordering::SeqCst);
+        is(&self.awaits_segment) || is(&self.disk_low) || is(&self.unprepared)
     }
 
     /// Stops the journal for ever and tells everybody; the first failure is the one that is told.

@@ -31,12 +31,16 @@ const STEP_BYTES: usize = 4 * 1024 * 1024;
 /// Called when preparing fails (with the reason) and when it succeeds again (`None`).
 pub(super) type OnChange = Box<dyn Fn(Option<&str>) + Send>;
 
+/// Called with true before each step that waits for the disk, and with false before the thread rests.
+pub(super) type AtDisk = Box<dyn Fn(bool) + Send>;
+
 /// What the thread that prepares needs besides the storage.
 pub(super) struct Terms {
     pub(super) segment_bytes: u64,
     /// Between two attempts on a full disk.
     pub(super) retry: Duration,
     pub(super) on_change: OnChange,
+    pub(super) at_disk: AtDisk,
     /// Set while the present segment is nearly used up and the next one is not ready.
     pub(super) unprepared: Arc<AtomicBool>,
 }
@@ -164,10 +168,11 @@ pub(super) fn install(
 }
 
 fn run(storage: &dyn Storage, terms: &Terms, shared: &(Mutex<State>, Condvar)) {
-    let Terms { segment_bytes, retry, on_change, unprepared } = terms;
+    let Terms { segment_bytes, retry, on_change, at_disk, unprepared } = terms;
     let (state, changed) = shared;
     let mut failing = false;
     loop {
+        at_disk(false);
         let number = {
             let mut state = state.lock();
             while state.ready.is_some() && !state.stop {
@@ -178,7 +183,12 @@ fn run(storage: &dyn Storage, terms: &Terms, shared: &(Mutex<State>, Condvar)) {
             }
             state.number
         };
-        match prepare(storage, number, *segment_bytes, &|| !state.lock().stop) {
+        let next_step = || {
+            at_disk(true);
+            !state.lock().stop
+        };
+        at_disk(true);
+        match prepare(storage, number, *segment_bytes, &next_step) {
             Ok(file) => {
                 {
                     let mut state = state.lock();
@@ -196,6 +206,7 @@ fn run(storage: &dyn Storage, terms: &Terms, shared: &(Mutex<State>, Condvar)) {
                 if !state.lock().stop && !std::mem::replace(&mut failing, true) {
                     on_change(Some(&error.to_string()));
                 }
+                at_disk(false);
                 let mut state = state.lock();
                 if !state.stop {
                     changed.wait_for(&mut state, *retry);

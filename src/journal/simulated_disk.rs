@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -36,8 +37,18 @@ pub(crate) enum Trouble {
 #[derive(Clone)]
 pub(crate) struct SimulatedDisk {
     state: Arc<Mutex<State>>,
-    /// The thread that does not come back from this disk, by name.
-    held: Arc<(Mutex<Option<&'static str>>, Condvar)>,
+    slow: Arc<(Mutex<Slow>, Condvar)>,
+}
+
+/// Which threads wait for this disk, by name.
+#[derive(Default)]
+struct Slow {
+    /// The one that does not come back from a write or sync, until it is let go.
+    held: Option<&'static str>,
+    /// Whether it is there.
+    is_waiting: bool,
+    /// The one whose writes take so long.
+    delayed: Option<(&'static str, Duration)>,
 }
 
 struct State {
@@ -113,24 +124,45 @@ impl SimulatedDisk {
             capacity: u64::MAX,
             locked: Arc::new(AtomicBool::new(false)),
         };
-        SimulatedDisk { state: Arc::new(Mutex::new(state)), held: Arc::default() }
+        SimulatedDisk { state: Arc::new(Mutex::new(state)), slow: Arc::default() }
     }
 
     /// Lets a thread wait at its next write or sync, until it is let go.
-    pub(super) fn hold(&self, thread: &'static str) {
-        *self.held.0.lock() = Some(thread);
+    pub(crate) fn hold(&self, thread: &'static str) {
+        self.slow.0.lock().held = Some(thread);
     }
 
-    pub(super) fn let_go(&self) {
-        *self.held.0.lock() = None;
-        self.held.1.notify_all();
+    pub(crate) fn let_go(&self) {
+        self.slow.0.lock().held = None;
+        self.slow.1.notify_all();
+    }
+
+    /// Whether the thread that is held waits here.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.slow.0.lock().is_waiting
+    }
+
+    /// Lets every write of a thread take so long.
+    pub(super) fn delay_writes(&self, thread: &'static str, by: Duration) {
+        self.slow.0.lock().delayed = Some((thread, by));
     }
 
     fn wait_while_held(&self) {
-        let (held, changed) = &*self.held;
-        let mut held = held.lock();
-        while held.is_some() && *held == std::thread::current().name() {
-            changed.wait(&mut held);
+        let (slow, changed) = &*self.slow;
+        let mut slow = slow.lock();
+        while slow.held.is_some() && slow.held == std::thread::current().name() {
+            slow.is_waiting = true;
+            changed.wait(&mut slow);
+            slow.is_waiting = false;
+        }
+    }
+
+    fn wait_while_delayed(&self) {
+        let delayed = self.slow.0.lock().delayed;
+        if let Some((thread, by)) = delayed
+            && std::thread::current().name() == Some(thread)
+        {
+            std::thread::sleep(by);
         }
     }
 
@@ -362,6 +394,7 @@ impl StorageFile for SimulatedFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.wait_while_held();
+        self.disk.wait_while_delayed();
         let mut state = self.disk.state.lock();
         let fails = state.fails(&self.name);
         state.room_for(self.inode, offset + bytes.len() as u64)?;

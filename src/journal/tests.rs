@@ -874,6 +874,99 @@ fn a_disk_that_never_answers_stops_the_journal_and_holds_up_nobody() {
     reopened.close().expect("a clean close");
 }
 
+/// A journal whose first segment is of the smallest length, reopened with longer ones to come.
+fn before_a_long_segment(disk: &SimulatedDisk, options: Options) -> Journal {
+    open_on(disk).expect("a new journal").0.close().expect("a clean close");
+    // What was prepared in the short length is not taken over.
+    open(Arc::new(disk.clone()), options, &mut |_| Ok(())).expect("it opens again").0
+}
+
+#[test]
+fn a_slow_preparation_that_gets_on_is_neither_a_stall_nor_a_hang() {
+    let disk = SimulatedDisk::new();
+    let told = Arc::new(Told::default());
+    let observer = Arc::clone(&told);
+    // Twelve steps of 100 ms are more than both, and each of them is far less.
+    disk.delay_writes("saker-prepare", Duration::from_millis(100));
+    let segment_bytes = 12 * 4 * 1024 * 1024;
+    let options = Options { segment_bytes, stall_ms: 1_000, hang_ms: 1_000, observer, ..options() };
+    let journal = before_a_long_segment(&disk, options);
+    let begun = Instant::now();
+    let mut last = 0;
+    while begun.elapsed() < Duration::from_secs(10) && journal.closed_segments() == 0 {
+        if journal.queue().records < 8 {
+            last = publish(&journal).expect("the journal goes on");
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    wait_durable(&journal, last);
+    assert_eq!(journal.failure(), None);
+    assert!(told.stalls.lock().is_empty(), "the disk answered all the time");
+    assert!(begun.elapsed() > Duration::from_millis(1_000), "the journal waited for the segment");
+    journal.close().expect("a clean close");
+}
+
+#[test]
+fn a_preparation_that_hangs_on_a_disk_that_was_full_is_declared_although_nothing_is_written() {
+    let disk = SimulatedDisk::new();
+    disk.set_capacity(8_192 + SEGMENT_BYTES + SEGMENT_BYTES / 2);
+    let told = Arc::new(Told::default());
+    let observer = Arc::clone(&told);
+    let options = Options { stall_ms: 20, hang_ms: 100, observer, ..options() };
+    let (journal, _) = open(Arc::new(disk.clone()), options, &mut |_| Ok(())).expect("a journal");
+    wait_for("the low disk", || journal.low_disk());
+    assert_eq!(journal.failure(), None, "a full disk has answered");
+    disk.hold("saker-prepare");
+    disk.set_capacity(u64::MAX);
+    wait_for("the hang", || journal.failure().is_some());
+    let failure = journal.close().expect_err("it has failed");
+    assert_eq!(failure.operation, "prepare the next segment of");
+    assert!(matches!(open_on(&disk), Err(OpenError::InUse { .. })), "the stuck thread may still write");
+    disk.let_go();
+    wait_for("the directory", || open_on(&disk).is_ok());
+    assert_eq!(told.failures.lock().len(), 1);
+}
+
+#[test]
+fn a_preparation_that_hangs_while_nobody_needs_it_stops_nothing() {
+    let disk = SimulatedDisk::new();
+    disk.hold("saker-prepare");
+    let options = Options { segment_bytes: 256 * 1024, stall_ms: 20, hang_ms: 60, ..options() };
+    let (journal, _) = open(Arc::new(disk.clone()), options, &mut |_| Ok(())).expect("a journal");
+    wait_for("the hang", || disk.is_holding());
+    std::thread::sleep(Duration::from_millis(200));
+    let position = publish(&journal).expect("a record");
+    wait_durable(&journal, position);
+    assert_eq!((journal.failure(), journal.stalled()), (None, false));
+    // But as soon as something is refused for want of the segment, it counts.
+    while publish(&journal).is_some() {}
+    assert_eq!(journal.failure().expect("it has failed").operation, "prepare the next segment of");
+    disk.let_go();
+}
+
+#[test]
+fn a_write_beside_the_log_that_hangs_keeps_the_directory_and_none_follows_after_the_close() {
+    let (disk, files) = (SimulatedDisk::new(), SimulatedDisk::new());
+    let directory = take(Arc::new(disk.clone())).expect("a new journal");
+    let beside = directory.beside(Arc::new(files.clone()));
+    let (journal, _) = directory.open(options(), None, &mut |_| Ok(())).expect("a journal");
+    files.hold("beside");
+    let writing = std::thread::Builder::new().name("beside".to_owned()).spawn(move || {
+        let file = beside.create("a")?;
+        file.write_at(0, b"before")?;
+        file.write_at(6, b"after")
+    });
+    let writing = writing.expect("a thread");
+    wait_for("the write", || files.is_holding());
+    journal.close().expect("a clean close");
+    assert!(matches!(take(Arc::new(disk.clone())), Err(OpenError::InUse { .. })));
+    files.let_go();
+    let written = writing.join().expect("no panic");
+    assert!(written.expect_err("refused").to_string().contains("closed"));
+    assert_eq!(files.files()["a"], b"before");
+    assert!(take(Arc::new(disk.clone())).is_ok());
+}
+
 #[test]
 fn waiting_tasks_of_two_runtimes_are_all_woken_by_few_wakes() {
     struct Groups(AtomicU64);

@@ -235,7 +235,7 @@ impl Writer {
     /// Goes on in the prepared segment, whose first record is `first_sequence`. Waits for it as long as it takes:
     /// the records gathered are acknowledged to nobody, and a disk that is full may become free.
     fn change_segment(&mut self, first_sequence: u64) -> Result<(), Failure> {
-        self.shared.disk_task.begin(Task::Segment, self.shared.now_us());
+        self.shared.awaits_segment.store(true, Ordering::SeqCst);
         // What is left is too little for this group.
         self.preparer.present_is_low(true);
         let (number, file) = loop {
@@ -244,8 +244,6 @@ impl Writer {
             }
             self.check_not_stopped()?;
             if self.shared.disk_low.load(Ordering::SeqCst) {
-                // It has answered: it is full. Waiting for room is no stall.
-                self.shared.disk_task.end();
                 self.shared.disk_full.store(true, Ordering::SeqCst);
                 if self.shared.closing.load(Ordering::SeqCst) {
                     let full = io::Error::from(io::ErrorKind::StorageFull);
@@ -253,6 +251,7 @@ impl Writer {
                 }
             }
         };
+        self.shared.awaits_segment.store(false, Ordering::SeqCst);
         self.shared.disk_full.store(false, Ordering::SeqCst);
         self.shared.disk_task.begin(Task::Segment, self.shared.now_us());
         let header = SegmentHeader {
