@@ -83,7 +83,7 @@ fn two_tiers(per_file: u64, files: u64, in_memory: u64) {
     let mut open = Vec::new();
     for file in 0..files {
         let first = file * per_file;
-        let entries: Vec<KeyEntry> = (first..first + per_file)
+        let mut entries: Vec<KeyEntry> = (first..first + per_file)
             .map(|at| KeyEntry {
                 key: keys[at as usize].bits(),
                 position: at + 1,
@@ -93,7 +93,7 @@ fn two_tiers(per_file: u64, files: u64, in_memory: u64) {
         let closed =
             ClosedSegment { first_sequence: first + 1, last_sequence: first + per_file, chain: [0; 32] };
         let span = KeySpan { segment: file, closed, first_time_ms: 0, last_time_ms: 0 };
-        open.push(key_files.write(span, entries).expect("it is written"));
+        open.push(key_files.write(span, &mut entries).expect("it is written"));
     }
     println!("a key file of {per_file} keys is written in {}", each(begun.elapsed(), files as usize));
     let begun = Instant::now();

@@ -6,6 +6,7 @@
 //! takes snapshots.
 
 mod ages;
+mod background;
 pub mod backtest;
 pub mod lane;
 mod older;
@@ -719,15 +720,17 @@ impl Engine {
         self.health.send_replace(Health { authorisation: false, others: false });
     }
 
-    /// Stops for good: syncs what is queued and writes the durable mark.
+    /// Stops for good: syncs what is queued and writes the durable mark. Whoever writes snapshots or key files has as long
+    /// to come back from the disk as the journal's own operations have; then it is no longer waited for.
     ///
     /// # Errors
     /// In words, where the journal could not be closed cleanly.
     pub fn close(&self) -> Result<(), String> {
         self.drain();
         self.sweeper.stop();
-        self.snapshots.stop();
-        self.older.stop();
+        let until = Instant::now() + Duration::from_millis(self.config.journal.hang_ms);
+        self.snapshots.stop(&self.journal, until);
+        self.older.stop(&self.journal, until);
         self.journal.close().map_err(|failure| failure.to_string())
     }
 

@@ -1,38 +1,42 @@
 //! Answers that have left memory: found through the key files of closed segments, read on blocking threads.
 //!
 //! One thread of low priority makes a key file of each segment that closes, lets keys of some age leave memory, and
-//! removes files past the retention. What must always hold: a key is in memory, or in a key file whose filter stands in
-//! [`Answers`](crate::authorise::answers::Answers), or was forgotten at its time; and what a file cannot tell is an
-//! error, never "not seen before". A look-up believes no file: it reads the record that the file names, and the
+//! removes files past the retention. What must always hold: a key is in memory, or on the shelf behind a filter that
+//! stands in [`Answers`](crate::authorise::answers::Answers), or was forgotten at its time; and what cannot be told is
+//! an error, never "not seen before". A look-up believes no file: it reads the record that the file names, and the
 //! record must have the key.
+//!
+//! A file that fails is made again from its segment. Where the segment can be read and the file cannot be written (a
+//! full disk), its keys are answered from memory, or from the segment where they are too many; where the segment cannot
+//! be read, nothing can be said of a key that its filter does not exclude.
 //!
 //! That an answer was handed over is known in memory only (see [`What::Answered`]); here it is kept beside the file as
 //! long as the process lives.
+
+mod shelf;
 
 use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{Engine, recover::time_of};
+use super::{Engine, background::Background, recover::time_of};
 use crate::{
     authorise::{
         answers::{KeyHash, OnFile, Remembered, What},
         keys,
     },
     journal::{
-        ClosedSegment, Directory, Filter, FilterGroup, Filters, KeyEntry, KeyFile, KeyFiles, KeySpan,
-        ReadError, SIEVE_SEGMENTS, Sieve, filter_hash, record::Record,
+        Directory, Filters, Journal, KeyEntry, KeyFile, KeyFiles, KeySpan, ReadError, Sieve, filter_hash,
+        record::Record,
     },
     limits::ANSWER_RETENTION_MS,
     observe::{KeyFileMade, LookUp},
@@ -41,87 +45,22 @@ use crate::{
         time::{HOUR_MS, Timestamp},
     },
 };
+pub(super) use shelf::Shelf;
+use shelf::{OlderSegment, Place, SegmentKeys};
 
 /// Between two rounds of the thread.
 const EVERY: Duration = Duration::from_secs(1);
 /// Keys that are read from a file before they leave memory together.
 const DEMOTED_AT_ONCE: usize = 64 * 1024;
-/// Before a file that could not be made is tried again.
+/// Before a file that could not be made is tried again, and any other where the disk takes none.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// Before a segment that could not be read is read again for a look-up.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// Records looked at for the time of a place in the log, some of which may be unreadable.
+const TIMES_TRIED: usize = 8;
 /// Above this share of the capacity keys leave memory before their time, in eighths, until below the other.
 const PRESSED_EIGHTHS: usize = 7;
 const RELIEVED_EIGHTHS: usize = 6;
-/// One segment's keys on disk.
-struct OlderSegment {
-    segment: u64,
-    /// `None` where neither the file nor the segment could be read: every look-up tries again.
-    file: Option<KeyFile>,
-    filter: Arc<Filter>,
-    /// Whether its keys have left memory.
-    is_demoted: AtomicBool,
-    /// Positions of its authorisations whose answer was handed over, rising.
-    answered: Arc<Mutex<Vec<u64>>>,
-}
-
-impl OlderSegment {
-    fn new(file: KeyFile, is_demoted: bool) -> OlderSegment {
-        OlderSegment {
-            segment: file.span().segment,
-            filter: Arc::clone(file.filter()),
-            file: Some(file),
-            is_demoted: is_demoted.into(),
-            answered: Arc::default(),
-        }
-    }
-
-    fn unreadable(segment: u64) -> OlderSegment {
-        OlderSegment {
-            segment,
-            file: None,
-            filter: Arc::new(Filter::of_everything()),
-            is_demoted: true.into(),
-            answered: Arc::default(),
-        }
-    }
-
-    fn is_demoted(&self) -> bool {
-        self.is_demoted.load(Ordering::Relaxed)
-    }
-
-    fn has_position(&self, position: u64) -> bool {
-        self.file.as_ref().is_some_and(|file| {
-            let closed = &file.span().closed;
-            (closed.first_sequence..=closed.last_sequence).contains(&position)
-        })
-    }
-
-    fn is_older_than(&self, age_ms: i64, now: Timestamp) -> bool {
-        self.file.as_ref().is_some_and(|file| now.since_ms(Timestamp(file.span().last_time_ms)) > age_ms)
-    }
-}
-
-/// All segments whose keys are on disk, rising by number.
-#[derive(Default)]
-pub(super) struct Shelf {
-    segments: Vec<Arc<OlderSegment>>,
-    sieves: BTreeMap<u64, Arc<Sieve>>,
-}
-
-impl Shelf {
-    fn has(&self, segment: u64) -> bool {
-        self.segments.iter().any(|older| older.segment == segment && older.file.is_some())
-    }
-
-    fn filters(&self) -> Filters {
-        let of = |older: &OlderSegment| older.segment / SIEVE_SEGMENTS;
-        let groups = self.segments.chunk_by(|a, b| of(a) == of(b));
-        let groups = groups.map(|segments| FilterGroup {
-            sieve: self.sieves.get(&of(&segments[0])).cloned(),
-            filters: segments.iter().map(|older| Arc::clone(&older.filter)).collect(),
-        });
-        Filters(groups.collect())
-    }
-}
 
 /// The key files of one engine.
 pub(super) struct Older {
@@ -133,10 +72,21 @@ pub(super) struct Older {
     returned: Mutex<[Vec<OnFile>; 2]>,
     /// Segments below this are past their retention and need no file.
     first_wanted: AtomicU64,
-    /// Segments of which no file could be made, and when that was.
-    failed: Mutex<BTreeMap<u64, Instant>>,
+    /// Segments of which no file could be made, when that was and why.
+    pub(super) failed: Mutex<BTreeMap<u64, (Instant, NoKeyFile)>>,
     stopping: AtomicBool,
-    thread: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
+    thread: Background,
+}
+
+/// Why there is no key file of a segment, in words.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum NoKeyFile {
+    /// The segment cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The segment was read and the file cannot be written.
+    #[error("the file cannot be written: {0}")]
+    Unwritable(String),
 }
 
 /// What the files hold, for the figures.
@@ -145,12 +95,6 @@ pub(super) struct OnDisk {
     pub(super) keys: u64,
     pub(super) files: u64,
     pub(super) filter_bytes: u64,
-}
-
-/// The keys of a segment, read from it.
-struct SegmentKeys {
-    span: KeySpan,
-    entries: Vec<KeyEntry>,
 }
 
 impl Older {
@@ -185,28 +129,30 @@ impl Older {
                 let age_ms = Timestamp(newest).since_ms(Timestamp(file.span().last_time_ms));
                 let stays_out = age_ms > memory_ms || in_memory + file.entries() > room;
                 in_memory += if stays_out { 0 } else { file.entries() };
-                Arc::new(OlderSegment::new(file, stays_out))
+                let older = OlderSegment::in_file(file);
+                older.set_demoted(stays_out);
+                Arc::new(older)
             })
             .collect();
         segments.reverse();
         Ok(Older {
             files,
-            shelf: ArcSwap::from_pointee(Shelf { segments, sieves: BTreeMap::new() }),
+            shelf: ArcSwap::from_pointee(Shelf::of(segments)),
             work: Mutex::default(),
             returned: Mutex::default(),
             first_wanted: 1.into(),
             failed: Mutex::default(),
             stopping: false.into(),
-            thread: Mutex::default(),
+            thread: Background::default(),
         })
     }
 
     /// Whether the keys of the record at `position` are found in a file and need no place in memory.
     pub(super) fn covers(&self, position: u64) -> bool {
         let shelf = self.shelf.load();
-        let after = shelf.segments.partition_point(|older| {
-            older.file.as_ref().is_some_and(|file| file.span().closed.first_sequence <= position)
-        });
+        let after = shelf
+            .segments
+            .partition_point(|older| older.span().is_some_and(|span| span.closed.first_sequence <= position));
         let older = after.checked_sub(1).map(|place| &shelf.segments[place]);
         older.is_some_and(|older| older.is_demoted() && older.has_position(position))
     }
@@ -214,9 +160,7 @@ impl Older {
     /// A snapshot brought back the keys that were in memory when it was taken, whatever their age: all of them are to
     /// leave it again by their segments.
     pub(super) fn recall(&self) {
-        for older in self.shelf.load().segments.iter().filter(|older| older.file.is_some()) {
-            older.is_demoted.store(false, Ordering::Relaxed);
-        }
+        self.shelf.load().segments.iter().for_each(|older| older.set_demoted(false));
     }
 
     /// The filters of what is there now.
@@ -227,20 +171,34 @@ impl Older {
     pub(super) fn on_disk(&self) -> OnDisk {
         let shelf = self.shelf.load();
         let mut on_disk = OnDisk { filter_bytes: shelf.filters().bytes() as u64, ..OnDisk::default() };
-        for file in shelf.segments.iter().filter(|older| older.is_demoted()).filter_map(|o| o.file.as_ref()) {
+        for file in shelf.segments.iter().filter(|older| older.is_demoted()).filter_map(|o| o.file()) {
             on_disk.keys += file.entries();
             on_disk.files += 1;
         }
         on_disk
     }
 
-    pub(super) fn stop(&self) {
+    /// Ends the thread, giving up what it is at; see [`Background::stop`].
+    pub(super) fn stop(&self, journal: &Journal, until: Instant) {
         self.stopping.store(true, Ordering::Relaxed);
-        if let Some((sender, thread)) = self.thread.lock().take() {
-            drop(sender);
-            // A thread that panicked has nothing left to do either.
-            let _ = thread.join();
+        self.thread.stop(journal, until);
+    }
+
+    /// Why the segment could not be read, where that was lately.
+    fn lately_unreadable(&self, segment: u64, now: Instant) -> Option<String> {
+        match self.failed.lock().get(&segment) {
+            Some((at, NoKeyFile::Unreadable(why))) if now.saturating_duration_since(*at) < READ_AGAIN => {
+                Some(why.clone())
+            }
+            _ => None,
         }
+    }
+
+    /// Whether the file of a segment is not to be tried yet.
+    fn rests(&self, segment: u64) -> bool {
+        self.failed.lock().iter().any(|(failed, (at, why))| {
+            (*failed == segment || matches!(why, NoKeyFile::Unwritable(_))) && at.elapsed() < TRY_AGAIN
+        })
     }
 }
 
@@ -250,18 +208,10 @@ fn warn_of(segment: u64, what: &str) {
 
 /// Starts the thread; it ends with the engine or with [`Older::stop`].
 pub(super) fn start(engine: &Arc<Engine>) -> io::Result<()> {
-    let (sender, receiver) = mpsc::channel::<()>();
-    let weak: Weak<Engine> = Arc::downgrade(engine);
-    let thread = std::thread::Builder::new().name("saker-keys".into()).spawn(move || {
-        // SAFETY: a call with three numbers. On Linux 0 is the calling thread; where it fails, nothing is worse.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
-        while receiver.recv_timeout(EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-            let Some(engine) = weak.upgrade() else { return };
-            engine.tend_older_answers();
-        }
-    })?;
-    *engine.older.thread.lock() = Some((sender, thread));
-    Ok(())
+    engine.older.thread.start(engine, "saker-keys", EVERY, |engine| {
+        engine.tend_older_answers();
+        EVERY
+    })
 }
 
 impl Engine {
@@ -278,24 +228,18 @@ impl Engine {
     /// Looks a key up in the key files. `None` is proof that none has it. Blocks: not for a runtime's thread.
     ///
     /// # Errors
-    /// In words, where a file that may have it cannot be read and cannot be made again.
-    pub(super) fn find_older(&self, key: KeyHash) -> Result<Option<Remembered>, String> {
+    /// In words, where what may have it cannot be read.
+    pub(super) fn find_older(&self, key: KeyHash, now: Instant) -> Result<Option<Remembered>, String> {
         let shelf = self.older.shelf.load_full();
         for older in shelf.segments.iter().rev() {
-            if !older.filter.may_have(filter_hash(key.bits())) {
+            if !older.may_have(key.bits()) {
                 continue;
             }
-            let found = match older.file.as_ref().map(|file| file.find(key.bits())) {
-                Some(Ok(None)) => continue,
-                Some(Ok(Some(entry))) => self.confirm(key, &entry),
-                Some(Err(error)) => Err(error.to_string()),
-                None => Err("its segment could not be read".to_owned()),
-            };
-            let found = match found {
-                Ok(found) => Some(found),
+            let found = match self.find_on_shelf(older, key) {
+                Ok(found) => found,
                 // Removed between two looks because it is past its retention.
                 Err(_) if !self.is_on_shelf(older.segment) => continue,
-                Err(error) => self.find_in_segment(older.segment, key, &error)?,
+                Err(error) => self.find_in_segment(older, key, &error, now)?,
             };
             let Some(mut found) = found else { continue };
             if found.what == What::Authorisation
@@ -308,8 +252,13 @@ impl Engine {
         Ok(None)
     }
 
+    fn find_on_shelf(&self, older: &OlderSegment, key: KeyHash) -> Result<Option<Remembered>, String> {
+        let entry = older.find(key.bits())?;
+        entry.map(|entry| self.confirm(key, &entry)).transpose()
+    }
+
     fn is_on_shelf(&self, segment: u64) -> bool {
-        self.older.shelf.load().segments.iter().any(|older| older.segment == segment)
+        self.older.shelf.load().get(segment).is_some()
     }
 
     /// What an entry stands for, once the record it names is seen to have the key.
@@ -329,16 +278,40 @@ impl Engine {
         settled.ok_or_else(|| format!("the record at position {position} has not the key that leads to it"))
     }
 
-    /// A key file failed: it is made again, and the key looked up in what was read from the segment.
-    fn find_in_segment(&self, segment: u64, key: KeyHash, error: &str) -> Result<Option<Remembered>, String> {
-        warn_of(segment, error);
+    /// What was `seen` on the shelf failed: its segment is read, its file made again, and the key looked up in what was
+    /// read. One look-up does so for all that wait; where the segment cannot be read, they fail with it, and those of
+    /// the next moment.
+    fn find_in_segment(
+        &self,
+        seen: &Arc<OlderSegment>,
+        key: KeyHash,
+        error: &str,
+        now: Instant,
+    ) -> Result<Option<Remembered>, String> {
+        let (segment, begun) = (seen.segment, Instant::now());
+        let lately_unreadable = || match self.older.lately_unreadable(segment, now) {
+            Some(why) => Err(why),
+            None => Ok(()),
+        };
+        lately_unreadable()?;
         let _work = self.older.work.lock();
-        let keys = self.keys_of_segment(segment).map_err(|error| error.to_string())?;
+        lately_unreadable()?;
+        let mended = self.older.shelf.load().get(segment).filter(|there| !Arc::ptr_eq(there, seen)).cloned();
+        if let Some(Ok(found)) = mended.map(|mended| self.find_on_shelf(&mended, key)) {
+            return Ok(found);
+        }
+        warn_of(segment, error);
+        let keys = self.keys_of_segment(segment).map_err(|error| {
+            let why = error.to_string();
+            let failed = (now + begun.elapsed(), NoKeyFile::Unreadable(why.clone()));
+            self.older.failed.lock().insert(segment, failed);
+            why
+        })?;
         let of_key = keys.entries.iter().filter(|entry| entry.key == key.bits());
         let found = of_key.max_by_key(|entry| entry.position).copied();
-        // The answer is known also where the file cannot be written; the next look-up tries again.
-        if let Err(error) = self.write_key_file(keys, KeyFileMade::Again) {
-            tracing::warn!(segment, %error, "a key file cannot be written");
+        // The answer is known also where the file cannot be written.
+        if let Err(error) = self.shelve(keys, KeyFileMade::Again) {
+            tracing::warn!(segment, %error, "no key file can be made again: its keys are answered without");
         }
         found.map(|entry| self.confirm(key, &entry)).transpose()
     }
@@ -366,31 +339,33 @@ impl Engine {
         Ok(SegmentKeys { span, entries })
     }
 
-    /// Writes a key file and puts it on the shelf, in the place of the one that was there. The caller holds `work`.
-    fn write_key_file(&self, keys: SegmentKeys, made: KeyFileMade) -> io::Result<()> {
-        let file = self.older.files.write(keys.span, keys.entries)?;
-        self.metrics.key_file_made(made);
-        self.put_on_shelf(OlderSegment::new(file, false));
-        Ok(())
+    /// Puts keys into a file and that on the shelf, in the place of what was there. Where the file cannot be written and
+    /// the keys may have left memory's index, they are put on the shelf without. The caller holds `work`.
+    fn shelve(&self, mut keys: SegmentKeys, made: KeyFileMade) -> Result<(), NoKeyFile> {
+        let segment = keys.span.segment;
+        match self.older.files.write(keys.span, &mut keys.entries) {
+            Ok(file) => {
+                self.older.failed.lock().remove(&segment);
+                self.metrics.key_file_made(made);
+                self.put_on_shelf(OlderSegment::in_file(file));
+                Ok(())
+            }
+            Err(error) => {
+                if made == KeyFileMade::Again || self.is_on_shelf(segment) {
+                    let answers = &self.state.answers;
+                    let taken = answers.len() + self.older.shelf.load().keys_in_memory_but_of(segment);
+                    let room = answers.capacity().saturating_sub(taken);
+                    self.put_on_shelf(OlderSegment::without_file(keys, room));
+                }
+                let why = NoKeyFile::Unwritable(error.to_string());
+                self.older.failed.lock().insert(segment, (Instant::now(), why.clone()));
+                Err(why)
+            }
+        }
     }
 
-    fn put_on_shelf(&self, mut new: OlderSegment) {
-        let (shelf, segment) = (self.older.shelf.load_full(), new.segment);
-        let mut segments = shelf.segments.clone();
-        match segments.binary_search_by_key(&new.segment, |older| older.segment) {
-            Ok(place) => {
-                new.answered = Arc::clone(&segments[place].answered);
-                new.is_demoted = segments[place].is_demoted().into();
-                segments[place] = Arc::new(new);
-            }
-            Err(place) => segments.insert(place, Arc::new(new)),
-        }
-        let mut sieves = shelf.sieves.clone();
-        if segments.len() > shelf.segments.len() {
-            // A sieve that was made without this segment would say that its keys are new.
-            sieves.remove(&(segment / SIEVE_SEGMENTS));
-        }
-        self.show(Shelf { segments, sieves });
+    fn put_on_shelf(&self, new: OlderSegment) {
+        self.show(self.older.shelf.load().with(new));
     }
 
     /// The caller holds `work`. The shelf goes first, so that whoever is told by a filter finds the file; a key leaves
@@ -404,8 +379,7 @@ impl Engine {
     fn write_missing_key_files(&self, now: Timestamp) {
         let older = &self.older;
         for segment in older.first_wanted.load(Ordering::Relaxed)..=self.journal.closed_segments() {
-            let tried = older.failed.lock().get(&segment).copied();
-            if older.shelf.load().has(segment) || tried.is_some_and(|at| at.elapsed() < TRY_AGAIN) {
+            if older.shelf.load().has_file_of(segment) || older.rests(segment) {
                 continue;
             }
             if self.is_outlived(segment, now) {
@@ -421,30 +395,40 @@ impl Engine {
             if let Err(error) = made {
                 tracing::warn!(
                     segment,
-                    error,
-                    "no key file can be made of a segment; its keys stay in memory"
+                    %error,
+                    "no key file can be made of a segment; its keys stay where they are"
                 );
-                older.failed.lock().insert(segment, Instant::now());
             }
         }
     }
 
-    fn make_key_file(&self, segment: u64, made: KeyFileMade) -> Result<(), String> {
+    fn make_key_file(&self, segment: u64, made: KeyFileMade) -> Result<(), NoKeyFile> {
         let _work = self.older.work.lock();
-        let keys = self.keys_of_segment(segment).map_err(|error| error.to_string())?;
-        self.write_key_file(keys, made).map_err(|error| error.to_string())
+        let kept = self.older.shelf.load().get(segment).and_then(|older| match &older.place {
+            Place::Memory(keys) => Some(keys.clone()),
+            Place::File(_) | Place::Segment => None,
+        });
+        let keys = match kept {
+            Some(keys) => keys,
+            None => self.keys_of_segment(segment).map_err(|error| {
+                let why = NoKeyFile::Unreadable(error.to_string());
+                self.older.failed.lock().insert(segment, (Instant::now(), why.clone()));
+                why
+            })?,
+        };
+        self.shelve(keys, made)
     }
 
     /// Makes the files that are missing of segments whose keys may not be in memory: those that begin before
     /// `first_replayed`. Where even the segment cannot be read, nothing can be said of any key that is not in memory,
-    /// and every look-up tries again.
+    /// and look-ups try again.
     pub(super) fn make_key_files_before_serving(&self, first_replayed: u64) {
         let now = self.time.now();
         for segment in 1..=self.journal.closed_segments() {
             let begins_before =
                 self.journal.closed_segment(segment).map(|closed| closed.first_sequence < first_replayed);
             if matches!(begins_before, Ok(false))
-                || self.older.shelf.load().has(segment)
+                || self.older.shelf.load().has_file_of(segment)
                 || self.is_outlived(segment, now)
             {
                 continue;
@@ -453,15 +437,23 @@ impl Engine {
                 segment,
                 "the key file is missing or damaged and is made again before the engine serves"
             );
-            if let Err(error) = self.make_key_file(segment, KeyFileMade::Again) {
-                tracing::error!(
+            match self.make_key_file(segment, KeyFileMade::Again) {
+                Ok(()) => {}
+                Err(error @ NoKeyFile::Unwritable(_)) => tracing::warn!(
                     segment,
-                    error,
-                    "neither the key file nor the segment can be read: ids that are not in memory are answered \
-                     UNAVAILABLE until one of them can"
-                );
-                let _work = self.older.work.lock();
-                self.put_on_shelf(OlderSegment::unreadable(segment));
+                    %error,
+                    "no key file can be made again: its keys are answered from memory or from the segment until it can"
+                ),
+                Err(error @ NoKeyFile::Unreadable(_)) => {
+                    tracing::error!(
+                        segment,
+                        %error,
+                        "neither the key file nor the segment can be read: ids that are not in memory are answered \
+                         UNAVAILABLE until one of them can, or is past its retention"
+                    );
+                    let _work = self.older.work.lock();
+                    self.put_on_shelf(OlderSegment::unreadable(segment));
+                }
             }
         }
     }
@@ -469,16 +461,26 @@ impl Engine {
     /// Whether all records of a segment are past their retention. An hour more, because records of one moment may
     /// stand in another order than their times.
     fn is_outlived(&self, segment: u64, now: Timestamp) -> bool {
-        let newest = || -> Option<Timestamp> {
-            let ClosedSegment { first_sequence, last_sequence, .. } =
-                self.journal.closed_segment(segment).ok()?;
-            let position = (first_sequence..=last_sequence).rev().take(8).find_map(|position| {
-                let payload = self.journal.read(position).ok()??;
-                Record::decode(&payload, position, &*self.names).ok()
-            });
-            position.map(|record| time_of(&record))
+        let newest = self.time_at_end_of(segment);
+        newest.is_some_and(|newest| now.since_ms(newest) > ANSWER_RETENTION_MS + HOUR_MS)
+    }
+
+    /// The time of the last record of a segment; where that cannot be read, of one that came a little later: the first
+    /// that can be read of the segments behind it.
+    fn time_at_end_of(&self, segment: u64) -> Option<Timestamp> {
+        let time_at = |position: u64| -> Option<Timestamp> {
+            let payload = self.journal.read(position).ok()??;
+            Record::decode(&payload, position, &*self.names).ok().map(|record| time_of(&record))
         };
-        newest().is_some_and(|newest| now.since_ms(newest) > ANSWER_RETENTION_MS + HOUR_MS)
+        let own = || {
+            let closed = self.journal.closed_segment(segment).ok()?;
+            (closed.first_sequence..=closed.last_sequence).rev().take(TIMES_TRIED).find_map(time_at)
+        };
+        let later = |later: u64| {
+            let first = self.journal.first_position(later).ok()?;
+            (first..).take(TIMES_TRIED).find_map(time_at)
+        };
+        own().or_else(|| (segment + 1..=self.journal.closed_segments() + 1).find_map(later))
     }
 
     /// Lets keys leave memory: those of segments that are old enough, and while memory is pressed the oldest others.
@@ -500,7 +502,7 @@ impl Engine {
                 // What has left memory was read and checked; the rest stays until the file is whole again.
                 warn_of(older.segment, &error.to_string());
                 if let Err(error) = self.make_key_file(older.segment, KeyFileMade::Again) {
-                    tracing::warn!(segment = older.segment, error, "a key file cannot be made again");
+                    tracing::warn!(segment = older.segment, %error, "a key file cannot be made again");
                 }
                 return;
             }
@@ -509,7 +511,7 @@ impl Engine {
     }
 
     fn demote(&self, older: &OlderSegment) -> Result<(), ReadError> {
-        let Some(file) = &older.file else { return Ok(()) };
+        let Some(file) = older.file() else { return Ok(()) };
         let mut keys = Vec::with_capacity(DEMOTED_AT_ONCE.min(file.entries() as usize));
         file.for_each(&mut |entry| {
             if let Some(what) = What::from_number(entry.kind) {
@@ -521,7 +523,7 @@ impl Engine {
             }
         })?;
         self.demote_keys(older, &keys);
-        older.is_demoted.store(true, Ordering::Relaxed);
+        older.set_demoted(true);
         Ok(())
     }
 
@@ -558,25 +560,26 @@ impl Engine {
     fn remove_outlived_key_files(&self, now: Timestamp) {
         let _work = self.older.work.lock();
         let shelf = self.older.shelf.load_full();
-        let mut segments = shelf.segments.clone();
+        let is_kept = |older: &Arc<OlderSegment>| match older.span() {
+            Some(_) => !older.is_older_than(ANSWER_RETENTION_MS, now),
+            None => !self.is_outlived(older.segment, now),
+        };
         // From the oldest on, so that no older entry of a key outlives a newer one.
-        let kept = segments.iter().position(|older| !older.is_older_than(ANSWER_RETENTION_MS, now));
-        let outlived: Vec<_> = segments.drain(..kept.unwrap_or(segments.len())).collect();
-        if outlived.is_empty() {
+        let count = shelf.segments.iter().position(is_kept).unwrap_or(shelf.segments.len());
+        if count == 0 {
             return;
         }
-        let oldest_group = segments.first().map_or(u64::MAX, |older| older.segment / SIEVE_SEGMENTS);
-        let sieves = shelf.sieves.range(oldest_group..).map(|(group, sieve)| (*group, Arc::clone(sieve)));
-        self.show(Shelf { segments, sieves: sieves.collect() });
+        let (kept, outlived) = shelf.without_first(count);
+        self.show(kept);
         // With the file go those of its keys that never left memory, or were brought back.
-        let last = outlived
-            .iter()
-            .filter_map(|older| older.file.as_ref())
-            .map(|file| file.span().closed.last_sequence);
+        let last = outlived.iter().filter_map(|older| older.span()).map(|span| span.closed.last_sequence);
         self.state.answers.forget_before(last.max().map_or(0, |last| last + 1));
-        for older in outlived {
-            if let Err(error) = self.older.files.remove(older.segment) {
-                tracing::warn!(segment = older.segment, %error, "an outlived key file cannot be removed");
+        for segment in outlived.iter().map(|older| older.segment) {
+            match self.older.files.remove(segment) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(segment, %error, "an outlived key file cannot be removed");
+                }
+                _ => {}
             }
         }
     }
@@ -584,33 +587,16 @@ impl Engine {
     /// Puts a sieve before the filters of each group that is complete, one a round: it reads that group's files whole.
     fn build_sieves(&self) {
         let shelf = self.older.shelf.load_full();
-        let closed = self.journal.closed_segments();
-        let of = |older: &OlderSegment| older.segment / SIEVE_SEGMENTS;
-        let wanted = shelf.segments.chunk_by(|a, b| of(a) == of(b)).find(|group| {
-            let number = of(&group[0]);
-            let is_complete = (number + 1) * SIEVE_SEGMENTS - 1 <= closed
-                && group.last().is_some_and(|last| last.segment == (number + 1) * SIEVE_SEGMENTS - 1);
-            let follow = group.windows(2).all(|pair| pair[0].segment + 1 == pair[1].segment);
-            is_complete
-                && follow
-                && group.iter().all(|o| o.file.is_some())
-                && !shelf.sieves.contains_key(&number)
-        });
-        let Some(group) = wanted else { return };
-        let files = || group.iter().filter_map(|older| older.file.as_ref());
-        let mut sieve = Sieve::new(files().map(KeyFile::entries).sum());
-        for file in files() {
+        let Some((group, files)) = shelf.group_without_sieve(self.journal.closed_segments()) else { return };
+        let mut sieve = Sieve::new(files.iter().map(|file| file.entries()).sum());
+        for file in files {
             // A file that fails is found and mended by a look-up; without a sieve nothing is wrong, only slower.
             if file.for_each(&mut |entry| sieve.insert(filter_hash(entry.key))).is_err() {
                 return;
             }
         }
-        let number = of(&group[0]);
         let _work = self.older.work.lock();
-        let shelf = self.older.shelf.load_full();
-        let mut sieves = shelf.sieves.clone();
-        sieves.insert(number, Arc::new(sieve));
-        self.show(Shelf { segments: shelf.segments.clone(), sieves });
+        self.show(self.older.shelf.load().with_sieve(group, sieve));
     }
 
     /// Looks a claimed key up on a blocking thread.
@@ -619,7 +605,7 @@ impl Engine {
     /// [`Fault::Unavailable`] where what might have it cannot be read.
     pub(super) async fn look_up_older(self: &Arc<Self>, key: KeyHash) -> Result<Option<Remembered>, Fault> {
         let (engine, begun) = (self.clone(), Instant::now());
-        let found = tokio::task::spawn_blocking(move || engine.find_older(key));
+        let found = tokio::task::spawn_blocking(move || engine.find_older(key, begun));
         let found = found.await.map_err(|_| Fault::Internal)?;
         let look_up = match &found {
             Ok(Some(_)) => LookUp::Found,

@@ -288,7 +288,7 @@ impl Engine {
 
         let files = |error| OpenError::Files { path: data_dir.clone(), error };
         let directory = journal::take(storage)?;
-        let snapshots = Snapshots::new(snapshots);
+        let snapshots = Snapshots::new(directory.beside(snapshots));
         let began = Instant::now();
         let begun = snapshot::newest(&directory, &snapshots, &config, secret_of(&directory), &setup.plan);
         let snapshot_time = began.elapsed();

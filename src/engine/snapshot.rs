@@ -23,17 +23,15 @@
 use std::{
     io,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc,
     },
-    thread::JoinHandle,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
 
-use super::{Engine, ages::Ages, versions::Names};
+use super::{Engine, ages::Ages, background::Background, versions::Names};
 use crate::{
     authorise::{
         State,
@@ -44,7 +42,7 @@ use crate::{
     config::Config,
     features::Plan,
     journal::{
-        Directory, LogError,
+        Directory, Journal, LogError,
         record::Versioned,
         snapshot::{
             BlockPlace, FIRST_FREE_SECTION, Snapshot, SnapshotError, SnapshotWriter, Snapshots, Written,
@@ -66,8 +64,6 @@ const KEPT: usize = 2;
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at a key in flight.
 const IN_FLIGHT_POLL: Duration = Duration::from_micros(50);
-/// How much the scheduler prefers the threads that serve: nice levels below them.
-const NICE: i32 = 10;
 
 /// A snapshot that a start did not believe.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -282,7 +278,7 @@ pub(super) struct Taker {
     stop: AtomicBool,
     /// The position of the newest good one.
     newest: AtomicU64,
-    thread: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
+    thread: Background,
 }
 
 impl Taker {
@@ -293,21 +289,14 @@ impl Taker {
             taking: Mutex::default(),
             stop: AtomicBool::new(false),
             newest: AtomicU64::new(begun_from),
-            thread: Mutex::default(),
+            thread: Background::default(),
         }
     }
 
-    /// Ends the thread, giving up the snapshot that it is writing.
-    pub(super) fn stop(&self) {
+    /// Ends the thread, giving up the snapshot that it is writing; see [`Background::stop`].
+    pub(super) fn stop(&self, journal: &Journal, until: Instant) {
         self.stop.store(true, Ordering::Release);
-        if let Some((sender, thread)) = self.thread.lock().take() {
-            drop(sender);
-            // The last handle of an engine may be dropped by this very thread, which cannot wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
-                // One that panicked has nothing left to do either.
-                let _ = thread.join();
-            }
-        }
+        self.thread.stop(journal, until);
     }
 
     fn go_on(&self) -> bool {
@@ -356,25 +345,18 @@ impl Engine {
             return Ok(());
         }
         let every = Duration::from_secs(settings.every_s);
-        let (sender, receiver) = mpsc::channel::<()>();
-        let weak: Weak<Engine> = Arc::downgrade(self);
-        let thread = std::thread::Builder::new().name("snapshots".into()).spawn(move || {
-            yield_to_decisions();
-            let mut tried: Option<Instant> = None;
-            while receiver.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let Some(engine) = weak.upgrade() else { return };
-                let newest = engine.snapshots.newest.load(Ordering::Acquire);
-                let records = engine.journal.durable().saturating_sub(newest);
-                let due = tried.is_none_or(|tried| tried.elapsed() >= every);
-                if due && records >= settings.after_records {
-                    tried = Some(Instant::now());
-                    // Counted and logged there; the next turn tries again.
-                    let _ = engine.snapshot_now();
-                }
+        let mut tried: Option<Instant> = None;
+        self.snapshots.thread.start(self, "snapshots", LOOK, move |engine| {
+            let newest = engine.snapshots.newest.load(Ordering::Acquire);
+            let records = engine.journal.durable().saturating_sub(newest);
+            let due = tried.is_none_or(|tried| tried.elapsed() >= every);
+            if due && records >= settings.after_records {
+                tried = Some(Instant::now());
+                // Counted and logged there; the next turn tries again.
+                let _ = engine.snapshot_now();
             }
-        })?;
-        *self.snapshots.thread.lock() = Some((sender, thread));
-        Ok(())
+            LOOK
+        })
     }
 }
 
@@ -435,13 +417,6 @@ fn copy_answers(
         }
     }
     writer.item(|out| out.extend_from_slice(&late))
-}
-
-/// Lets the threads that serve go before this one.
-fn yield_to_decisions() {
-    // SAFETY: setpriority reads its three integers alone; 0 names the calling thread. Linux gives every thread a
-    // nice level of its own. Where it is refused the thread runs at the level of the others.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
 #[cfg(test)]

@@ -111,19 +111,27 @@ impl KeyFiles {
         Ok(numbers)
     }
 
-    /// Writes the file of a segment; durable when this returns. Of several entries of one key the one with the highest
-    /// position stays.
+    /// Writes the file of a segment; durable when this returns. `entries` are put in the order of their keys first, and
+    /// of several of one key the one with the highest position stays.
     ///
     /// # Errors
-    /// Those of the operating system; the file does not exist then, or is the one that was there before.
-    pub fn write(&self, span: KeySpan, mut entries: Vec<KeyEntry>) -> io::Result<KeyFile> {
+    /// Those of the operating system; the file does not exist then, or is the one that was there before, or is whole
+    /// and only not known to be durable under its name.
+    pub fn write(&self, span: KeySpan, entries: &mut Vec<KeyEntry>) -> io::Result<KeyFile> {
         entries.sort_unstable_by_key(|entry| (entry.key, std::cmp::Reverse(entry.position)));
         entries.dedup_by_key(|entry| entry.key);
         if entries.iter().any(|entry| entry.position > POSITION_MAX) {
             return Err(io::Error::other("a position beyond 48 bits"));
         }
         let unfinished = format!("{:010}{UNFINISHED_SUFFIX}", span.segment);
-        let file = self.storage.create(&unfinished)?;
+        self.write_as(&unfinished, span, entries).inspect_err(|_| {
+            // What was written so far would only keep a full disk full; a start removes what is left.
+            let _ = self.storage.remove(&unfinished);
+        })
+    }
+
+    fn write_as(&self, unfinished: &str, span: KeySpan, entries: &[KeyEntry]) -> io::Result<KeyFile> {
+        let file = self.storage.create(unfinished)?;
         let mut fences = Vec::with_capacity(entries.len().div_ceil(BLOCK_ENTRIES));
         let mut offset = BLOCK_BYTES as u64;
         let mut bytes = Vec::with_capacity(BLOCKS_AT_ONCE * BLOCK_BYTES);
@@ -152,7 +160,7 @@ impl KeyFiles {
         file.write_at(0, &header.encode(self.id))?;
         file.sync()?;
         let name = name_of(span.segment);
-        self.storage.rename(&unfinished, &name)?;
+        self.storage.rename(unfinished, &name)?;
         self.storage.sync_dir()?;
         Ok(KeyFile {
             storage: Arc::clone(&self.storage),

@@ -1,6 +1,6 @@
 //! The state that comes from a snapshot against the one that comes from the whole journal, and the live one.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::mpsc};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     authorise::keys,
-    engine::{Arrival, Client, Recovered, Settings, recover::journal_dir},
+    engine::{Arrival, Client, OpenError, Recovered, Settings, recover::journal_dir},
     journal::{
         self, FileStorage, Storage,
         simulated_disk::{SimulatedDisk, Trouble},
@@ -438,6 +438,45 @@ async fn snapshots_are_taken_when_they_are_due_and_after_a_long_start() {
     engine.close().unwrap();
     let names = |dir: &Path| std::fs::read_dir(dir.join("snapshots")).unwrap().count();
     assert_eq!(names(dir.path()), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_hangs_on_its_disk_holds_up_no_close_and_keeps_the_directory_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, files) = (SimulatedDisk::new(), SimulatedDisk::new());
+    let open = || {
+        let mut with = settings(dir.path(), RULES);
+        (with.config.snapshots.every_s, with.config.snapshots.after_records) = (1, 1);
+        with.config.journal.hang_ms = 1_500;
+        Engine::open_on(with, Arc::new(log.clone()), Arc::new(files.clone()))
+    };
+    let (engine, _) = open().unwrap_or_else(|error| panic!("{error}"));
+    let bench = Bench::of(engine.clone());
+    bench.account(1, 100_000).await;
+    files.hold("snapshots");
+    engine.start_snapshots().unwrap();
+    let begun = Instant::now();
+    while !files.is_holding() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "no snapshot is begun");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.authorise(request("meanwhile", 1, 10, 1_000_000)).await;
+    let closing = Instant::now();
+    engine.close().unwrap();
+    assert!(closing.elapsed() < Duration::from_secs(10), "a thread that is stuck is not waited for");
+    assert!(matches!(open().err(), Some(OpenError::Journal(journal::OpenError::InUse { .. }))));
+    files.let_go();
+    let begun = Instant::now();
+    let (engine, recovered) = loop {
+        match open() {
+            Ok(opened) => break opened,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(recovered.passed_over, []);
+    assert!(Bench::of(engine.clone()).authorise(request("meanwhile", 1, 10, 1_000_000)).await.replayed);
+    engine.close().unwrap();
 }
 
 #[test]

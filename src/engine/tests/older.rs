@@ -42,6 +42,21 @@ impl Bench {
         }
     }
 
+    /// Asked again for as long as a segment is taken for unreadable.
+    async fn authorise_once_readable(&self, request: AuthRequest) -> Answered<AuthAnswer> {
+        let begun = Instant::now();
+        loop {
+            match self.engine.authorise(request.clone(), &self.arrival()).await {
+                Err(Fault::Unavailable("ANSWERS_UNREADABLE"))
+                    if begun.elapsed() < Duration::from_secs(30) =>
+                {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                answered => return answered.unwrap(),
+            }
+        }
+    }
+
     fn in_memory(&self) -> usize {
         self.engine.state.answers.len()
     }
@@ -321,7 +336,9 @@ async fn few_old_keys(dir: &Path) -> Bench {
 
 fn look_up_old(bench: &Bench) -> Vec<Result<Option<u64>, String>> {
     let hash = |n: u64| bench.engine.state.answers.hash(0, &key(&format!("old-{n}")));
-    (0..5).map(|n| Ok(bench.engine.find_older(hash(n))?.map(|found| found.position))).collect()
+    (0..5)
+        .map(|n| Ok(bench.engine.find_older(hash(n), Instant::now())?.map(|found| found.position)))
+        .collect()
 }
 
 #[tokio::test]
@@ -379,7 +396,8 @@ async fn damage_to_a_key_file_is_mended_from_the_journal_or_refused_and_never_an
     assert_eq!(refused, Err(Fault::Unavailable("ANSWERS_UNREADABLE")));
     assert!(!bench.authorise(request("fresh", 1, 10, START_MS)).await.replayed, "new ids are decided");
     fs::write(&segment, whole).unwrap();
-    assert!(bench.authorise(request("old-3", 1, 10, START_MS)).await.replayed, "and the claim was undone");
+    let again = bench.authorise_once_readable(request("old-3", 1, 10, START_MS)).await;
+    assert!(again.replayed, "and the claim was undone");
     bench.engine.close().unwrap();
     verified(dir.path());
 }
@@ -392,12 +410,7 @@ async fn without_its_keys_in_memory_a_segment_without_a_key_file_is_read_before_
     let file = key_files(dir.path()).remove(0);
     let segment = dir.path().join("journal/0000000001.segment");
     let whole = fs::read(&segment).unwrap();
-    // As an engine that starts from a snapshot finds it: no key file, and the segment not read.
-    let forget = |bench: &Bench| {
-        let _work = bench.engine.older.work.lock();
-        bench.engine.show(crate::engine::older::Shelf::default());
-        fs::remove_file(&file).unwrap();
-    };
+    let forget = |bench: &Bench| forget_key_file(bench, &file);
     forget(&bench);
     bench.engine.make_key_files_before_serving(u64::MAX);
     assert_eq!(look_up_old(&bench), right);
@@ -410,9 +423,156 @@ async fn without_its_keys_in_memory_a_segment_without_a_key_file_is_read_before_
         assert_eq!(refused, Err(Fault::Unavailable("ANSWERS_UNREADABLE")), "{name}");
     }
     fs::write(&segment, whole).unwrap();
-    assert!(!bench.authorise(request("quite new", 1, 10, START_MS)).await.replayed);
+    assert!(!bench.authorise_once_readable(request("quite new", 1, 10, START_MS)).await.replayed);
     assert_eq!(look_up_old(&bench), right);
     bench.engine.close().unwrap();
+}
+
+/// As an engine that starts from a snapshot finds it: no key file, and the segment not read.
+fn forget_key_file(bench: &Bench, file: &Path) {
+    let _work = bench.engine.older.work.lock();
+    bench.engine.show(crate::engine::older::Shelf::default());
+    fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_key_file_that_cannot_be_written_makes_no_id_unknown_or_unavailable_and_comes_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = few_old_keys(dir.path()).await;
+    let right = look_up_old(&bench);
+    let file = key_files(dir.path()).remove(0);
+    let good = fs::read(&file).unwrap();
+    // A directory of this name refuses the file that is to be written, as a full disk does.
+    let in_the_way = dir.path().join("keys/0000000001.keys.unfinished");
+    fs::create_dir(&in_the_way).unwrap();
+    let made = || bench.rendered("saker_key_files_made_total{why=\"again\"}");
+    let begun_with = made();
+    let no_file = || !file.exists() && made() == begun_with;
+
+    forget_key_file(&bench, &file);
+    bench.engine.make_key_files_before_serving(u64::MAX);
+    assert!(no_file());
+    assert!(bench.authorise(request("old-1", 1, 10, START_MS)).await.replayed);
+    assert_eq!(look_up_old(&bench), right);
+    let look_ups = || bench.rendered("saker_answer_look_ups_total{outcome=\"absent\"}");
+    let before = look_ups();
+    for n in 0..20 {
+        assert!(!bench.authorise(request(&format!("new-{n}"), 1, 10, START_MS)).await.replayed);
+    }
+    assert!(look_ups() <= before + 1.0, "new ids are not looked up in the segment");
+    bench.tend();
+    assert!(no_file(), "it is not tried at once again");
+
+    fs::remove_dir(&in_the_way).unwrap();
+    bench.engine.older.failed.lock().clear();
+    bench.tend();
+    assert_eq!(fs::read(&file).unwrap(), good);
+    assert_eq!(look_up_old(&bench), right);
+
+    // The same while serving, where the file is damaged.
+    fs::write(&file, &good[..5_000]).unwrap();
+    fs::create_dir(&in_the_way).unwrap();
+    for _ in 0..2 {
+        assert_eq!(look_up_old(&bench), right);
+    }
+    assert_eq!(made(), begun_with);
+    fs::remove_dir(&in_the_way).unwrap();
+    bench.engine.close().unwrap();
+    drop(bench);
+    let bench = open_days(dir.path());
+    bench.tend();
+    assert_eq!(look_up_old(&bench), right);
+    bench.engine.close().unwrap();
+    verified(dir.path());
+}
+
+#[tokio::test]
+async fn look_ups_that_wait_for_one_damaged_key_file_read_its_segment_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = few_old_keys(dir.path()).await;
+    let right = look_up_old(&bench);
+    let file = key_files(dir.path()).remove(0);
+    let good = fs::read(&file).unwrap();
+    let made = || bench.rendered("saker_key_files_made_total{why=\"again\"}");
+    let before = made();
+    fs::write(&file, &good[..5_000]).unwrap();
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let work = bench.engine.older.work.lock();
+        let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| look_up_old(&bench))).collect();
+        std::thread::sleep(Duration::from_millis(100));
+        drop(work);
+        waiting.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(found.iter().all(|found| *found == right), "{found:?}");
+    assert_eq!(made(), before + 1.0);
+
+    // A segment that cannot be read is not read for every one of them either.
+    let segment = dir.path().join("journal/0000000001.segment");
+    let whole = fs::read(&segment).unwrap();
+    fs::write(&file, &good[..5_000]).unwrap();
+    fs::write(&segment, vec![7; whole.len()]).unwrap();
+    let find = |n: u64, at: Instant| {
+        let hash = bench.engine.state.answers.hash(0, &key(&format!("old-{n}")));
+        bench.engine.find_older(hash, at).map(|found| found.map(|found| found.position))
+    };
+    let now = Instant::now();
+    let refused = find(0, now);
+    assert!(refused.is_err());
+    fs::write(&segment, whole).unwrap();
+    assert_eq!(find(1, now + Duration::from_millis(500)), refused, "it is believed for a moment");
+    assert_eq!(find(1, now + Duration::from_secs(60)), right[1]);
+    assert_eq!(find(0, now + Duration::from_millis(500)), right[0], "and to all once it was read");
+    bench.engine.close().unwrap();
+    verified(dir.path());
+}
+
+#[tokio::test]
+async fn an_unreadable_segment_past_its_retention_no_longer_makes_ids_unavailable() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = few_old_keys(dir.path()).await;
+    let file = key_files(dir.path()).remove(0);
+    let segment = dir.path().join("journal/0000000001.segment");
+    forget_key_file(&bench, &file);
+    let length = fs::metadata(&segment).unwrap().len();
+    fs::write(&segment, vec![7; length as usize]).unwrap();
+    bench.engine.make_key_files_before_serving(u64::MAX);
+    let at = |name: &str, days: i64| request(name, 1, 10, START_MS + days * DAY_MS);
+    for days in [5, 34] {
+        bench.engine.time.at_door(&at("clock", days), Instant::now());
+        bench.tend();
+        for name in ["old-1", "quite new"] {
+            let refused = bench.engine.authorise(at(name, days), &bench.arrival()).await;
+            assert_eq!(refused, Err(Fault::Unavailable("ANSWERS_UNREADABLE")), "{name} after {days} days");
+        }
+    }
+    // The records behind the segment, which can be read, are from the first and the fifth day.
+    bench.engine.time.at_door(&at("clock", 41), Instant::now());
+    bench.tend();
+    for name in ["old-1", "quite new"] {
+        assert!(!bench.authorise(at(name, 41)).await.replayed, "{name}");
+    }
+    bench.engine.close().unwrap();
+}
+
+#[tokio::test]
+async fn keys_that_a_snapshot_brought_back_leave_memory_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open_days(dir.path());
+    bench.account(1, 100_000).await;
+    bench.fill_segment("a", START_MS).await;
+    bench.engine.snapshot_now().unwrap();
+    bench.authorise(request("now", 1, 0, START_MS + 4 * DAY_MS)).await;
+    bench.tend();
+    assert!(bench.in_memory() < 1_000, "{} keys in memory", bench.in_memory());
+    bench.engine.close().unwrap();
+    drop(bench);
+    let bench = open_days(dir.path());
+    assert!(bench.in_memory() > 1_000, "the snapshot was taken while they were there");
+    bench.tend();
+    assert!(bench.in_memory() < 1_000, "{} keys stay in memory", bench.in_memory());
+    assert!(bench.authorise(request("fill-a-0-7", 0, 0, START_MS)).await.replayed);
+    bench.engine.close().unwrap();
+    verified(dir.path());
 }
 
 /// What a key stands for, as a map that keeps everything has it.

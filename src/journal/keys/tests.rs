@@ -33,8 +33,8 @@ fn every_key_is_found_and_no_other_and_the_newest_of_a_key_wins() {
         let mut all = entries(count);
         let older =
             all.iter().step_by(3).map(|entry| KeyEntry { position: entry.position - 90, kind: 9, ..*entry });
-        let given: Vec<KeyEntry> = older.chain(all.iter().copied()).collect();
-        files.write(span(), given).expect("it is written");
+        let mut given: Vec<KeyEntry> = older.chain(all.iter().copied()).collect();
+        files.write(span(), &mut given).expect("it is written");
         let file = files.open(3).expect("it reads back");
         assert_eq!((file.span(), file.entries()), (&span(), count));
         for entry in &all {
@@ -79,7 +79,7 @@ fn refused_look_ups(bytes: &[u8], all: &[KeyEntry], what: &str) -> usize {
 fn no_flipped_byte_and_no_truncation_gives_a_wrong_answer() {
     let all = entries(40);
     let disk = SimulatedDisk::new();
-    on(&disk).write(span(), all.clone()).expect("it is written");
+    on(&disk).write(span(), &mut all.clone()).expect("it is written");
     let good = disk.files().remove(&name_of(3)).expect("it is there");
     assert_eq!(refused_look_ups(&good, &all, "undamaged"), 0);
     for offset in 0..good.len() {
@@ -100,7 +100,7 @@ fn no_flipped_byte_and_no_truncation_gives_a_wrong_answer() {
 #[test]
 fn a_file_of_another_journal_or_segment_is_not_taken_for_ours() {
     let disk = SimulatedDisk::new();
-    on(&disk).write(span(), entries(5)).expect("it is written");
+    on(&disk).write(span(), &mut entries(5)).expect("it is written");
     assert!(KeyFiles::new(Arc::new(disk.clone()), JournalId([8; 16])).open(3).is_err());
     disk.rename(&name_of(3), &name_of(4)).expect("a new name");
     assert!(on(&disk).open(4).is_err());
@@ -111,7 +111,7 @@ fn a_file_of_another_journal_or_segment_is_not_taken_for_ours() {
 fn a_crash_at_any_step_of_writing_leaves_no_file_or_a_whole_one() {
     let all = entries(400);
     let undisturbed = SimulatedDisk::new();
-    on(&undisturbed).write(span(), all.clone()).expect("it is written");
+    on(&undisturbed).write(span(), &mut all.clone()).expect("it is written");
     let steps = undisturbed.operations();
     assert!(steps >= 6, "create, blocks, summary, header, sync, rename, directory");
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -120,7 +120,7 @@ fn a_crash_at_any_step_of_writing_leaves_no_file_or_a_whole_one() {
         for trouble in [Trouble::PowerOffAt(step), Trouble::FailAt(step)] {
             let disk = SimulatedDisk::new();
             disk.set_trouble(trouble);
-            let written = on(&disk).write(span(), all.clone());
+            let written = on(&disk).write(span(), &mut all.clone());
             assert_eq!(written.is_ok(), step > steps, "{trouble:?}");
             for round in 0..8 {
                 let after = match round {

@@ -1,0 +1,91 @@
+//! A thread that works beside those that serve, in turns, until its engine ends or is closed.
+
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::Engine;
+use crate::journal::{Journal, STUCK_PATIENCE};
+
+/// How much the scheduler prefers the threads that serve: nice levels below them.
+const NICE: i32 = 10;
+
+/// The thread, once it was started.
+#[derive(Default)]
+pub(super) struct Background(Mutex<Option<Running>>);
+
+struct Running {
+    name: &'static str,
+    /// Disconnected when the thread is to end.
+    stop: mpsc::Sender<()>,
+    /// Disconnected when it is about to.
+    ended: mpsc::Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Background {
+    /// Starts the thread. Each turn says how long to pause before the next one; the first comes after `pause`. The
+    /// thread holds the engine during a turn alone.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub(super) fn start(
+        &self,
+        engine: &Arc<Engine>,
+        name: &'static str,
+        mut pause: Duration,
+        mut turn: impl FnMut(&Arc<Engine>) -> Duration + Send + 'static,
+    ) -> io::Result<()> {
+        let ((stop, stopped), (ending, ended)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+        let weak: Weak<Engine> = Arc::downgrade(engine);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            yield_to_decisions();
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let Some(engine) = weak.upgrade() else { break };
+                pause = turn(&engine);
+            }
+            drop(ending);
+        })?;
+        *self.0.lock() = Some(Running { name, stop, ended, thread });
+        Ok(())
+    }
+
+    /// Lets the thread end after the turn it is in, and waits for that until then, or for [`STUCK_PATIENCE`] where the
+    /// journal has stopped. A thread that does not come back from the disk by then is left where it is: it has the
+    /// directory's lock until it returns, and can change nothing afterwards, see [`crate::journal::Directory::beside`].
+    pub(super) fn stop(&self, journal: &Journal, until: Instant) {
+        let Some(Running { name, stop, ended, thread }) = self.0.lock().take() else { return };
+        drop(stop);
+        // The last handle of an engine may be dropped by this very thread, which cannot wait for itself.
+        if thread.thread().id() == std::thread::current().id() {
+            return;
+        }
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(STUCK_PATIENCE) {
+            if journal.has_stopped() || Instant::now() >= until {
+                tracing::error!(
+                    thread = name,
+                    "a thread does not come back from the disk and is not waited for any longer; the data directory \
+                     stays in use until it does or the process has ended"
+                );
+                return;
+            }
+        }
+        // One that panicked has nothing left to do either.
+        let _ = thread.join();
+    }
+}
+
+/// Lets the threads that serve go before this one.
+fn yield_to_decisions() {
+    // SAFETY: setpriority reads its three integers alone; 0 names the calling thread. Linux gives every thread a
+    // nice level of its own. Where it is refused the thread runs at the level of the others.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
