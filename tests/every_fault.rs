@@ -3,7 +3,8 @@
 //! A run under strace lists the operations of a start; then the n-th of them fails with EIO or ENOSPC, or is the
 //! process's last, for every n, on a new directory and on a used one with a torn end. Allowed is an exit with code 2 or 3
 //! that names the file and the cause, or a server that serves; and the next start must come up and give every answer that
-//! was acknowledged. While serving, the same is done to each kind of operation of the two threads that write.
+//! was acknowledged. While serving, the same is done to each kind of operation of the threads that write: the two of the
+//! journal end the engine or try again, those that write snapshots and key files harm nothing but the file they are at.
 //!
 //! By default each operation meets one of the three faults, in turn; `SAKER_DISK_FAULTS=all` takes all of them. Without
 //! strace it says so in one line and is skipped.
@@ -13,6 +14,7 @@
 mod checker;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     os::unix::{fs::FileExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
@@ -24,9 +26,11 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use checker::{Campaign, Clients, Injection, Past, Server, Strace, fresh_directory, keep_if_wrong, say};
 
-const SETTINGS: &str = "[journal]\nsegment_bytes = 1_048_576\n";
 /// The mark stays behind the log, so that a start has to bring it up.
 const LATE_MARK: &str = "[journal]\nsegment_bytes = 1_048_576\nidle_mark_ms = 10_000\n";
+/// A snapshot is under way most of the time, and every few seconds there is a segment to make a key file of.
+const BUSY: &str = "[journal]\nsegment_bytes = 1_048_576\n\
+                    [snapshots]\nevery_s = 1\nafter_records = 1\nbytes_per_s = 33_554_432\n";
 const FAULTS: [&str; 3] = ["error=EIO", "error=ENOSPC", "signal=SIGKILL"];
 /// What changes something on a disk.
 const START_CALLS: &str =
@@ -55,7 +59,7 @@ fn every_operation_while_serving_fails_in_turn() -> anyhow::Result<()> {
     }
     let directory = fresh_directory("every-fault")?;
     let faults = serving_faults();
-    let campaign = campaign("L5 every fault while serving", directory.path(), faults.len() as u32, SETTINGS);
+    let campaign = campaign("L5 every fault while serving", directory.path(), faults.len() as u32, BUSY);
     let mut left = faults.iter();
     let ended = campaign.run(|server, clients| {
         let (operation, fault) = left.next().context("one fault for each restart")?;
@@ -64,7 +68,58 @@ fn every_operation_while_serving_fails_in_turn() -> anyhow::Result<()> {
             .meets(fault, server, clients, &campaign.data.join("journal"), &log)
             .with_context(|| format!("{operation:?}, {fault}"))
     });
-    keep_if_wrong(directory, ended.and_then(|verdict| verdict.judge()))
+    let ended = ended.and_then(|verdict| verdict.judge()).and_then(|()| {
+        say(format_args!("while serving: {} operations, {} faults", serving().count(), faults.len()))?;
+        no_broken_file_was_met(&campaign)?;
+        key_files_are_what_their_segments_say(&campaign)
+    });
+    keep_if_wrong(directory, ended)
+}
+
+/// What was left by a fault must be whole or not have its name.
+fn no_broken_file_was_met(campaign: &Campaign) -> anyhow::Result<()> {
+    let log = fs::read_to_string(campaign.evidence.join("server.log"))?;
+    for said in ["a snapshot is passed over", "a key file is not used", "panicked"] {
+        ensure!(!log.contains(said), "the log says: {said}");
+    }
+    let starts = log.lines().filter(|line| line.contains("the state is back"));
+    let from_snapshots = starts.filter(|line| !line.contains("snapshot=\"none\"")).count();
+    ensure!(from_snapshots > 0, "no start was from a snapshot");
+    say(format_args!(
+        "{from_snapshots} starts from a snapshot; {} snapshots taken and {} failed, {} key files failed",
+        log.matches("a snapshot is taken").count(),
+        log.matches("no snapshot was taken").count(),
+        log.matches("no key file can be made").count()
+    ))
+}
+
+/// Every key file that has its name is, byte for byte, the one that is made of its segment again.
+fn key_files_are_what_their_segments_say(campaign: &Campaign) -> anyhow::Result<()> {
+    let keys = campaign.data.join("keys");
+    let read = || -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
+        let paths =
+            fs::read_dir(&keys)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+        let named = paths.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "keys"));
+        named.map(|path| Ok((path.clone(), fs::read(path)?))).collect()
+    };
+    let before = read()?;
+    ensure!(!before.is_empty(), "there is no key file");
+    fs::remove_dir_all(&keys)?;
+    let arguments = campaign.plain_arguments()?;
+    let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
+    let server = Server::start(&campaign.data, &campaign.evidence.join("server.log"), &arguments)?;
+    let begun = Instant::now();
+    let missing = || before.keys().find(|path| !path.exists());
+    while let Some(missing) = missing() {
+        ensure!(begun.elapsed() < Duration::from_secs(120), "{} is not made again", missing.display());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let again = read()?;
+    server.kill()?;
+    for (path, bytes) in &before {
+        ensure!(again.get(path) == Some(bytes), "{} is not what its segment says", path.display());
+    }
+    say(format_args!("{} key files are what is made of their segments again", before.len()))
 }
 
 /// What is needed to start again and again.
@@ -249,6 +304,8 @@ struct Serving {
     thread: &'static str,
     syscall: &'static str,
     on: On,
+    /// At which such call.
+    when: usize,
 }
 
 /// The file that the operation is done to.
@@ -260,37 +317,86 @@ enum On {
     Next,
     Mark,
     Directory,
+    /// The key file of a closed segment, while it has the name of an unfinished one.
+    Keys,
+    KeysDirectory,
+    /// Whatever the thread does it to: snapshots, whose names hold positions.
+    Anything,
 }
 
-/// Everything that a thread does to the disk while the engine serves.
-const SERVING: [(&str, &[(&str, On)]); 2] = [
+/// Everything that a thread does to the disk while the engine serves, and at which call of the kind.
+const SERVING: [(&str, &[(&str, On, usize)]); 4] = [
     (
-        "saker-journal",
+        JOURNAL,
         &[
-            ("pwrite64", On::Segment),
-            ("fdatasync", On::Segment),
-            ("pwrite64", On::Next),
-            ("fdatasync", On::Next),
-            ("rename", On::Next),
-            ("openat", On::Directory),
-            ("fsync", On::Directory),
-            ("pwrite64", On::Mark),
-            ("fdatasync", On::Mark),
+            ("pwrite64", On::Segment, 1),
+            ("fdatasync", On::Segment, 1),
+            ("pwrite64", On::Next, 1),
+            ("fdatasync", On::Next, 1),
+            ("rename", On::Next, 1),
+            ("openat", On::Directory, 1),
+            ("fsync", On::Directory, 1),
+            ("pwrite64", On::Mark, 1),
+            ("fdatasync", On::Mark, 1),
         ],
     ),
     (
-        PREPARER,
-        &[("openat", On::Next), ("fallocate", On::Next), ("pwrite64", On::Next), ("fdatasync", On::Next)],
+        "saker-prepare",
+        &[
+            ("openat", On::Next, 1),
+            ("fallocate", On::Next, 1),
+            ("pwrite64", On::Next, 1),
+            ("fdatasync", On::Next, 1),
+        ],
+    ),
+    (
+        "snapshots",
+        &[
+            // The list of what is there, the new file, its directory, and the list of what is too old.
+            ("openat", On::Anything, 1),
+            ("openat", On::Anything, 2),
+            ("openat", On::Anything, 3),
+            ("openat", On::Anything, 4),
+            // Header, blocks, end.
+            ("pwrite64", On::Anything, 1),
+            ("pwrite64", On::Anything, 2),
+            ("pwrite64", On::Anything, 3),
+            ("pwrite64", On::Anything, 4),
+            ("pwrite64", On::Anything, 5),
+            ("fdatasync", On::Anything, 1),
+            ("rename", On::Anything, 1),
+            ("fsync", On::Anything, 1),
+            ("unlink", On::Anything, 1),
+        ],
+    ),
+    (
+        "saker-keys",
+        &[
+            ("openat", On::Segment, 1),
+            ("pread64", On::Segment, 1),
+            ("openat", On::Keys, 1),
+            // Entries, filter, header.
+            ("pwrite64", On::Keys, 1),
+            ("pwrite64", On::Keys, 2),
+            ("pwrite64", On::Keys, 3),
+            ("fdatasync", On::Keys, 1),
+            ("rename", On::Keys, 1),
+            ("openat", On::KeysDirectory, 1),
+            ("fsync", On::KeysDirectory, 1),
+        ],
     ),
 ];
-/// The one thread that may try again.
-const PREPARER: &str = "saker-prepare";
+/// The one thread whose failures end the engine; the others try again, or leave out what they were at.
+const JOURNAL: &str = "saker-journal";
+
+fn serving() -> impl Iterator<Item = Serving> {
+    SERVING.iter().flat_map(|(thread, calls)| {
+        calls.iter().map(|(syscall, on, when)| Serving { thread, syscall, on: *on, when: *when })
+    })
+}
 
 fn serving_faults() -> Vec<(Serving, &'static str)> {
-    let operations = SERVING.iter().flat_map(|(thread, calls)| {
-        calls.iter().map(move |(syscall, on)| Serving { thread, syscall, on: *on })
-    });
-    let all = operations.enumerate().flat_map(|(number, operation)| {
+    let all = serving().enumerate().flat_map(|(number, operation)| {
         let turns = FAULTS.iter().enumerate();
         turns
             .filter(move |(turn, _)| all_faults() || *turn == number % FAULTS.len())
@@ -309,8 +415,12 @@ impl Serving {
         journal: &Path,
         log: &Path,
     ) -> anyhow::Result<()> {
-        let injection =
-            Injection { syscall: self.syscall.to_owned(), fault, when: 1, paths: self.paths(journal)? };
+        let injection = Injection {
+            syscall: self.syscall.to_owned(),
+            fault,
+            when: self.when,
+            paths: self.paths(journal)?,
+        };
         let strace = Strace::attach(server.pid(), self.thread, &injection, log)?;
         if fault == "signal=SIGKILL" {
             let status = server.wait(Duration::from_secs(30))?;
@@ -318,14 +428,16 @@ impl Serving {
             return Ok(());
         }
         strace.wait_injected(Duration::from_secs(30))?;
-        if self.thread == PREPARER {
-            // Tried again with a new file; authorisations may have been refused meanwhile.
+        if self.thread != JOURNAL {
+            // Tried again with a new file; while no segment could be prepared authorisations may have been refused.
             thread::sleep(Duration::from_millis(700));
             let probe = clients.probe(server.grpc, checker::Asked::Authorisation, Duration::from_millis(5));
             let shortly = Duration::from_secs(5);
             probe.wait_for("authorisation", Instant::now(), shortly, |told| told.result.is_ok())?;
             drop(probe);
-            return server.kill().map(drop);
+            let status = server.kill()?;
+            ensure!(status.signal() == Some(libc::SIGKILL), "it had ended by itself: {status}");
+            return Ok(());
         }
         let failed = Instant::now();
         let status = server.wait(Duration::from_secs(20))?;
@@ -346,14 +458,18 @@ impl Serving {
         });
         let last = numbers.max().context("there is a segment")?;
         // Segments may change until strace is attached.
-        let names = |ending: &str, from: u64| {
-            (from..from + 12).map(|number| journal.join(format!("{number:010}.{ending}"))).collect()
+        let names = |directory: &Path, ending: &str, from: u64| {
+            (from..from + 12).map(|number| directory.join(format!("{number:010}.{ending}"))).collect()
         };
+        let keys = journal.with_file_name("keys");
         Ok(match self.on {
-            On::Segment => names("segment", last),
-            On::Next => names("prepared", last + 1),
+            On::Segment => names(journal, "segment", last),
+            On::Next => names(journal, "prepared", last + 1),
             On::Mark => vec![journal.join("mark")],
             On::Directory => vec![journal.to_owned()],
+            On::Keys => names(&keys, "keys.unfinished", last.saturating_sub(3)),
+            On::KeysDirectory => vec![keys],
+            On::Anything => Vec::new(),
         })
     }
 }
