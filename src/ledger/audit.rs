@@ -164,7 +164,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1_500))]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_500) })]
         #[test]
         fn any_history_leaves_the_ledger_where_its_naive_twin_stands(
             steps in prop::collection::vec(step(), 1..120)

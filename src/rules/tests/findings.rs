@@ -437,7 +437,7 @@ expect = { decision = "DECLINED", rules = ["card-testing"] }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
     fn garbage_is_refused_or_accepted_but_never_brings_the_checker_down(
