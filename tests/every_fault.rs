@@ -324,8 +324,11 @@ enum On {
     Anything,
 }
 
-/// Everything that a thread does to the disk while the engine serves, and at which call of the kind.
-const SERVING: [(&str, &[(&str, On, usize)]); 4] = [
+/// What a thread does to the disk: the call, to what, and which of those calls fails.
+type Calls = &'static [(&'static str, On, usize)];
+
+/// Everything that threads do to the disk while the engine serves.
+const SERVING: [(&str, Calls); 4] = [
     (
         JOURNAL,
         &[
