@@ -111,7 +111,6 @@ enum Source {
 impl Planned {
     pub(super) fn new(aggregate: &Aggregate, pick: Pick, windows: &mut WindowPlan) -> Planned {
         let &Aggregate { by, window_ms, measure, .. } = aggregate;
-        windows.mark(pick);
         let source = match measure {
             Measure::Count => Source::Count(windows.total(by, window_ms, pick)),
             Measure::Sum => Source::Sum(windows.total(by, window_ms, pick)),

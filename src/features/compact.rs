@@ -43,8 +43,12 @@ pub struct Shape {
 }
 
 /// Bits of [`Shape::rest`] that are used.
-pub const SHAPE_REST_BITS: u32 = LONGITUDE_BITS + LATITUDE_BITS + KIND_BITS + DECISION_BITS + 1;
-const KIND_SHIFT: u32 = LONGITUDE_BITS + LATITUDE_BITS;
+pub const SHAPE_REST_BITS: u32 = PLACE_BITS + KIND_BITS + DECISION_BITS + 1;
+/// The lowest bits of [`Shape::rest`], which say where.
+pub const PLACE_BITS: u32 = LONGITUDE_BITS + LATITUDE_BITS;
+/// What they hold where there is no place.
+pub const NO_PLACE: u64 = (PLACE_NONE as u64) << LONGITUDE_BITS;
+const KIND_SHIFT: u32 = PLACE_BITS;
 const DECISION_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
 const FOR_CREDIT_SHIFT: u32 = DECISION_SHIFT + DECISION_BITS;
 const COUNTRY_SHIFT: u32 = MCC_BITS;

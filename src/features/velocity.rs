@@ -13,7 +13,7 @@ use super::{
     fields::{is_ecommerce, is_night},
     geo,
     values::{Slot, Values},
-    window::{Length, Packed, Pick, Reading, SHAPES_MAX, TotalId, View, WindowPlan},
+    window::{Length, Pick, Reading, SHAPES_MAX, TotalId, View, WindowPlan},
 };
 use crate::types::{
     auth::Place,
@@ -114,27 +114,32 @@ impl Velocity {
         };
         // What a shape has in common with the present is found out once, however many events have it.
         let alike: ArrayVec<u8, SHAPES_MAX> = view.shapes().map(|shape| here.alike(shape)).collect();
-        let [older, newer] = view.stretches(self.month);
-        let mut walked = Walked { any: older.len() + newer.len() > 0, ..Walked::default() };
+        let mut walked = Walked::default();
         // The one loop over all events: without branches, since nothing in it can be foretold.
-        for event in older.iter().chain(newer) {
-            let alike = alike[event.shape()];
-            let is_own_mcc = i64::from(alike & OWN_MCC != 0);
-            walked.seen |= alike;
-            walked.mcc_count += is_own_mcc;
-            walked.mcc_sum_minor += event.amount_minor() * is_own_mcc;
+        for span in view.spans(self.month) {
+            walked.any = true;
+            span.for_each(|event| {
+                let alike = alike[event.shape()];
+                let is_own_mcc = i64::from(alike & OWN_MCC != 0);
+                walked.seen |= alike;
+                walked.mcc_count += is_own_mcc;
+                walked.mcc_sum_minor += event.amount_minor() * is_own_mcc;
+            });
         }
-        let mut events = older.iter().chain(newer);
         let with = |bit: u8| {
             let alike = &alike;
-            move |event: &&Packed| alike[event.shape()] & bit != 0
+            move |shape: usize| alike[shape] & bit != 0
         };
-        let last_with = |bit| events.clone().rfind(with(bit)).map(|event| view.unpack(*event));
-        walked.last = last_with(OWN);
+        // Where the walk saw none, there is none to be looked for.
+        let seen = walked.seen;
+        let last = |bit| if seen & bit == 0 { None } else { view.last(self.month, with(bit)) };
+        walked.last = last(OWN);
         walked.last_place =
-            last_with(OWN_AT_PLACE).and_then(|event| Some((event.shape.place()?, event.time_ms())));
-        walked.last_country = last_with(OWN_IN_COUNTRY).map(|event| event.shape.country());
-        walked.first_ms = events.find(with(OWN)).map(|event| view.unpack(*event).time_ms());
+            last(OWN_AT_PLACE).and_then(|event| Some((event.shape.place()?, event.time_ms())));
+        walked.last_country = last(OWN_IN_COUNTRY).map(|event| event.shape.country());
+        if walked.last.is_some() {
+            walked.first_ms = view.first(self.month, with(OWN)).map(Compact::time_ms);
+        }
         walked
     }
 }

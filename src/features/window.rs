@@ -13,7 +13,10 @@
 
 mod overflow;
 mod ring;
+mod shapes;
 pub mod stored;
+
+use std::ops::Range;
 
 use super::{
     aggregate::By,
@@ -25,8 +28,8 @@ use crate::{
     types::time::MINUTE_MS,
 };
 use overflow::{Overflow, Summary, step_ms};
-pub use ring::{Packed, SHAPES_MAX};
-use ring::{Ring, shape_words};
+use ring::{Ring, Span};
+pub use shapes::SHAPES_MAX;
 
 /// Events this much older than the newest are in no window of a decision that may still come.
 const HORIZON_MS: i64 = WINDOW_MAX_MS + LATENESS_MAX_MS;
@@ -74,8 +77,6 @@ pub struct WindowPlan {
     lengths: Vec<LengthPlan>,
     account_totals: usize,
     card_totals: usize,
-    /// Filters that events are marked with.
-    filters: usize,
 }
 
 #[derive(Debug)]
@@ -95,16 +96,8 @@ impl WindowPlan {
         }))
     }
 
-    /// Makes sure that every event is marked for `pick`.
-    pub fn mark(&mut self, pick: Pick) {
-        if let Pick::Filter(number) = pick {
-            self.filters = self.filters.max(usize::from(number) + 1);
-        }
-    }
-
     /// The total, added where it is new: count and sum of the same events share one.
     pub fn total(&mut self, by: By, window_ms: i64, pick: Pick) -> TotalId {
-        self.mark(pick);
         let length = self.length(window_ms);
         let totals = &mut self.lengths[length.0].totals;
         if let Some(known) = totals.iter().find(|total| total.by == by && total.pick == pick) {
@@ -118,12 +111,6 @@ impl WindowPlan {
         *next += 1;
         totals.push(total);
         total
-    }
-
-    /// Words of an entry in the ring's table of shapes.
-    #[inline]
-    fn width(&self) -> u8 {
-        shape_words(self.filters)
     }
 
     /// Where a total stands among the summaries: the account's come first, then those of one card after the other.
@@ -261,7 +248,7 @@ impl Windows {
     }
 
     fn insert(&mut self, plan: &WindowPlan, event: Compact) {
-        let index = self.events.insert(plan.width(), &event);
+        let index = self.events.insert(&event);
         for length in 0..self.tails.len() {
             if index < usize::from(self.tails[length]) {
                 self.tails[length] += 1;
@@ -350,7 +337,7 @@ impl<'w> View<'w> {
             sum_minor: i128::from(total.sum_minor),
             saturated: false,
         };
-        for event in self.range(self.end, self.windows.events.len()) {
+        for event in self.range(self.end..self.windows.events.len()) {
             if (id.by == By::Account || event.card() == card) && id.pick.takes(&event) {
                 reading.count -= 1;
                 reading.sum_minor -= i128::from(event.amount_minor());
@@ -368,37 +355,39 @@ impl<'w> View<'w> {
 
     /// The events inside, oldest first, of all cards.
     pub fn events(&self, length: Length) -> impl DoubleEndedIterator<Item = Compact> + Clone + use<'w> {
-        self.range(self.tail(length), self.end)
+        self.range(self.inside(length))
     }
 
-    /// The same as they are kept, in the two stretches in which they lie in memory, for a loop over all of them.
-    pub fn stretches(&self, length: Length) -> [&'w [Packed]; 2] {
-        self.between(self.tail(length), self.end)
+    /// Amount and shape of the same events as they lie in memory, for a loop over all of them.
+    pub fn spans(&self, length: Length) -> impl Iterator<Item = Span<'w>> + use<'w> {
+        self.windows.events.spans(self.inside(length))
     }
 
-    /// The shapes that [`Packed::shape`] leads to, in order; some of them may belong to no event.
+    /// The oldest event inside whose shape is one of those, by their place among [`View::shapes`].
+    pub fn first(&self, length: Length, is_one: impl Fn(usize) -> bool) -> Option<Compact> {
+        let ring = &self.windows.events;
+        self.inside(length).find(|index| is_one(ring.shape(*index))).and_then(|index| ring.get(index))
+    }
+
+    /// As [`View::first`], the newest.
+    pub fn last(&self, length: Length, is_one: impl Fn(usize) -> bool) -> Option<Compact> {
+        let ring = &self.windows.events;
+        self.inside(length).rfind(|index| is_one(ring.shape(*index))).and_then(|index| ring.get(index))
+    }
+
+    /// The shapes in the order of their indices; some of them may belong to no event.
     pub fn shapes(&self) -> impl Iterator<Item = Shape> + use<'w> {
         self.windows.events.shapes()
     }
 
-    pub fn unpack(&self, event: Packed) -> Compact {
-        self.windows.events.unpack(event)
+    fn inside(&self, length: Length) -> Range<usize> {
+        let tail = self.windows.tails.get(length.0).map_or(0, |tail| usize::from(*tail));
+        tail.min(self.end)..self.end
     }
 
-    fn tail(&self, length: Length) -> usize {
-        self.windows.tails.get(length.0).map_or(0, |tail| usize::from(*tail)).min(self.end)
-    }
-
-    fn between(&self, start: usize, end: usize) -> [&'w [Packed]; 2] {
-        let (older, newer) = self.windows.events.stretches();
-        let behind = |index: usize| index.saturating_sub(older.len());
-        [&older[start.min(older.len())..end.min(older.len())], &newer[behind(start)..behind(end)]]
-    }
-
-    fn range(&self, start: usize, end: usize) -> impl DoubleEndedIterator<Item = Compact> + Clone + use<'w> {
+    fn range(&self, indices: Range<usize>) -> impl DoubleEndedIterator<Item = Compact> + Clone + use<'w> {
         let ring = &self.windows.events;
-        let [older, newer] = self.between(start, end);
-        older.iter().chain(newer).map(move |event| ring.unpack(*event))
+        indices.filter_map(move |index| ring.get(index))
     }
 
     /// Whether events inside have left the ring, so that [`View::events`] lacks some.

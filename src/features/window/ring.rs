@@ -1,302 +1,404 @@
-//! The events of one account in order of time, twelve bytes each, beside a table of their shapes: most of what an
+//! The events of one account in order of time, eight bytes each, beside a table of their shapes: most of what an
 //! account costs in memory is here.
 //!
-//! An event's time is kept to 32 bits, which the newest time completes: a ring never spans more than that. A shape
-//! counts the events that have it; one that has none is free for the next new shape, so that the table never holds
-//! more than were in use at one time.
+//! An event's time is kept to 32 bits, which the newest time completes: a ring never spans more than that. Amount and
+//! shape have 32 bits together; an account that ever has a larger amount or more shapes gets 32 more for each event.
+//!
+//! The ring goes round through blocks of one size. It grows by a block where its head stands and gives one back once it
+//! is more than half empty: what one account lets go, any other can take as it is, so that after a month of growing
+//! side by side no holes are left between the accounts in memory. In a steady state nothing is allocated.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 
-use super::{Compact, HORIZON_MS};
+use super::{Compact, HORIZON_MS, shapes::Shapes};
 use crate::{
-    features::compact::{SHAPE_REST_BITS, Shape},
+    features::compact::Shape,
     limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX},
 };
 
-const SHAPE_BITS: u32 = 13;
-const AMOUNT_BITS: u32 = 64 - SHAPE_BITS;
-/// A ring holds one event more for a moment, and the shapes of no more than its events.
-pub const SHAPES_MAX: usize = EVENTS_PER_KEY_MAX + 1;
+/// Events of one block.
+const ROWS: usize = 16;
+
+const SHAPE_LOW_BITS: u32 = 8;
+const SHAPE_HIGH_BITS: u32 = 5;
+const AMOUNT_LOW_BITS: u32 = 32 - SHAPE_LOW_BITS;
+const AMOUNT_BITS: u32 = 64 - SHAPE_LOW_BITS - SHAPE_HIGH_BITS;
 
 const _: () = assert!(HORIZON_MS < u32::MAX as i64, "the ring spans less than 32 bits of time");
 const _: () = assert!(AMOUNT_MINOR_MAX < 1 << (AMOUNT_BITS - 1));
-const _: () = assert!(SHAPES_MAX < 1 << SHAPE_BITS, "every shape has an index and can be counted");
+const _: () =
+    assert!(super::SHAPES_MAX <= 1 << (SHAPE_LOW_BITS + SHAPE_HIGH_BITS), "every shape has an index");
+const _: () = assert!(EVENTS_PER_KEY_MAX + 1 + ROWS <= u16::MAX as usize, "slots are u16");
 
-/// Layout: time 32 (its lower bits); then from the lowest bit of the other two words shape 13, amount 51 (signed).
+/// Amount and shape of an event. `low`, from the lowest bit: shape 8, amount 24; `high` goes on with shape 5, amount 27
+/// (signed), and is 0 as a rule.
 #[derive(Clone, Copy)]
 pub struct Packed {
-    time: u32,
     low: u32,
     high: u32,
 }
 
-const _: () = assert!(size_of::<Packed>() == 12);
-
 impl Packed {
     #[inline]
-    pub fn new(time_ms: i64, amount_minor: i64, shape: usize) -> Packed {
-        let words = (amount_minor << SHAPE_BITS) as u64 | shape as u64;
-        Packed { time: time_ms as u32, low: words as u32, high: (words >> 32) as u32 }
+    fn new(amount_minor: i64, shape: usize) -> Packed {
+        Packed {
+            low: (amount_minor as u32) << SHAPE_LOW_BITS | shape as u32 & ((1 << SHAPE_LOW_BITS) - 1),
+            high: ((amount_minor >> AMOUNT_LOW_BITS) as u32) << SHAPE_HIGH_BITS
+                | (shape >> SHAPE_LOW_BITS) as u32,
+        }
     }
 
     /// Index of the event's shape.
     #[inline]
     pub fn shape(self) -> usize {
-        (self.low & ((1 << SHAPE_BITS) - 1)) as usize
+        let high = self.high & ((1 << SHAPE_HIGH_BITS) - 1);
+        (high << SHAPE_LOW_BITS | self.low & ((1 << SHAPE_LOW_BITS) - 1)) as usize
     }
 
     #[inline]
     pub fn amount_minor(self) -> i64 {
-        (i64::from(self.high as i32) << 32 | i64::from(self.low)) >> SHAPE_BITS
-    }
-
-    /// The same event with its shape under another index.
-    pub fn with_shape(self, shape: usize) -> Packed {
-        Packed { low: self.low & !((1 << SHAPE_BITS) - 1) | shape as u32, ..self }
-    }
-
-    /// The three words, little-endian.
-    pub fn to_bytes(self) -> [u8; size_of::<Packed>()] {
-        let mut bytes = [0; size_of::<Packed>()];
-        for (bytes, word) in bytes.chunks_exact_mut(4).zip([self.time, self.low, self.high]) {
-            bytes.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
-    }
-
-    pub fn from_bytes(bytes: [u8; size_of::<Packed>()]) -> Packed {
-        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| bytes[4 * at + byte]));
-        Packed { time: word(0), low: word(1), high: word(2) }
-    }
-
-    /// `newest_ms` is the time of the newest event of the ring.
-    #[inline]
-    pub fn time_ms(self, newest_ms: i64) -> i64 {
-        newest_ms - i64::from((newest_ms as u32).wrapping_sub(self.time))
+        i64::from(self.high as i32 >> SHAPE_HIGH_BITS) << AMOUNT_LOW_BITS
+            | i64::from(self.low >> SHAPE_LOW_BITS)
     }
 }
 
-/// Number of words of one entry of [`Shapes`] that can hold so many filters.
-pub fn shape_words(filters: usize) -> u8 {
-    (SHAPE_WORDS + filters.saturating_sub(FILTERS_INSIDE as usize).div_ceil(32)) as u8
-}
-
-const SHAPE_WORDS: usize = 5;
-/// Filters that fit beside the shape.
-const FILTERS_INSIDE: u32 = 6;
-const FILTERS_SHIFT: u32 = SHAPE_REST_BITS - 32;
-const EVENTS_SHIFT: u32 = FILTERS_SHIFT + FILTERS_INSIDE;
-const EVENTS_ONE: u32 = 1 << EVENTS_SHIFT;
-/// All of the fifth word but the number of events.
-const FIFTH_SHAPE: u32 = EVENTS_ONE - 1;
-const FIFTH_REST: u32 = (1 << FILTERS_SHIFT) - 1;
-
-const _: () = assert!(EVENTS_SHIFT + SHAPE_BITS == 32);
-
-/// A table of shapes, each with the filters that its events pass.
-///
-/// Layout of an entry, in words of 32 bits: merchant, device, category, lower `rest`; then from the lowest bit upper
-/// `rest` 13, filters 6, events 13; then as many words with further filters as the plan needs.
+/// Times beside the lower words, so that a walk over amounts and shapes reads no times.
 #[derive(Clone, Default)]
-struct Shapes {
-    words: Vec<u32>,
-    /// Words of an entry, that of [`shape_words`] for the plan's filters; 0 until the first event.
-    width: u8,
+struct Block {
+    times: [u32; ROWS],
+    lows: [u32; ROWS],
 }
 
-impl Shapes {
+const _: () = assert!(size_of::<Block>() == 128);
+
+/// Events that lie side by side in memory.
+pub struct Span<'r> {
+    lows: &'r [u32],
+    /// Empty where all are 0.
+    highs: &'r [u32],
+}
+
+impl Span<'_> {
     #[inline]
-    fn width(&self) -> usize {
-        usize::from(self.width)
-    }
-
-    /// The index of a shape, which now has one event more.
-    fn enter(&mut self, shape: Shape, filters: u64) -> usize {
-        let (key, width) = (key(shape, filters), self.width());
-        let mut free = None;
-        for (index, entry) in self.words.chunks_exact_mut(width).enumerate() {
-            if entry[..4] == key[..4]
-                && entry[4] & FIFTH_SHAPE == key[4]
-                && entry[SHAPE_WORDS..] == key[SHAPE_WORDS..width]
-            {
-                entry[4] += EVENTS_ONE;
-                return index;
-            }
-            if entry[4] < EVENTS_ONE && free.is_none() {
-                free = Some(index);
-            }
+    pub fn for_each(&self, mut each: impl FnMut(Packed)) {
+        if self.highs.is_empty() {
+            self.lows.iter().for_each(|&low| each(Packed { low, high: 0 }));
+        } else {
+            self.lows.iter().zip(self.highs).for_each(|(&low, &high)| each(Packed { low, high }));
         }
-        let index = match free {
-            Some(index) => {
-                self.words[index * width..][..width].copy_from_slice(&key[..width]);
-                index
-            }
-            None => self.push(&key),
-        };
-        self.count(index);
-        index
     }
-
-    fn push(&mut self, key: &[u32]) -> usize {
-        let (len, width) = (self.words.len(), self.width());
-        if len + width > self.words.capacity() {
-            let capacity = roomy(len + width, size_of::<u32>()).min(SHAPES_MAX * width);
-            self.words.reserve_exact(capacity - len);
-        }
-        self.words.extend_from_slice(&key[..width]);
-        len / width
-    }
-
-    /// One event more has the shape.
-    fn count(&mut self, index: usize) {
-        let fifth = index * self.width() + 4;
-        self.words[fifth] += EVENTS_ONE;
-    }
-
-    fn leave(&mut self, index: usize) {
-        let fifth = index * self.width() + 4;
-        self.words[fifth] -= EVENTS_ONE;
-    }
-
-    #[inline]
-    fn get(&self, index: usize) -> (Shape, u64) {
-        let width = self.width();
-        let entry = &self.words[index * width..][..width];
-        (shape_of(entry), filters_of(entry))
-    }
-}
-
-fn key(shape: Shape, filters: u64) -> [u32; SHAPE_WORDS + 2] {
-    let inside = (filters & ((1 << FILTERS_INSIDE) - 1)) as u32;
-    [
-        shape.merchant,
-        shape.device,
-        shape.category,
-        shape.rest as u32,
-        (shape.rest >> 32) as u32 | inside << FILTERS_SHIFT,
-        (filters >> FILTERS_INSIDE) as u32,
-        (filters >> FILTERS_INSIDE >> 32) as u32,
-    ]
-}
-
-#[inline]
-fn shape_of(entry: &[u32]) -> Shape {
-    Shape {
-        merchant: entry[0],
-        device: entry[1],
-        category: entry[2],
-        rest: u64::from(entry[3]) | u64::from(entry[4] & FIFTH_REST) << 32,
-    }
-}
-
-#[inline]
-fn filters_of(entry: &[u32]) -> u64 {
-    let inside = u64::from(entry[4] >> FILTERS_SHIFT & ((1 << FILTERS_INSIDE) - 1));
-    let more = |word: usize| entry.get(word).map_or(0, |filters| u64::from(*filters));
-    inside | more(SHAPE_WORDS) << FILTERS_INSIDE | more(SHAPE_WORDS + 1) << FILTERS_INSIDE << 32
 }
 
 /// The events of one account, oldest first; among equal times in the order in which they came.
 #[derive(Clone, Default)]
 pub struct Ring {
-    events: VecDeque<Packed>,
+    blocks: Box<[Box<Block>]>,
+    /// The upper words of all slots; empty while all are 0.
+    highs: Box<[u32]>,
+    /// Slot of the oldest event.
+    head: u16,
+    len: u16,
     shapes: Shapes,
     /// Time of the newest event there ever was.
     newest_ms: i64,
 }
 
 impl Ring {
+    #[inline]
     pub fn len(&self) -> usize {
-        self.events.len()
+        usize::from(self.len)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Time of the newest event; `None` without events.
     pub fn newest_ms(&self) -> Option<i64> {
-        (!self.events.is_empty()).then_some(self.newest_ms)
+        (!self.is_empty()).then_some(self.newest_ms)
     }
 
-    /// Puts an event in its place and returns its index. It must lie within [`HORIZON_MS`] of every other. `width` is
-    /// that of [`shape_words`], and always the same.
-    pub fn insert(&mut self, width: u8, event: &Compact) -> usize {
-        self.shapes.width = width;
+    /// Puts an event in its place and returns its index. It must lie within [`HORIZON_MS`] of every other.
+    pub fn insert(&mut self, event: &Compact) -> usize {
         let time_ms = event.time_ms();
-        let later =
-            self.events.iter().rev().take_while(|other| other.time_ms(self.newest_ms) > time_ms).count();
-        self.newest_ms = if self.events.is_empty() { time_ms } else { self.newest_ms.max(time_ms) };
-        if self.events.len() == self.events.capacity() {
-            let capacity = roomy(self.events.len() + 1, size_of::<Packed>()).min(SHAPES_MAX);
-            self.events.reserve_exact(capacity - self.events.len());
+        let is_later = |index: &usize| self.time_ms(*index).is_some_and(|other_ms| other_ms > time_ms);
+        let later = (0..self.len()).rev().take_while(is_later).count();
+        self.newest_ms = if self.is_empty() { time_ms } else { self.newest_ms.max(time_ms) };
+        if self.len() == self.slots() {
+            self.grow();
         }
-        let index = self.events.len() - later;
         let shape = self.shapes.enter(event.shape, event.filters);
-        self.events.insert(index, Packed::new(time_ms, event.amount_minor(), shape));
+        let index = self.len() - later;
+        self.len += 1;
+        for index in (index + 1..self.len()).rev() {
+            let (from, to) = (self.slot(index - 1), self.slot(index));
+            self.put(to, self.time(from), self.packed(from));
+        }
+        self.put(self.slot(index), time_ms as u32, Packed::new(event.amount_minor(), shape));
         index
     }
 
     /// Makes room for so many events and shapes, before the first of them.
-    pub fn reserve(&mut self, width: u8, events: usize, shapes: usize) {
-        self.shapes.width = width;
-        let width = self.shapes.width();
-        self.events.reserve_exact(roomy(events, size_of::<Packed>()).min(SHAPES_MAX));
-        self.shapes.words.reserve_exact(roomy(shapes * width, size_of::<u32>()).min(SHAPES_MAX * width));
+    pub fn reserve(&mut self, events: usize, shapes: usize) {
+        self.blocks = (0..events.div_ceil(ROWS)).map(|_| Box::default()).collect();
+        self.shapes.reserve(shapes);
     }
 
-    /// Adds a shape behind the others that no event has yet.
-    pub fn push_shape(&mut self, shape: Shape, filters: u64) {
-        self.shapes.push(&key(shape, filters));
+    /// Writes a shape that no event has yet. There must be room for it.
+    pub fn set_shape(&mut self, index: usize, shape: Shape, filters: u64) {
+        self.shapes.set(index, shape, filters);
     }
 
-    /// Adds an event behind the others, whose shape is in the table. `newest_ms` is the time of the last to come.
-    pub fn push(&mut self, event: Packed, newest_ms: i64) {
+    /// Adds an event behind the others, whose shape is in the table. There must be room for it. `newest_ms` is the time
+    /// of the last to come.
+    pub fn push(&mut self, time: u32, amount_minor: i64, shape: usize, newest_ms: i64) {
         self.newest_ms = newest_ms;
-        self.shapes.count(event.shape());
-        self.events.push_back(event);
+        self.shapes.count(shape);
+        self.len += 1;
+        self.put(self.slot(self.len() - 1), time, Packed::new(amount_minor, shape));
     }
 
     pub fn remove_oldest(&mut self) -> Option<Compact> {
         let oldest = self.get(0)?;
-        let packed = self.events.pop_front()?;
-        self.shapes.leave(packed.shape());
+        self.shapes.leave(self.packed(self.slot(0)).shape());
+        self.len -= 1;
+        self.head = if self.is_empty() { 0 } else { self.slot(1) as u16 };
+        self.give_back();
         Some(oldest)
     }
 
     #[inline]
     pub fn get(&self, index: usize) -> Option<Compact> {
-        self.events.get(index).map(|packed| self.unpack(*packed))
+        (index < self.len()).then(|| {
+            let slot = self.slot(index);
+            let packed = self.packed(slot);
+            let (shape, filters) = self.shapes.get(packed.shape());
+            Compact::from_parts(self.complete(self.time(slot)), packed.amount_minor(), shape, filters)
+        })
     }
 
     #[inline]
     pub fn time_ms(&self, index: usize) -> Option<i64> {
-        self.events.get(index).map(|packed| packed.time_ms(self.newest_ms))
+        (index < self.len()).then(|| self.complete(self.time(self.slot(index))))
     }
 
+    /// The lower 32 bits of an event's time, and the rest of it, oldest first.
+    pub fn packed_events(&self) -> impl Iterator<Item = (u32, Packed)> + Clone {
+        (0..self.len()).map(|index| {
+            let slot = self.slot(index);
+            (self.time(slot), self.packed(slot))
+        })
+    }
+
+    /// Index of the shape of an event; 0 where there is no such event.
     #[inline]
-    pub fn unpack(&self, packed: Packed) -> Compact {
-        let (shape, filters) = self.shapes.get(packed.shape());
-        Compact::from_parts(packed.time_ms(self.newest_ms), packed.amount_minor(), shape, filters)
+    pub fn shape(&self, index: usize) -> usize {
+        if index < self.len() { self.packed(self.slot(index)).shape() } else { 0 }
     }
 
-    /// The events in the two stretches in which they lie in memory.
-    pub fn stretches(&self) -> (&[Packed], &[Packed]) {
-        self.events.as_slices()
+    /// The events of a range as they lie in memory, oldest first.
+    pub fn spans(&self, range: Range<usize>) -> impl Iterator<Item = Span<'_>> {
+        let Range { mut start, end } = range;
+        let end = end.min(self.len());
+        std::iter::from_fn(move || {
+            (start < end).then(|| {
+                let slot = self.slot(start);
+                let row = slot % ROWS;
+                let count = (ROWS - row).min(end - start);
+                start += count;
+                let highs = self.highs.get(slot..slot + count).unwrap_or_default();
+                Span { lows: &self.blocks[slot / ROWS].lows[row..row + count], highs }
+            })
+        })
     }
 
     /// The shapes in the order of their indices, those among them that are free at present.
     pub fn shapes(&self) -> impl Iterator<Item = Shape> {
-        self.shapes.words.chunks_exact(self.shapes.width().max(1)).map(shape_of)
+        self.shapes.iter()
     }
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.events.capacity() * size_of::<Packed>() + self.shapes.words.capacity() * size_of::<u32>()
+        self.blocks.len() * (size_of::<Box<Block>>() + size_of::<Block>())
+            + size_of_val(&self.highs[..])
+            + self.shapes.heap_bytes()
+    }
+
+    #[inline]
+    fn slots(&self) -> usize {
+        self.blocks.len() * ROWS
+    }
+
+    /// Where the event of an index stands, or would stand: at most one round behind the head.
+    #[inline]
+    fn slot(&self, index: usize) -> usize {
+        let (slot, slots) = (usize::from(self.head) + index, self.slots());
+        if slot < slots { slot } else { slot - slots }
+    }
+
+    #[inline]
+    fn time(&self, slot: usize) -> u32 {
+        self.blocks[slot / ROWS].times[slot % ROWS]
+    }
+
+    #[inline]
+    fn packed(&self, slot: usize) -> Packed {
+        let high = self.highs.get(slot).copied().unwrap_or(0);
+        Packed { low: self.blocks[slot / ROWS].lows[slot % ROWS], high }
+    }
+
+    #[inline]
+    fn put(&mut self, slot: usize, time: u32, packed: Packed) {
+        let block = &mut self.blocks[slot / ROWS];
+        block.times[slot % ROWS] = time;
+        block.lows[slot % ROWS] = packed.low;
+        if packed.high != 0 && self.highs.is_empty() {
+            self.highs = vec![0; self.slots()].into();
+        }
+        if let Some(high) = self.highs.get_mut(slot) {
+            *high = packed.high;
+        }
+    }
+
+    /// The time whose lower bits these are.
+    #[inline]
+    fn complete(&self, time: u32) -> i64 {
+        self.newest_ms - i64::from((self.newest_ms as u32).wrapping_sub(time))
+    }
+
+    /// Adds a block to a full ring. Where newest and oldest meet in the middle of a block, it is cut there: the new
+    /// block comes before it and takes over the newest.
+    fn grow(&mut self) {
+        let (block, row) = (usize::from(self.head) / ROWS, usize::from(self.head) % ROWS);
+        let mut new = Box::<Block>::default();
+        if let Some(cut) = self.blocks.get(block) {
+            new.times[..row].copy_from_slice(&cut.times[..row]);
+            new.lows[..row].copy_from_slice(&cut.lows[..row]);
+            self.head += ROWS as u16;
+        }
+        let mut list = std::mem::take(&mut self.blocks).into_vec();
+        list.reserve_exact(1);
+        list.insert(block, new);
+        self.blocks = list.into();
+        if !self.highs.is_empty() {
+            let first = block * ROWS;
+            let mut highs = std::mem::take(&mut self.highs).into_vec();
+            let mut moved = [0; ROWS];
+            moved[..row].copy_from_slice(&highs[first..first + row]);
+            highs.reserve_exact(ROWS);
+            highs.splice(first..first, moved);
+            self.highs = highs.into();
+        }
+    }
+
+    /// Gives a block back where more are free than in use, and two beside: then a whole one is among them.
+    fn give_back(&mut self) {
+        let free = self.slots() - self.len();
+        if free <= self.len() + 2 * ROWS {
+            return;
+        }
+        let block = self.slot(self.len()).div_ceil(ROWS) % self.blocks.len();
+        if block < usize::from(self.head) / ROWS {
+            self.head -= ROWS as u16;
+        }
+        let mut list = std::mem::take(&mut self.blocks).into_vec();
+        list.remove(block);
+        self.blocks = list.into();
+        if !self.highs.is_empty() {
+            let mut highs = std::mem::take(&mut self.highs).into_vec();
+            highs.drain(block * ROWS..(block + 1) * ROWS);
+            self.highs = highs.into();
+        }
     }
 }
 
-/// How many elements fit into the smallest block for `wanted` of them. Allocators hand out four sizes per doubling
-/// (mimalloc and jemalloc do), so that a vector which grows from one to the next wastes nothing of what it is given,
-/// and an eighth on average of what it asks for; doubling would waste a quarter.
-fn roomy(wanted: usize, element_bytes: usize) -> usize {
-    let bytes = (wanted * element_bytes).max(32);
-    let quarter = bytes.next_power_of_two() / 8;
-    bytes.next_multiple_of(quarter) / element_bytes
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::features::compact::{NO_PLACE, PLACE_BITS};
+
+    #[test]
+    fn amount_and_shape_come_back_at_the_ends_of_their_ranges() {
+        for amount_minor in
+            [0, 1, -1, (1 << 24) - 1, 1 << 24, -(1 << 24), AMOUNT_MINOR_MAX, -AMOUNT_MINOR_MAX]
+        {
+            for shape in [0, 1, 255, 256, super::super::SHAPES_MAX - 1] {
+                let packed = Packed::new(amount_minor, shape);
+                assert_eq!((packed.amount_minor(), packed.shape()), (amount_minor, shape));
+                let is_narrow = (0..1 << 24).contains(&amount_minor) && shape < 256;
+                assert_eq!(packed.high == 0, is_narrow, "{amount_minor} {shape}");
+            }
+        }
+    }
+
+    /// Whole events as they come, one in ten of them late. `wide` is the share of those with an amount of any size;
+    /// where it is not 0, some have a device beside a place and filters beyond those inside.
+    fn event(rng: &mut ChaCha8Rng, now_ms: i64, merchants: u32, wide: f64) -> Compact {
+        let late_ms = if rng.random_bool(0.1) { rng.random_range(0..30_000) } else { 0 };
+        let has_place = rng.random_bool(0.5);
+        let has_device = rng.random_bool(0.3) && (wide > 0.0 || !has_place);
+        let shape = Shape {
+            merchant: rng.random_range(0..merchants),
+            device: if has_device { rng.random_range(1..4) } else { 0 },
+            category: rng.random_range(0..2) * u32::MAX,
+            rest: if has_place { 12_345 } else { NO_PLACE } | 1 << PLACE_BITS,
+        };
+        let amount_minor = match rng.random_bool(wide) {
+            true => rng.random_range(-AMOUNT_MINOR_MAX..=AMOUNT_MINOR_MAX),
+            false => rng.random_range(0..1 << AMOUNT_LOW_BITS),
+        };
+        let filters = [0, 1, 31, if wide > 0.0 { u64::MAX } else { 2 }][rng.random_range(0..4)];
+        Compact::from_parts(now_ms - late_ms, amount_minor, shape, filters)
+    }
+
+    fn parts(event: &Compact) -> (i64, i64, Shape, u64) {
+        (event.time_ms(), event.amount_minor(), event.shape, event.filters)
+    }
+
+    #[test]
+    fn a_ring_that_grows_and_shrinks_holds_what_a_deque_does() {
+        for (seed, wide, merchants) in [(1, 0.0, 10), (2, 0.01, 10), (3, 0.3, 700), (4, 0.0, 2_000)] {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let (mut ring, mut twin) = (Ring::default(), VecDeque::<Compact>::new());
+            let mut now_ms = 1_700_000_000_000;
+            for round in 0..20 {
+                let wanted = [3, 40, 400, 1_500][round % 4];
+                for _ in 0..3_000 {
+                    now_ms += rng.random_range(0..1_000);
+                    let event = event(&mut rng, now_ms, merchants, wide);
+                    let later = twin.iter().rev().take_while(|other| other.time_ms() > event.time_ms());
+                    let index = twin.len() - later.count();
+                    twin.insert(index, event);
+                    assert_eq!(ring.insert(&event), index);
+                    while twin.len() > wanted {
+                        let (gone, expected) = (ring.remove_oldest().unwrap(), twin.pop_front().unwrap());
+                        assert_eq!(parts(&gone), parts(&expected), "seed {seed}");
+                    }
+                }
+                let kept: Vec<_> = (0..ring.len()).map(|at| parts(&ring.get(at).unwrap())).collect();
+                assert_eq!(kept, twin.iter().map(parts).collect::<Vec<_>>(), "seed {seed}");
+                let [start, end] = [0, 1].map(|_| rng.random_range(0..=twin.len()));
+                let range = start.min(end)..start.max(end);
+                let mut walked = Vec::new();
+                for span in ring.spans(range.clone()) {
+                    span.for_each(|packed| {
+                        walked.push((packed.amount_minor(), ring.shapes.get(packed.shape())));
+                    });
+                }
+                let expected = twin.range(range);
+                let expected: Vec<_> =
+                    expected.map(|event| (event.amount_minor(), (event.shape, event.filters))).collect();
+                assert_eq!(walked, expected, "seed {seed}");
+                assert!(ring.get(twin.len()).is_none() && ring.time_ms(twin.len()).is_none());
+                assert!(ring.slots() <= 2 * twin.len() + 3 * ROWS, "{} for {}", ring.slots(), twin.len());
+                let is_narrow = wide == 0.0 && ring.shapes().count() <= 1 << SHAPE_LOW_BITS;
+                assert_eq!(ring.highs.is_empty(), is_narrow, "seed {seed}");
+            }
+        }
+    }
 }

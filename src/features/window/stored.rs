@@ -8,8 +8,8 @@
 //!   3   2  number of shapes, in the order in which the events have them
 //!   5      shapes, 18 bytes each: merchant 4, device 4, category 4, lower 6 of `rest` (`features/compact.rs`)
 //!   +   8  time of the newest event, ms
-//!   +      events, 12 bytes each, in the order of the ring: the words of a packed event (`window/ring.rs`), its
-//!          shape counted among those above
+//!   +      events, 12 bytes each, in the order of the ring: lower 4 of the time, then from the lowest bit of the
+//!          other 8 shape 13, counted among those above, and amount 51 (signed)
 //!   +   1  1 where summaries follow, else 0: the end
 //!   +   8  time of the newest event in the summaries, ms
 //!   +   4  number of summaries; each of them:
@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use arrayvec::ArrayVec;
 
 use super::{
-    EVENTS_PER_KEY_MAX, HORIZON_MS, Packed, SHAPES_MAX, Shape, WindowPlan, Windows,
+    EVENTS_PER_KEY_MAX, HORIZON_MS, SHAPES_MAX, Shape, WindowPlan, Windows,
     overflow::{Overflow, STEPS_MAX, Step, Summary},
 };
 use crate::{
@@ -32,6 +32,7 @@ use crate::{
 
 const VERSION: u8 = 1;
 const SHAPE_REST_BYTES: usize = 6;
+const SHAPE_BITS: u32 = 13;
 /// Every card, and the place of none.
 const CARD_PLACES_MAX: usize = CARDS_PER_ACCOUNT_MAX + 1;
 /// An event's time is kept to 48 bits; nothing computed from one, or from a step of one, overflows.
@@ -54,12 +55,10 @@ pub enum DecodeError {
 pub fn encode(windows: &Windows, out: &mut Vec<u8>) {
     const UNSEEN: u16 = u16::MAX;
     let ring = &windows.events;
-    let (older, newer) = ring.stretches();
-    let events = || older.iter().chain(newer);
     let shapes: ArrayVec<Shape, SHAPES_MAX> = ring.shapes().collect();
     let mut numbers: ArrayVec<u16, SHAPES_MAX> = shapes.iter().map(|_| UNSEEN).collect();
     let mut in_order = ArrayVec::<Shape, SHAPES_MAX>::new();
-    for event in events() {
+    for (_, event) in ring.packed_events() {
         let number = &mut numbers[event.shape()];
         if *number == UNSEEN {
             *number = in_order.len() as u16;
@@ -76,8 +75,10 @@ pub fn encode(windows: &Windows, out: &mut Vec<u8>) {
         out.extend(&shape.rest.to_le_bytes()[..SHAPE_REST_BYTES]);
     }
     out.extend(ring.newest_ms().unwrap_or(0).to_le_bytes());
-    for event in events() {
-        out.extend(event.with_shape(usize::from(numbers[event.shape()])).to_bytes());
+    for (time, event) in ring.packed_events() {
+        let number = u64::from(numbers[event.shape()]);
+        out.extend(time.to_le_bytes());
+        out.extend(((event.amount_minor() << SHAPE_BITS) as u64 | number).to_le_bytes());
     }
     let Some(overflow) = &windows.overflow else {
         out.push(0);
@@ -118,16 +119,16 @@ pub fn decode(
     }
     let mut windows = Windows::default();
     if events > 0 {
-        windows.events.reserve(plan.width(), events, shapes);
+        windows.events.reserve(events, shapes);
     }
-    for _ in 0..shapes {
+    for index in 0..shapes {
         let shape = shape(&mut reader)?;
         let event = shape.event().ok_or_else(|| reader.bad("not the shape of an event"))?;
         if usize::from(event.card) >= CARD_PLACES_MAX {
             return Err(reader.bad("a card that no account has"));
         }
         windows.add_card(plan, event.card);
-        windows.events.push_shape(shape, filters(&event));
+        windows.events.set_shape(index, shape, filters(&event));
     }
     let newest_ms = i64::from_le_bytes(reader.take()?);
     if newest_ms.unsigned_abs() > TIME_MAX_MS {
@@ -136,21 +137,23 @@ pub fn decode(
     let mut before_ms = newest_ms - HORIZON_MS;
     let mut used = 0;
     for _ in 0..events {
-        let event = Packed::from_bytes(reader.take()?);
-        let time_ms = event.time_ms(newest_ms);
+        let time = u32::from_le_bytes(reader.take()?);
+        let words = u64::from_le_bytes(reader.take()?);
+        let (amount_minor, shape) = (words as i64 >> SHAPE_BITS, (words & ((1 << SHAPE_BITS) - 1)) as usize);
+        let time_ms = newest_ms - i64::from((newest_ms as u32).wrapping_sub(time));
         if time_ms < before_ms {
             return Err(reader.bad("an event before the one before it, or too far from the newest"));
         }
-        if event.amount_minor().abs() > AMOUNT_MINOR_MAX {
+        if amount_minor.abs() > AMOUNT_MINOR_MAX {
             return Err(reader.bad("an amount beyond all amounts"));
         }
         // Shapes are counted in the order in which the events have them, so that none is without an event.
-        if event.shape() > used || event.shape() >= shapes {
+        if shape > used || shape >= shapes {
             return Err(reader.bad("a shape out of its order"));
         }
-        used = used.max(event.shape() + 1);
+        used = used.max(shape + 1);
         before_ms = time_ms;
-        windows.events.push(event, newest_ms);
+        windows.events.push(time, amount_minor, shape, newest_ms);
     }
     if used != shapes || (events > 0 && before_ms != newest_ms) {
         return Err(reader.bad("a shape without an event, or a newest time that no event has"));
