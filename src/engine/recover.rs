@@ -30,7 +30,7 @@ use crate::{
     journal::{
         self, Class, FileStorage, GroupSynced, Journal, Observer, Options, RecoveryReport, Storage,
         record::{Introduced, Record, VersionNumbers, Versioned},
-        snapshot::{Snapshot, Snapshots},
+        snapshot::Snapshots,
     },
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
@@ -379,7 +379,7 @@ impl Engine {
             former_rules: Mutex::default(),
             sweeper: sweep::Sweeper::default(),
             ages: Mutex::new(ages),
-            snapshots: Taker::new(snapshots, begun_from.as_ref().map_or(0, Snapshot::position), &passed_over),
+            snapshots: Taker::new(snapshots, begun_from.as_ref(), &passed_over),
             older,
         });
         engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
