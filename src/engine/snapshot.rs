@@ -47,7 +47,8 @@ use crate::{
         Directory, LogError,
         record::Versioned,
         snapshot::{
-            BlockPlace, FIRST_FREE_SECTION, Snapshot, SnapshotError, SnapshotWriter, Snapshots, Terms, Written,
+            BlockPlace, FIRST_FREE_SECTION, Snapshot, SnapshotError, SnapshotWriter, Snapshots, Terms,
+            Written,
         },
     },
     types::{
@@ -324,14 +325,27 @@ impl Taker {
 }
 
 impl Engine {
-    /// Takes a snapshot at once, on this thread, while decisions go on.
+    /// Takes a snapshot at once and waits for it, while decisions go on. It is taken by a thread of its own, which goes
+    /// behind those that serve.
     ///
     /// # Errors
     /// [`SnapshotError`]: nothing else is any worse for it, and the snapshots before are still there.
     pub fn snapshot_now(&self) -> Result<Written, SnapshotError> {
         let taker = &self.snapshots;
         let _one_at_a_time = taker.taking.lock();
-        match take(self) {
+        let taken = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("snapshot".into()).spawn_scoped(scope, || {
+                yield_to_decisions();
+                take(self)
+            });
+            let thread = thread.map_err(|source| SnapshotError::Io {
+                operation: "start the thread of",
+                file: "the snapshot".into(),
+                source,
+            })?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        match taken {
             Ok(written) => {
                 taker.newest.store(written.position, Ordering::Release);
                 taker.newest_bytes.store(written.bytes, Ordering::Relaxed);
@@ -368,7 +382,6 @@ impl Engine {
         let (sender, receiver) = mpsc::channel::<()>();
         let weak: Weak<Engine> = Arc::downgrade(self);
         let thread = std::thread::Builder::new().name("snapshots".into()).spawn(move || {
-            yield_to_decisions();
             let mut tried: Option<Instant> = None;
             while receiver.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let Some(engine) = weak.upgrade() else { return };
@@ -451,11 +464,16 @@ fn copy_answers(
     writer.item(|out| out.extend_from_slice(&late))
 }
 
-/// Lets the threads that serve go before this one.
+/// Lets the threads that serve go before this one, whatever the process was given by its operator.
 fn yield_to_decisions() {
-    // SAFETY: setpriority reads its three integers alone; 0 names the calling thread. Linux gives every thread a
-    // nice level of its own. Where it is refused the thread runs at the level of the others.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    let ordinary = libc::sched_param { sched_priority: 0 };
+    // SAFETY: sched_setscheduler reads the parameter it is pointed to, setpriority its three integers; 0 names the
+    // calling thread, for Linux gives every thread a policy and a nice level of its own. Where one is refused the thread
+    // runs as the others do.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const ordinary);
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+    }
 }
 
 #[cfg(test)]

@@ -17,10 +17,11 @@ use super::{
 
 /// A longer file is none of ours, and would not fit the index.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-/// Bytes of a segment that are in memory at once, where its groups are not longer.
-const STRETCH_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a segment that are in memory at once, where its groups are not longer. The tests' segments are short: theirs
+/// have several stretches too.
+const STRETCH_BYTES: usize = if cfg!(test) { 2 * SEGMENT_HEADER_BYTES } else { 4 * 1024 * 1024 };
 /// The zeros behind the last group are read in steps of this.
-const ZERO_STEP_BYTES: usize = 256 * 1024;
+const ZERO_STEP_BYTES: usize = STRETCH_BYTES / 2;
 
 /// What a log holds.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
