@@ -73,6 +73,7 @@ fn main() -> anyhow::Result<()> {
             let snapshot = {
                 let (engine, running) = (bench.engine.clone(), running.clone());
                 std::thread::spawn(move || {
+                    saker::engine::yield_to_decisions();
                     let written = engine.snapshot_now();
                     running.store(false, Ordering::Release);
                     written

@@ -30,12 +30,14 @@ pub struct Entry {
 }
 
 /// 96 bits of SipHash-1-3 for an id: two of ten million ids share them with a probability of 10⁻¹⁵. The keys are
-/// fixed, for ids are given by the issuer's own systems and not by whoever pays.
+/// fixed, for ids are given by the issuer's own systems and not by whoever pays. Whoever finds an account so compares
+/// its id, or its card's token, under its lock; recovery need not, because what it reads was compared when it was
+/// written.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct IdHash([u32; 3]);
+pub struct IdHash([u32; 3]);
 
 impl IdHash {
-    fn of(id: &str) -> IdHash {
+    pub fn of(id: &str) -> IdHash {
         let bits = SipHasher13::new_with_keys(0, 0).hash(id.as_bytes()).as_u128();
         IdHash([bits as u32, (bits >> 32) as u32, (bits >> 64) as u32])
     }
@@ -104,6 +106,11 @@ impl Store {
         }
     }
 
+    /// The place of the account whose id has this hash.
+    pub fn find_hashed(&self, account: IdHash) -> Option<u32> {
+        self.by_account.get(&account).map(|at| *at)
+    }
+
     /// The place of an account, taken for it now where it has none.
     pub fn place(&self, account: AccountId) -> u32 {
         match self.by_account.entry(IdHash::of(account.as_str())) {
@@ -129,6 +136,12 @@ impl Store {
                 Ok(())
             }
         }
+    }
+
+    /// Lets an id lead to a place that is another account's, as one of the same hash would.
+    #[cfg(test)]
+    pub fn lead_astray(&self, account: AccountId, at: u32) {
+        self.by_account.insert(IdHash::of(account.as_str()), at);
     }
 
     /// Runs `f` under the lock of the account at `at`. `f` must not block, await or lock.

@@ -1,13 +1,12 @@
 //! Which keys a record of the journal settles, and as what. Recovery, key files and `journal verify` all ask here, so
 //! that what stands under a key is the same wherever it is remembered.
 
-use super::{
-    State,
-    answers::{NO_ACCOUNT, Remembered, What},
-};
+use arrayvec::ArrayVec;
+
+use super::answers::{Answers, KeyHash, NO_ACCOUNT, Remembered, What};
 use crate::{
     journal::record::{Original, Record},
-    types::{auth::Subject, ids::RequestKey},
+    types::ids::{AccountId, RequestKey},
 };
 
 /// Calls `each` with every key that `record` settles: the client, the key, and what stands there from then on.
@@ -27,31 +26,32 @@ pub fn keys_of(record: &Record, mut each: impl FnMut(u32, &RequestKey, What)) {
     }
 }
 
-/// What is remembered of a key that `record`, at `position`, settled as `what`.
-pub fn remembered(state: &State, position: u64, record: &Record, what: What) -> Remembered {
-    let account = match record {
-        // The authorisation that is spoken for has no account yet.
-        _ if what == What::ReversedBefore => None,
+/// What is remembered of a key that the record at `position` settled as `what`. `at` is the place of its account, or
+/// [`NO_ACCOUNT`].
+pub fn remembered(position: u64, what: What, at: u32) -> Remembered {
+    // The authorisation that is spoken for has no account yet.
+    let account = if what == What::ReversedBefore { NO_ACCOUNT } else { at };
+    Remembered { what, position, account }
+}
+
+/// The keys that a record settles, each with what stands there from then on: a reversal settles two.
+pub type Settled = ArrayVec<(KeyHash, What), 2>;
+
+/// The hashes of the keys that `record` settles.
+pub fn settled(answers: &Answers, record: &Record) -> Settled {
+    let mut settled = Settled::new();
+    keys_of(record, |client, key, what| settled.push((answers.hash(client, key), what)));
+    settled
+}
+
+/// The account that a record names as its own.
+pub fn account_of(record: &Record) -> Option<AccountId> {
+    match record {
         Record::Decided(decided) => decided.account,
         Record::Voided(voided) => voided.account,
         Record::Reversed(reversed) => reversed.account,
+        Record::Expiry(expiry) => Some(expiry.account),
         Record::Maintained(maintained) => Some(maintained.account),
-        Record::Introduced(_) | Record::Duplicated(_) | Record::Expiry(_) => None,
-    };
-    let at = account.and_then(|account| state.store.find(&Subject::Account(account)));
-    Remembered { what, position, account: at.unwrap_or(NO_ACCOUNT) }
-}
-
-/// Remembers the keys that a record of the journal settles, whatever stood under them. Its account must stand already.
-pub fn restore(state: &State, position: u64, record: &Record) {
-    keys_of(record, |client, key, what| {
-        let hash = state.answers.hash(client, key);
-        state.answers.remember(hash, remembered(state, position, record, what));
-    });
-}
-
-/// Forgets what memory has of the keys that a record settles: a key file has them as the record says, and what a snapshot
-/// brought back may be older than that.
-pub fn leave_to_file(state: &State, record: &Record) {
-    keys_of(record, |client, key, _| state.answers.leave_to_file(state.answers.hash(client, key)));
+        Record::Introduced(_) | Record::Duplicated(_) => None,
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
         auth::Subject,
         codes::ResponseCode,
         fault::{Fault, Violation},
+        ids::AccountId,
         outcome::{Maintenance, Outcome, Upserted},
         reasons::Reasons,
         time::Timestamp,
@@ -69,27 +70,6 @@ pub fn maintain(
     Ok(outcome)
 }
 
-/// Puts a change of the journal back in force. Its key is for [`super::keys::restore`].
-pub fn restore(state: &State, maintained: &Maintained) {
-    let at = match &maintained.change {
-        Maintenance::Upsert { change, .. } => {
-            let at = state.store.place(change.account);
-            for card in &change.cards {
-                // The record was written because the claim succeeded then; in journal order it succeeds again.
-                let _ = state.store.claim_card(card.token, at);
-            }
-            at
-        }
-        _ => state.store.place(maintained.account),
-    };
-    let position = maintained.outcome.position;
-    state.store.with_account(at, |entry| {
-        if entry.account.as_ref().is_none_or(|account| !account.has_seen(position)) {
-            apply(&maintained.change, entry, maintained.time, position);
-        }
-    });
-}
-
 /// Takes a place for the account and its cards, before its lock is taken: an account's lock is never held together
 /// with a map's. What can be refused is refused before anything is claimed. A token stays claimed where another
 /// upsert of the same account came between and made this one fail: it was named for this account.
@@ -135,6 +115,18 @@ fn needed_for_opening(change: &AccountChange) -> Result<(), Fault> {
 
 /// Whether a change can be applied to what stands, so that applying it cannot fail.
 fn check(change: &Maintenance, entry: &Entry) -> Result<(), Fault> {
+    let is_named = |id: &AccountId| entry.account.as_ref().is_none_or(|a| a.id.as_str() == id.as_str());
+    match change {
+        Maintenance::Upsert { change, .. } if !is_named(&change.account) => {
+            return Err(invalid("account.account_id", "another account's id has the same hash", 1));
+        }
+        Maintenance::SetAccountStatus { account, .. } | Maintenance::SetCreditLimit { account, .. }
+            if !is_named(account) =>
+        {
+            return Err(Fault::NotFound { what: "account" });
+        }
+        _ => {}
+    }
     match (change, &entry.account) {
         (Maintenance::Upsert { change, .. }, None) => needed_for_opening(change)?,
         (Maintenance::Upsert { change, .. }, Some(account)) => {
@@ -167,7 +159,12 @@ fn check(change: &Maintenance, entry: &Entry) -> Result<(), Fault> {
 }
 
 /// Applies a change that was checked.
-fn apply(change: &Maintenance, entry: &mut Entry, now: Timestamp, position: u64) -> Option<Upserted> {
+pub(super) fn apply(
+    change: &Maintenance,
+    entry: &mut Entry,
+    now: Timestamp,
+    position: u64,
+) -> Option<Upserted> {
     let upserted = match change {
         Maintenance::Upsert { change, .. } => match &mut entry.account {
             Some(account) => match account.change(change) {

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod entry;
 pub mod keys;
 pub mod maintain;
+pub mod restore;
 pub mod reverse;
 pub mod setup;
 pub mod stored;
@@ -21,7 +22,7 @@ use arrayvec::ArrayVec;
 use crate::{
     canary,
     features::{self, AccountFacts, Moment, Plan, catalog::MODEL_FEATURES, values::Values},
-    journal::record::{Decided, DecidedView, NO_CARD},
+    journal::record::{DecidedView, NO_CARD},
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
     model::Scored,
@@ -449,10 +450,13 @@ fn refuse(
 }
 
 /// The place of the card a request is about. An account with exactly one card means that card; one with several
-/// means none of them. `None` where the account does not have the token (yet).
+/// means none of them. `None` where the account does not have the token
+/// (yet), or is another one.
 fn card_of(account: &Account, subject: &Subject) -> Option<u8> {
     match subject {
         Subject::Card(token) => account.card(token).map(|(place, _)| place),
+        // It was found by a hash of its id.
+        Subject::Account(id) if account.id.as_str() != id.as_str() => None,
         Subject::Account(_) if account.cards.len() == 1 => Some(0),
         Subject::Account(_) => Some(NO_CARD),
     }
@@ -482,47 +486,4 @@ pub fn same_body(a: &AuthRequest, b: &AuthRequest) -> bool {
         )
     };
     body(a) == body(b)
-}
-
-/// Puts a decision of the journal back in force without deciding again, where the account has not
-/// [seen](Account::has_seen) it: recovery. Its key is for [`keys::restore`].
-pub fn restore(state: &State, setup: &Setup, decided: &Decided) {
-    let position = decided.answer.position;
-    let at = decided.account.and_then(|account| state.store.find(&Subject::Account(account)));
-    if let Some(at) = at {
-        state.store.with_account(at, |entry| {
-            let Entry { account: Some(account), history } = entry else { return };
-            if account.has_seen(position) {
-                return;
-            }
-            account.expire(decided.time);
-            account.last_position = position;
-            let facts = facts(account, decided.time);
-            let moment = Moment {
-                request: &decided.request,
-                account: &facts,
-                card: window_card(decided.card),
-                card_token: None,
-                time: decided.time,
-            };
-            if decided.request.kind != Kind::BalanceInquiry {
-                let credit = decided.answer.reasons.first().is_some_and(|reason| {
-                    matches!(reason.source, ReasonSource::Credit | ReasonSource::ProductLimit)
-                }) && decided.answer.decision == Decision::Declined;
-                let event = features::event_of(&moment, position, decided.answer.decision, credit);
-                history.record(&setup.plan, event);
-            }
-            if let Some(approved) = decided.answer.approved.filter(|approved| approved.minor > 0) {
-                let chain = decided.first.and_then(|first| account.chain_until(first));
-                account.place(Hold {
-                    position,
-                    first: decided.first.unwrap_or(position),
-                    amount_minor: approved.minor,
-                    expires_at: decided.answer.hold_expires_at.unwrap_or(kept_posted_until(decided.time)),
-                    chain_until: chain.unwrap_or(decided.time.plus_ms(HOLD_LIFE_MAX_MS)),
-                    posted: decided.request.single_message,
-                });
-            }
-        });
-    }
 }

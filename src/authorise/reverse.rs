@@ -7,7 +7,6 @@ use super::{
 use crate::{
     journal::record::{Original, Reversed, Voided},
     types::{
-        auth::Subject,
         codes::ResponseCode,
         fault::{Fault, Violation},
         ids::RequestKey,
@@ -105,25 +104,6 @@ pub fn reverse(
     Ok(reversed.outcome)
 }
 
-/// Puts a reversal of the journal back in force. Its keys are for [`super::keys::restore`].
-pub fn restore(state: &State, reversed: &Reversed) {
-    let position = reversed.outcome.position;
-    if let Some(id) = reversed.account
-        && let Some(at) = state.store.find(&Subject::Account(id))
-    {
-        state.store.with_account(at, |entry| {
-            let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) else {
-                return;
-            };
-            account.expire(reversed.time);
-            account.last_position = position;
-            if let Original::At(at) = reversed.original {
-                account.release(at, reversed.reversal.replacement.map_or(0, |keep| keep.minor));
-            }
-        });
-    }
-}
-
 /// Voids an authorisation: what it holds is free, and every retry of its key learns that it is void. `claim` is on
 /// the authorisation's key, which stood as `found`. Returns the position of the record.
 pub fn void(
@@ -163,20 +143,4 @@ pub fn void(
     };
     claim.settle(Remembered { what: What::Voided, position, account: found.account });
     position
-}
-
-/// Puts a voiding of the journal back in force. Its key is for [`super::keys::restore`].
-pub fn restore_void(state: &State, voided: &Voided, position: u64) {
-    if let Some(id) = voided.account
-        && let Some(at) = state.store.find(&Subject::Account(id))
-    {
-        state.store.with_account(at, |entry| {
-            let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) else {
-                return;
-            };
-            account.expire(voided.time);
-            account.last_position = position;
-            account.release(voided.of, 0);
-        });
-    }
 }

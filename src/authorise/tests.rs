@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     answers::{Answers, Claimed, What},
     entry::Store,
+    restore::Effect,
     reverse::Target,
     *,
 };
@@ -28,6 +29,7 @@ use crate::{
         account::{AccountChange, CardChange},
         auth::Merchant,
         codes::{CardStatus, Channel},
+        fault::Fault,
         ids::{AccountId, CardToken, Id, RequestKey},
         money::{Currency, Money},
         outcome::{Maintenance, Reversal, Upserted},
@@ -478,14 +480,7 @@ fn recovered_from_the_log_it_is_the_same(
     let recovered = state();
     for (position, payload) in log.records() {
         let record = Record::decode(&payload, position, &NoNames).unwrap();
-        match &record {
-            Record::Decided(decided) => restore(&recovered, setup, decided),
-            Record::Reversed(reversed) => reverse::restore(&recovered, reversed),
-            Record::Maintained(maintained) => maintain::restore(&recovered, maintained),
-            Record::Voided(voided) => reverse::restore_void(&recovered, voided, position),
-            other => panic!("{other:?} was not written here"),
-        }
-        keys::restore(&recovered, position, &record);
+        Effect::of(&recovered.answers, position, record).restore(&recovered, &setup.plan);
     }
     for number in 0..ACCOUNTS {
         let view = |state: &State| {
@@ -771,4 +766,42 @@ fn odd_requests_get_the_answer_the_contract_gives_them() {
     assert_eq!((skewed.response_code.as_str(), &*skewed.reasons.last().unwrap().code), ("51", "TIME_SKEW"));
     let orphan = answer(&|r| (r.kind, r.original) = (Kind::Incremental, RequestKey::new("none").ok()));
     assert_eq!((orphan.response_code.as_str(), &*orphan.reasons[0].code), ("12", "ORIGINAL_NOT_FOUND"));
+}
+
+#[test]
+fn an_id_that_shares_its_hash_with_another_account_s_is_unknown_and_cannot_be_opened() {
+    let (state, setup, log) = (state(), setup("version = 1"), Log::default());
+    let at = open(&state, &log, 0, 1_000);
+    let other = AccountId::new("another").unwrap();
+    state.store.lead_astray(other, at);
+
+    let mut wanted = request("k1", "C0", 100);
+    wanted.subject = Subject::Account(other);
+    let answer = decided(decide_now(&state, &setup, &log, &wanted, asked(Timestamp(DAY_MS))));
+    assert_eq!((answer.response_code.as_str(), answer.available), ("14", None));
+
+    let key = |key: &str| RequestKey::new(key).unwrap();
+    let limit = Maintenance::SetCreditLimit { key: key("limit"), account: other, limit_minor: 9 };
+    let refused = maintain(&state, &log, limit, Timestamp(0)).unwrap_err();
+    assert_eq!(refused, Fault::NotFound { what: "account" });
+    let change = AccountChange {
+        account: other,
+        currency: Currency::from_alpha("USD"),
+        credit_limit_minor: Some(5),
+        posted_minor: None,
+        status: None,
+        product: None,
+        home_country: None,
+        home: None,
+        opened_on: None,
+        cards: Vec::new(),
+    };
+    let opening = Maintenance::Upsert { key: key("open"), change };
+    let refused = maintain(&state, &log, opening, Timestamp(0)).unwrap_err();
+    let Fault::Invalid(violations) = refused else { panic!("{refused:?}") };
+    assert_eq!(violations[0].field, "account.account_id");
+    state.store.with_account(at, |entry| {
+        let account = entry.account.as_ref().unwrap();
+        assert_eq!((account.credit_limit_minor, account.held_minor()), (1_000, 0));
+    });
 }

@@ -83,9 +83,14 @@ impl Background {
     }
 }
 
-/// Lets the threads that serve go before this one.
-fn yield_to_decisions() {
-    // SAFETY: setpriority reads its three integers alone; 0 names the calling thread. Linux gives every thread a
-    // nice level of its own. Where it is refused the thread runs at the level of the others.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+/// Lets the threads that serve go before the calling one, whatever the process was given by its operator.
+pub fn yield_to_decisions() {
+    let ordinary = libc::sched_param { sched_priority: 0 };
+    // SAFETY: sched_setscheduler reads the parameter it is pointed to, setpriority its three integers; 0 names the
+    // calling thread, for Linux gives every thread a policy and a nice level of its own. Where one is refused the thread
+    // runs as the others do.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const ordinary);
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+    }
 }

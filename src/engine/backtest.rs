@@ -20,6 +20,7 @@ use crate::{
         answers::{Claimed, Remembered},
         entry::Entry,
         maintain,
+        restore::Effect,
         setup::Setup,
     },
     config::Config,
@@ -181,7 +182,9 @@ impl Backtest {
         {
             let history = self.history_of(observed, &before);
             self.state.store.with_account(at, |entry| *entry = before);
-            authorise::restore(&self.state, &self.setup, &history);
+            let history = Record::Decided(Box::new(history));
+            let effect = Effect::of(&self.state.answers, self.position, history);
+            self.state.store.with_account(at, |entry| effect.apply(entry, &self.setup.plan));
         }
         Ok((answer, how))
     }

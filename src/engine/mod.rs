@@ -6,6 +6,7 @@
 //! takes snapshots.
 
 mod ages;
+mod appliers;
 mod background;
 pub mod backtest;
 pub mod lane;
@@ -61,6 +62,7 @@ use crate::{
     },
 };
 use ages::Ages;
+pub use background::yield_to_decisions;
 pub use lane::Lane;
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
@@ -642,7 +644,11 @@ impl Engine {
         let at = self.state.store.find(&Subject::Account(account));
         let now = self.time.now();
         let view = at.and_then(|at| {
-            self.state.store.with_account(at, |entry| entry.account.as_ref().map(|account| account.view(now)))
+            self.state.store.with_account(at, |entry| {
+                // It was found by a hash of its id.
+                let found = entry.account.as_ref().filter(|found| found.id.as_str() == account.as_str());
+                found.map(|account| account.view(now))
+            })
         });
         let view = view.ok_or(Fault::NotFound { what: "account" })?;
         self.on_disk(view.last_position, lane).await?;

@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use super::{Engine, background::Background, recover::time_of};
 use crate::{
     authorise::{
-        answers::{KeyHash, OnFile, Remembered, What},
+        answers::{KeyHash, NO_ACCOUNT, OnFile, Remembered, What},
         keys,
     },
     journal::{
@@ -41,6 +41,7 @@ use crate::{
     limits::ANSWER_RETENTION_MS,
     observe::{KeyFileMade, LookUp},
     types::{
+        auth::Subject,
         fault::Fault,
         time::{HOUR_MS, Timestamp},
     },
@@ -271,7 +272,9 @@ impl Engine {
         if let Some(record) = &record {
             keys::keys_of(record, |client, own, what| {
                 if what as u16 == entry.kind && self.state.answers.hash(client, own) == key {
-                    settled = Some(keys::remembered(&self.state, position, record, what));
+                    let account = keys::account_of(record).map(Subject::Account);
+                    let at = account.and_then(|account| self.state.store.find(&account));
+                    settled = Some(keys::remembered(position, what, at.unwrap_or(NO_ACCOUNT)));
                 }
             });
         }

@@ -6,7 +6,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -17,6 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     Engine, Health, InForce,
+    appliers::Restorer,
     older::{self, Older},
     snapshot::{self, Begun, PassedOver, Taker},
     sweep,
@@ -24,13 +24,13 @@ use super::{
     versions::{self, Names},
 };
 use crate::{
-    authorise::{self, State, answers::Answers, entry::Store, keys, maintain, reverse, setup::Setup},
+    authorise::{State, answers::Answers, entry::Store, restore::Effect, setup::Setup},
     config::Config,
     features::Plan,
     journal::{
         self, Class, FileStorage, GroupSynced, Journal, Observer, Options, RecoveryReport, Storage,
         record::{Introduced, Record, VersionNumbers, Versioned},
-        snapshot::{Snapshot, Snapshots},
+        snapshot::Snapshots,
     },
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
@@ -89,57 +89,13 @@ pub struct Recovered {
     pub journal_time: Duration,
 }
 
-/// Makes what a record says stand, without deciding again; its keys are for [`keys::restore`].
-pub(super) fn restore(state: &State, setup: &Setup, names: &Names, position: u64, record: &Record) {
-    match record {
-        Record::Introduced(introduced) => names.introduce(introduced),
-        Record::Decided(decided) => authorise::restore(state, setup, decided),
-        Record::Duplicated(_) => {}
-        Record::Voided(voided) => reverse::restore_void(state, voided, position),
-        Record::Reversed(reversed) => reverse::restore(state, reversed),
-        Record::Maintained(maintained) => maintain::restore(state, maintained),
-        Record::Expiry(expiry) => sweep::restore(state, expiry, position),
+/// Makes what a record says stand, without deciding again.
+pub(super) fn restore(state: &State, plan: &Plan, names: &Names, position: u64, record: Record) {
+    if let Record::Introduced(introduced) = &record {
+        names.introduce(introduced);
+        return;
     }
-}
-
-/// Records that are handed over together, and so many handfuls at most that wait: a few megabytes.
-const HANDFUL: usize = 256;
-const HANDFULS_WAITING: usize = 16;
-
-/// Puts records back in force on a thread of its own while `read` reads, checks and decodes the next ones: the one
-/// waits for memory, the other for arithmetic. All of them are in force when this returns. Versions are introduced at
-/// once, because the records behind them are decoded with their names.
-fn restore_behind<R>(
-    names: &Names,
-    put_back: &(impl Fn(u64, &Record) + Sync),
-    read: impl FnOnce(&mut dyn FnMut(u64, Record) -> Result<(), String>) -> R,
-) -> R {
-    std::thread::scope(|scope| {
-        let (sender, receiver) = mpsc::sync_channel::<Vec<(u64, Record)>>(HANDFULS_WAITING);
-        let restorer = scope.spawn(move || {
-            for (position, record) in receiver.iter().flatten() {
-                put_back(position, &record);
-            }
-        });
-        let mut handful = Vec::with_capacity(HANDFUL);
-        let result = read(&mut |position, record| {
-            if let Record::Introduced(introduced) = &record {
-                names.introduce(introduced);
-                return Ok(());
-            }
-            handful.push((position, record));
-            if handful.len() < HANDFUL {
-                return Ok(());
-            }
-            let full = std::mem::replace(&mut handful, Vec::with_capacity(HANDFUL));
-            sender.send(full).map_err(|_| "the thread that puts records back in force panicked".to_owned())
-        });
-        // Where that thread panicked, the panic goes on here.
-        let _ = sender.send(handful);
-        drop(sender);
-        restorer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        result
-    })
+    Effect::of(&state.answers, position, record).restore(state, plan);
 }
 
 /// The engine's time when a record was made.
@@ -312,24 +268,24 @@ impl Engine {
         let mut first_replayed = None;
         let mut records = 0_u64;
         let began = Instant::now();
-        let put_back = |position: u64, record: &Record| {
-            restore(&state, &setup, &names, position, record);
-            match older.covers(position) {
-                true => keys::leave_to_file(&state, record),
-                false => keys::restore(&state, position, record),
-            }
-        };
-        let opened = restore_behind(&names, &put_back, |put_back| {
-            directory.open(options, begun_from.as_ref(), &mut |record| {
+        let opened = std::thread::scope(|scope| {
+            let mut restorer = Restorer::start(scope, &state, &setup.plan, &older);
+            let opened = directory.open(options, begun_from.as_ref(), &mut |record| {
                 let position = record.position;
                 let record =
-                    Record::decode(record.payload, position, &*names).map_err(|error| error.to_string())?;
+                    Record::decode_brief(record.payload, position).map_err(|error| error.to_string())?;
                 last_time = last_time.max(time_of(&record));
                 ages.note_record(last_time, position);
                 records += 1;
                 first_replayed.get_or_insert(position);
-                put_back(position, record)
-            })
+                if let Record::Introduced(introduced) = &record {
+                    names.introduce(introduced);
+                    return Ok(());
+                }
+                restorer.put(Effect::of(&state.answers, position, record))
+            });
+            restorer.finish();
+            opened
         });
         let (journal, report) = opened?;
         if begun_from.is_some() {
@@ -379,7 +335,7 @@ impl Engine {
             former_rules: Mutex::default(),
             sweeper: sweep::Sweeper::default(),
             ages: Mutex::new(ages),
-            snapshots: Taker::new(snapshots, begun_from.as_ref().map_or(0, Snapshot::position), &passed_over),
+            snapshots: Taker::new(snapshots, begun_from.as_ref(), &passed_over),
             older,
         });
         engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));

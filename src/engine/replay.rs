@@ -94,8 +94,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
                 Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
             ages.note_record(time_of(&record), position);
             if position < epoch.from {
-                restore(&state, &setup, &names, position, &record);
-                keys::restore(&state, position, &record);
+                restore(&state, &setup.plan, &names, position, record);
             } else if position < end && !matches!(record, Record::Introduced(_)) {
                 let mut again = again(&state, &setup, position, &record);
                 if again.is_err() {

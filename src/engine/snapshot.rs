@@ -45,7 +45,8 @@ use crate::{
         Directory, Journal, LogError,
         record::Versioned,
         snapshot::{
-            BlockPlace, FIRST_FREE_SECTION, Snapshot, SnapshotError, SnapshotWriter, Snapshots, Written,
+            BlockPlace, FIRST_FREE_SECTION, Snapshot, SnapshotError, SnapshotWriter, Snapshots, Terms,
+            Written,
         },
     },
     types::{
@@ -64,6 +65,8 @@ const KEPT: usize = 2;
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at a key in flight.
 const IN_FLIGHT_POLL: Duration = Duration::from_micros(50);
+/// Segments that a snapshot leaves room for: the one being prepared, and the one after it.
+const SEGMENTS_KEPT_FREE: u64 = 2;
 
 /// A snapshot that a start did not believe.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -276,19 +279,25 @@ pub(super) struct Taker {
     /// One at a time.
     taking: Mutex<()>,
     stop: AtomicBool,
-    /// The position of the newest good one.
+    /// The position of the newest good one, and its length: the next will be about as long.
     newest: AtomicU64,
+    newest_bytes: AtomicU64,
     thread: Background,
 }
 
 impl Taker {
-    pub(super) fn new(snapshots: Snapshots, begun_from: u64, passed_over: &[PassedOver]) -> Taker {
+    pub(super) fn new(
+        snapshots: Snapshots,
+        begun_from: Option<&Snapshot>,
+        passed_over: &[PassedOver],
+    ) -> Taker {
         Taker {
             snapshots,
             passed_over: passed_over.iter().map(|passed| passed.file.clone()).collect(),
             taking: Mutex::default(),
             stop: AtomicBool::new(false),
-            newest: AtomicU64::new(begun_from),
+            newest: begun_from.map_or(0, Snapshot::position).into(),
+            newest_bytes: begun_from.map_or(0, Snapshot::bytes).into(),
             thread: Background::default(),
         }
     }
@@ -305,7 +314,8 @@ impl Taker {
 }
 
 impl Engine {
-    /// Takes a snapshot at once, on this thread, while decisions go on.
+    /// Takes a snapshot at once and waits for it, while decisions go on. It is taken by a thread of its own, which goes
+    /// behind those that serve.
     ///
     /// # Errors
     /// [`SnapshotError`]: nothing else is any worse for it, and the snapshots before are still there.
@@ -315,6 +325,7 @@ impl Engine {
         match take(self) {
             Ok(written) => {
                 taker.newest.store(written.position, Ordering::Release);
+                taker.newest_bytes.store(written.bytes, Ordering::Relaxed);
                 let taken_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let seconds = written.duration.as_secs_f64();
                 self.metrics.snapshot_taken(written.position, written.bytes, seconds, taken_at.as_secs_f64());
@@ -327,7 +338,7 @@ impl Engine {
             }
             Err(SnapshotError::GivenUp) => Err(SnapshotError::GivenUp),
             Err(error) => {
-                self.metrics.snapshot_failed();
+                self.metrics.snapshot_failed(matches!(error, SnapshotError::NoRoom { .. }));
                 tracing::warn!(%error, "no snapshot was taken; the ones before and the journal are as they were");
                 Err(error)
             }
@@ -364,7 +375,12 @@ impl Engine {
 fn take(engine: &Engine) -> Result<Written, SnapshotError> {
     let taker = &engine.snapshots;
     let go_on = || taker.go_on();
-    let mut writer = taker.snapshots.begin(&engine.journal, engine.config.snapshots.bytes_per_s)?;
+    let terms = Terms {
+        bytes_per_s: engine.config.snapshots.bytes_per_s,
+        expected_bytes: taker.newest_bytes.load(Ordering::Relaxed),
+        kept_free: SEGMENTS_KEPT_FREE * engine.config.journal.segment_bytes,
+    };
+    let mut writer = taker.snapshots.begin(&engine.journal, terms)?;
     writer.section(ABOUT)?;
     writer.item(|out| encode_about(engine, out))?;
     copy_accounts(&engine.state.store, &mut writer, &go_on)?;

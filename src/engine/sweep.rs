@@ -14,7 +14,7 @@ use super::Engine;
 use crate::{
     authorise::State,
     journal::{Class, Journal, record::Expiry},
-    types::{auth::Subject, money::Currency, time::Timestamp},
+    types::{money::Currency, time::Timestamp},
 };
 
 /// Between two rounds over all accounts.
@@ -131,15 +131,4 @@ pub(super) fn sweep(
         });
     }
     true
-}
-
-/// Puts an expiry of the journal back in force.
-pub(super) fn restore(state: &State, expiry: &Expiry, position: u64) {
-    let Some(at) = state.store.find(&Subject::Account(expiry.account)) else { return };
-    state.store.with_account(at, |entry| {
-        if let Some(account) = entry.account.as_mut().filter(|account| !account.has_seen(position)) {
-            account.expire(expiry.time);
-            account.last_position = position;
-        }
-    });
 }

@@ -33,7 +33,7 @@ use crate::{
         account::Day,
         auth::{AuthRequest, Country, Place},
         codes::Decision,
-        money::Currency,
+        money::{Currency, Money},
         time::Timestamp,
     },
 };
@@ -207,20 +207,30 @@ impl History {
     }
 }
 
-/// What the windows are to remember of a decision. An amount in another currency than the account's, which is
-/// declined, counts as an attempt of nothing.
+/// What the windows are to remember of a decision.
 pub fn event_of(moment: &Moment, sequence: u64, decision: Decision, declined_for_credit: bool) -> Event {
-    let request = moment.request;
+    let Moment { request, card, time, .. } = *moment;
+    let event = event_of_nothing(request, (time, card), sequence, decision, declined_for_credit);
+    Event { amount_minor: counted_minor(request.billed(), moment.account.currency), ..event }
+}
+
+/// The same without its amount, which depends on the account: for whoever does not have that at hand.
+pub fn event_of_nothing(
+    request: &AuthRequest,
+    (time, card): (Timestamp, u8),
+    sequence: u64,
+    decision: Decision,
+    declined_for_credit: bool,
+) -> Event {
     let merchant = &request.merchant;
-    let billed = request.billed().filter(|billed| billed.currency == moment.account.currency);
     Event {
-        time: moment.time,
+        time,
         sequence,
-        card: moment.card,
+        card,
         kind: request.decided_as(),
         decision,
         declined_for_credit,
-        amount_minor: billed.map_or(0, |billed| billed.minor),
+        amount_minor: 0,
         channel: request.channel,
         mcc: merchant.mcc,
         country: merchant.country,
@@ -228,6 +238,12 @@ pub fn event_of(moment: &Moment, sequence: u64, decision: Decision, declined_for
         device: request.device_id.as_ref().map(|id| id_hash(id.as_str())),
         place: merchant.place,
     }
+}
+
+/// What an attempt counts for. An amount in another currency than the account's, which is declined, counts as an
+/// attempt of nothing.
+pub fn counted_minor(billed: Option<Money>, currency: Currency) -> i64 {
+    billed.filter(|billed| billed.currency == currency).map_or(0, |billed| billed.minor)
 }
 
 #[cfg(test)]

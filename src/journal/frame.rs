@@ -106,6 +106,13 @@ pub(super) fn append_seal(out: &mut Vec<u8>, salt: Salt, group: u64, seal: &Seal
 
 /// The frame at the start of `bytes`, if there is a whole one and its checksum holds.
 pub(super) fn parse(bytes: &[u8], salt: Salt) -> Option<Frame<'_>> {
+    let frame = checked(bytes)?;
+    let whole = &bytes[..frame.bytes];
+    (checksum(whole, salt) == u32_at(whole, 4)).then_some(frame)
+}
+
+/// The frame at the start of `bytes`, whose checksum [`parse`] has seen to hold.
+pub(super) fn checked(bytes: &[u8]) -> Option<Frame<'_>> {
     let word = u32::from_le_bytes(bytes.get(0..4)?.try_into().ok()?);
     let kind = match word >> 24 {
         1 => Kind::Record,
@@ -123,9 +130,6 @@ pub(super) fn parse(bytes: &[u8], salt: Salt) -> Option<Frame<'_>> {
         return None;
     }
     let whole = bytes.get(..frame_bytes(payload_bytes))?;
-    if checksum(whole, salt) != u32_at(whole, 4) {
-        return None;
-    }
     Some(Frame {
         kind,
         sequence: u64_at(whole, 8),

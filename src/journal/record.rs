@@ -16,6 +16,7 @@ use arrayvec::ArrayString;
 
 use crate::{
     features::catalog::MODEL_FEATURES,
+    limits::REASONS_MAX,
     types::{
         account::{AccountChange, CardChange, Day},
         auth::{AuthAnswer, AuthRequest, Country, Degraded, Merchant, Network, Place, Subject, Verification},
@@ -208,35 +209,32 @@ pub trait VersionNames {
     fn name(&self, what: Versioned, number: u32) -> Label;
 }
 
+/// For those who need no names.
+struct Nameless;
+
+impl VersionNames for Nameless {
+    fn name(&self, _: Versioned, _: u32) -> Label {
+        Label::Static("")
+    }
+}
+
 impl Record {
     /// Reads a payload. `position` is that of its frame.
     ///
     /// # Errors
     /// Where the payload is of another version, of an unknown kind, too short, too long, or a field has no such value.
     pub fn decode(payload: &[u8], position: u64, names: &dyn VersionNames) -> Result<Record, DecodeError> {
-        let mut reader = Reader { bytes: payload, at: 0 };
-        let kind = reader.u8().unwrap_or(0);
-        let read = |reader: &mut Reader<'_>| -> Read<Record> {
-            if reader.u8()? != VERSION {
-                return Err("unknown version");
-            }
-            let record = match kind {
-                1 => Record::Introduced(reader.introduced()?),
-                2 => Record::Decided(Box::new(reader.decided(position, names)?)),
-                3 => Record::Duplicated(Box::new(reader.duplicated()?)),
-                4 => Record::Voided(reader.voided()?),
-                5 => Record::Reversed(Box::new(reader.reversed(position)?)),
-                6 => Record::Maintained(Box::new(reader.maintained(position)?)),
-                7 => Record::Expiry(reader.expiry()?),
-                _ => return Err("unknown kind"),
-            };
-            match reader.at == reader.bytes.len() {
-                true => Ok(record),
-                false => Err("bytes left over"),
-            }
-        };
-        let result = read(&mut reader);
-        result.map_err(|what| DecodeError { kind, byte: reader.at, what })
+        Reader { bytes: payload, at: 0, is_brief: false }.record(position, names)
+    }
+
+    /// The same, and as strict, without what only an answer and its explanation need: of the reasons there is the first,
+    /// without its texts, and nothing of the versions' names or of what was considered. For recovery, which reads
+    /// millions of records to do what they did.
+    ///
+    /// # Errors
+    /// As [`Record::decode`].
+    pub fn decode_brief(payload: &[u8], position: u64) -> Result<Record, DecodeError> {
+        Reader { bytes: payload, at: 0, is_brief: true }.record(position, &Nameless)
     }
 
     /// Appends the payload of any record.
@@ -646,9 +644,37 @@ type Read<T> = Result<T, &'static str>;
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Whether what [`Record::decode_brief`] leaves out is read and dropped.
+    is_brief: bool,
 }
 
 impl<'a> Reader<'a> {
+    fn record(mut self, position: u64, names: &dyn VersionNames) -> Result<Record, DecodeError> {
+        let kind = self.u8().unwrap_or(0);
+        let read = self.record_of(kind, position, names);
+        read.map_err(|what| DecodeError { kind, byte: self.at, what })
+    }
+
+    fn record_of(&mut self, kind: u8, position: u64, names: &dyn VersionNames) -> Read<Record> {
+        if self.u8()? != VERSION {
+            return Err("unknown version");
+        }
+        let record = match kind {
+            1 => Record::Introduced(self.introduced()?),
+            2 => Record::Decided(Box::new(self.decided(position, names)?)),
+            3 => Record::Duplicated(Box::new(self.duplicated()?)),
+            4 => Record::Voided(self.voided()?),
+            5 => Record::Reversed(Box::new(self.reversed(position)?)),
+            6 => Record::Maintained(Box::new(self.maintained(position)?)),
+            7 => Record::Expiry(self.expiry()?),
+            _ => return Err("unknown kind"),
+        };
+        match self.at == self.bytes.len() {
+            true => Ok(record),
+            false => Err("bytes left over"),
+        }
+    }
+
     fn take(&mut self, count: usize) -> Read<&'a [u8]> {
         let end = self.at.checked_add(count).ok_or("a length does not fit")?;
         let part = self.bytes.get(self.at..end).ok_or("the payload ends early")?;
@@ -840,12 +866,19 @@ impl<'a> Reader<'a> {
 
     fn reasons(&mut self) -> Read<Reasons> {
         let mut reasons = Reasons::new();
-        for _ in 0..self.u()? {
+        for number in 0..self.u()? {
             let source = self.code(ReasonSource::from_number)?;
-            let code = Label::Shared(self.text()?.into());
-            let text = Label::Shared(self.text()?.into());
+            let (code, text) = (self.text()?, self.text()?);
             let contribution = self.f32()?;
-            reasons.try_push(Reason { code, source, text, contribution }).map_err(|_| "too many reasons")?;
+            if number >= REASONS_MAX as u64 {
+                return Err("too many reasons");
+            }
+            if !self.is_brief {
+                let (code, text) = (Label::Shared(code.into()), Label::Shared(text.into()));
+                reasons.push(Reason { code, source, text, contribution });
+            } else if number == 0 {
+                reasons.push(Reason::engine("", source, ""));
+            }
         }
         Ok(reasons)
     }
@@ -906,27 +939,33 @@ impl<'a> Reader<'a> {
         };
         let original = self.optional(Reader::u)?;
         let first = self.optional(Reader::u)?;
-        let vector = self.vector()?;
-        let mut aggregates = Vec::new();
+        let mut considered = Considered { vector: self.vector()?, ..Considered::default() };
         for _ in 0..self.u()? {
-            aggregates.push(self.optional(Reader::i)?);
+            let aggregate = self.optional(Reader::i)?;
+            if !self.is_brief {
+                considered.aggregates.push(aggregate);
+            }
         }
-        let (mut fired, mut shadow_fired) = (Vec::new(), Vec::new());
-        for list in [&mut fired, &mut shadow_fired] {
-            loop {
-                match self.u()? {
-                    0 => break,
-                    place => list.push(u16::try_from(place - 1).map_err(|_| "a rule's place is too large")?),
+        for list in [&mut considered.fired, &mut considered.shadow_fired] {
+            while let Some(place) = self.u()?.checked_sub(1) {
+                let place = u16::try_from(place).map_err(|_| "a rule's place is too large")?;
+                if !self.is_brief {
+                    list.push(place);
                 }
             }
         }
-        let considered = Considered { vector, aggregates, fired, shadow_fired };
         Ok(Decided { client, time, request, account, card, versions, answer, original, first, considered })
     }
 
     fn vector(&mut self) -> Read<[f32; MODEL_FEATURES]> {
         let map = self.take(MODEL_FEATURES.div_ceil(8))?;
         let mut vector = [f32::NAN; MODEL_FEATURES];
+        if self.is_brief {
+            for _ in (0..MODEL_FEATURES).filter(|at| map[at / 8] >> (at % 8) & 1 == 1) {
+                self.f32()?;
+            }
+            return Ok(vector);
+        }
         for (at, value) in vector.iter_mut().enumerate() {
             if map[at / 8] >> (at % 8) & 1 == 1 {
                 *value = self.f32()?;

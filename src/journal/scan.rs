@@ -1,4 +1,5 @@
-//! Walks one segment frame by frame and says where it ends and why. Pure: bytes in, verdict out.
+//! Walks one segment frame by frame and says where it ends and why. Pure: bytes in, verdict out. The bytes may come
+//! stretch by stretch; nothing is believed damaged before all that follow have been looked at.
 //!
 //! A seal is the commit mark of its group: no answer leaves before the seal is on disk, so a group without an intact
 //! seal was never acknowledged. What follows a damaged frame decides what the damage is:
@@ -11,7 +12,7 @@
 
 use super::{
     error::{Fault, FaultKind},
-    frame::{ChainHash, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Frame, Kind, Salt, chain, parse},
+    frame::{ChainHash, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Frame, Kind, Salt, chain, checked, parse},
 };
 
 /// How far a walk has come. It can go on from here with more bytes.
@@ -49,13 +50,25 @@ impl Group<'_> {
     }
 }
 
-/// How the bytes of a segment end.
+/// A part of a segment's bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Where in the segment they begin.
+    pub(super) offset: usize,
+    /// Whether the segment ends with them.
+    pub(super) is_last: bool,
+}
+
+/// How a stretch ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// With zeros, or exactly at the end of a group.
     Clean,
     /// With something that is no whole group.
     Torn(TornEnd),
+    /// So too, and the bytes that follow may make a whole group of it.
+    Open,
 }
 
 /// The end of a log that was being written when the power went. It starts at the cursor's offset.
@@ -69,24 +82,28 @@ pub(super) struct TornEnd {
     pub(super) last_sequence: Option<u64>,
 }
 
-/// Walks `bytes`, the whole of segment `file`, on from `cursor`, calling `on_group` for each whole group before
-/// the cursor moves past it.
+/// Walks a stretch of segment `file` on from `cursor`, which lies in it or at its end, calling `on_group` for each whole
+/// group before the cursor moves past it.
 pub(super) fn scan<E: From<Fault>>(
     file: &str,
-    bytes: &[u8],
+    stretch: Stretch<'_>,
     salt: Salt,
     cursor: &mut Cursor,
     on_group: &mut dyn FnMut(&Group<'_>) -> Result<(), E>,
 ) -> Result<End, E> {
-    let fault = |offset: usize, sequence, kind| Fault {
+    let Stretch { bytes, offset: base, is_last } = stretch;
+    let fault = |at: usize, sequence, kind| Fault {
         file: file.to_owned(),
-        offset: offset as u64,
+        offset: (base + at) as u64,
         sequence,
         kind,
     };
     loop {
-        let start = cursor.offset;
+        let start = cursor.offset - base;
         let rest = bytes.get(start..).unwrap_or_default();
+        if rest.len() < FRAME_HEADER_BYTES && !is_last {
+            return Ok(End::Open);
+        }
         if rest.first_chunk::<FRAME_HEADER_BYTES>().is_none_or(|header| *header == [0; FRAME_HEADER_BYTES])
             && is_zero(rest)
         {
@@ -94,18 +111,20 @@ pub(super) fn scan<E: From<Fault>>(
         }
         let mut at = start;
         let mut sequence = cursor.next_sequence;
-        let (seal, seal_offset, end) = loop {
+        let (seal, seal_at, end) = loop {
             let Some(frame) = parse(&bytes[at..], salt) else {
-                return Ok(End::Torn(torn_end(bytes, salt, start, at, cursor.next_group).map_err(
-                    |later| {
-                        let kind = FaultKind::Damaged {
-                            later_offset: later.0 as u64,
-                            later_group: later.1.group,
-                            later_sequence: later.1.sequence,
-                        };
-                        fault(at, sequence, kind)
-                    },
-                )?));
+                if !is_last {
+                    return Ok(End::Open);
+                }
+                let torn = torn_end(bytes, salt, start, at, cursor.next_group).map_err(|later| {
+                    let kind = FaultKind::Damaged {
+                        later_offset: (base + later.0) as u64,
+                        later_group: later.1.group,
+                        later_sequence: later.1.sequence,
+                    };
+                    fault(at, sequence, kind)
+                })?;
+                return Ok(End::Torn(TornEnd { damaged_offset: base + torn.damaged_offset, ..torn }));
             };
             let in_place = match frame.kind {
                 Kind::Seal => sequence > cursor.next_sequence && frame.sequence == sequence - 1,
@@ -121,7 +140,7 @@ pub(super) fn scan<E: From<Fault>>(
             sequence += 1;
             at += frame.bytes;
         };
-        let frames = &bytes[start..seal_offset];
+        let frames = &bytes[start..seal_at];
         let chain = chain(&cursor.chain, frames);
         let whole = seal.first_sequence == cursor.next_sequence
             && seal.last_sequence == sequence - 1
@@ -130,20 +149,27 @@ pub(super) fn scan<E: From<Fault>>(
             && seal.hash == chain;
         if !whole {
             let kind = FaultKind::ChainBroken { group: cursor.next_group };
-            return Err(fault(seal_offset, cursor.next_sequence, kind).into());
+            return Err(fault(seal_at, cursor.next_sequence, kind).into());
         }
         let number = cursor.next_group;
-        let group = Group { offset: start, frames, last_sequence: sequence - 1, number, chain, end };
+        let group = Group {
+            offset: base + start,
+            frames,
+            last_sequence: sequence - 1,
+            number,
+            chain,
+            end: base + end,
+        };
         on_group(&group)?;
         *cursor = group.after();
     }
 }
 
 /// The frames of a group that [`scan`] has checked, each with its offset from the group's start.
-pub(super) fn frames_of(group: &[u8], salt: Salt) -> impl Iterator<Item = (usize, Frame<'_>)> {
+pub(super) fn frames_of(group: &[u8]) -> impl Iterator<Item = (usize, Frame<'_>)> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        let frame = parse(group.get(at..)?, salt)?;
+        let frame = checked(group.get(at..)?)?;
         at += frame.bytes;
         Some((at - frame.bytes, frame))
     })

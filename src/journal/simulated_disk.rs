@@ -310,11 +310,15 @@ impl State {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn free(&self) -> u64 {
+        let used: u64 = self.names.values().map(|inode| self.inodes[*inode].present.len() as u64).sum();
+        self.capacity.saturating_sub(used)
+    }
+
     /// Refuses where a file of `bytes` bytes would be too much for the disk.
     fn room_for(&self, inode: usize, bytes: u64) -> io::Result<()> {
-        let used: u64 = self.names.values().map(|inode| self.inodes[*inode].present.len() as u64).sum();
         let growth = bytes.saturating_sub(self.inodes[inode].present.len() as u64);
-        if used + growth > self.capacity { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if growth > self.free() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 
@@ -368,6 +372,10 @@ impl Storage for SimulatedDisk {
         state.durable_names = state.names.clone();
         state.changes.clear();
         Ok(())
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        Some(self.state.lock().free())
     }
 }
 

@@ -31,6 +31,10 @@ pub trait Storage: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes that may still be written here; `None` where the storage does not say.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// One file of a [`Storage`].
@@ -133,6 +137,12 @@ impl Storage for FileStorage {
 
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        // Of those that are free, what a process without privileges may have.
+        let found = rustix::fs::statvfs(&self.dir).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
     }
 }
 

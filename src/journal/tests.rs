@@ -163,7 +163,8 @@ fn group_ends(name: &str, files: &Files, from: &Mark) -> Vec<(usize, Mark)> {
         offset: SEGMENT_HEADER_BYTES,
     };
     let mut ends = Vec::new();
-    let end = scan::scan::<Fault>(name, &files[name], from.id.salt(), &mut cursor, &mut |group| {
+    let whole = scan::Stretch { bytes: &files[name], offset: 0, is_last: true };
+    let end = scan::scan::<Fault>(name, whole, from.id.salt(), &mut cursor, &mut |group| {
         let mark =
             Mark { id: from.id, sequence: group.last_sequence, group: group.number, chain: group.chain };
         ends.push((group.end, mark));

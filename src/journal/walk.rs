@@ -1,7 +1,7 @@
 //! Reads a whole log in order, segment by segment, and holds it against the durable mark. Changes nothing: recovery
 //! and `journal verify` both stand on it, and only recovery then cuts.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use super::{
     Record,
@@ -9,14 +9,19 @@ use super::{
     frame::Kind,
     index::{Index, Place},
     mark::{MARK_NAME, Mark},
-    scan::{Cursor, End, Group, TornEnd, frames_of, scan},
+    scan::{Cursor, End, Group, Stretch, TornEnd, frames_of, is_zero, scan},
     segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name},
     snapshot::Snapshot,
-    storage::Storage,
+    storage::{Storage, StorageFile},
 };
 
 /// A longer file is none of ours, and would not fit the index.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a segment that are in memory at once, where its groups are not longer. The tests' segments are short: theirs
+/// have several stretches too.
+const STRETCH_BYTES: usize = if cfg!(test) { 2 * SEGMENT_HEADER_BYTES } else { 4 * 1024 * 1024 };
+/// The zeros behind the last group are read in steps of this.
+const ZERO_STEP_BYTES: usize = STRETCH_BYTES / 2;
 
 /// What a log holds.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -114,45 +119,36 @@ pub(super) fn walk(
     for number in numbers.iter().skip_while(|number| **number < start.segment) {
         let last = Some(number) == numbers.last();
         let name = segment_name(*number);
-        read_whole(storage, &name, &mut bytes)?;
-        if bytes.len() < SEGMENT_HEADER_BYTES {
-            walk.tail = stub(&walk, mark, *number, last, &bytes)?;
-            break;
-        }
+        let mut segment = SegmentBytes::open(storage, &name, std::mem::take(&mut bytes))?;
         if *number == start.segment {
             // The header and the group before were held against the snapshot; what is before that was durable.
             walk.marked_offset = walk.cursor.offset;
         } else {
-            check_header(&walk, mark, *number, &bytes)?;
+            segment.read(0, STRETCH_BYTES)?;
+            if segment.bytes.len() < SEGMENT_HEADER_BYTES {
+                walk.tail = stub(&walk, mark, *number, last, &segment.bytes)?;
+                break;
+            }
+            check_header(&walk, mark, *number, &segment.bytes)?;
             walk.cursor.offset = SEGMENT_HEADER_BYTES;
             walk.marked_offset = SEGMENT_HEADER_BYTES;
         }
         walk.segment = *number;
         walk.summary.segments += 1;
-        let mut rereads_left = if last { rereads } else { 0 };
-        let end = loop {
-            let mut cursor = walk.cursor.clone();
-            let scanned = scan(&name, &bytes, mark.id.salt(), &mut cursor, &mut |group| {
-                take_group(&mut walk, mark, *number, group, on_record)
-            });
-            match scanned {
-                Err(LogError::Fault(fault)) if rereads_left > 0 && fault.kind.may_be_half_read() => {
-                    rereads_left -= 1;
-                    std::thread::sleep(Duration::from_millis(20));
-                    read_whole(storage, &name, &mut bytes)?;
-                }
-                other => break other?,
-            }
-        };
+        let rereads = if last { rereads } else { 0 };
+        let end = segment.scan(mark, walk.cursor.clone(), rereads, &mut |group| {
+            take_group(&mut walk, mark, *number, group, on_record)
+        })?;
         match end {
-            End::Clean => {}
             End::Torn(torn) if last => walk.tail = WalkTail::Torn(torn),
             End::Torn(torn) => {
                 let kind = FaultKind::DamagedBeforeSegment;
                 let offset = torn.damaged_offset as u64;
                 return Err(Fault { file: name, offset, sequence: walk.cursor.next_sequence, kind }.into());
             }
+            End::Clean | End::Open => {}
         }
+        bytes = segment.bytes;
     }
     let log_sequence = walk.cursor.next_sequence - 1;
     let mark_sequence = mark.sequence;
@@ -184,7 +180,7 @@ fn take_group(
         let file = segment_name(segment);
         return Err(Fault { file, offset: group.offset as u64, sequence: first_sequence, kind }.into());
     }
-    for (offset, frame) in frames_of(group.frames, mark.id.salt()) {
+    for (offset, frame) in frames_of(group.frames) {
         let offset = (group.offset + offset) as u32;
         walk.index.note(Place { sequence: frame.sequence, segment: segment as u32, offset });
         if frame.kind == Kind::Abandoned {
@@ -251,16 +247,105 @@ fn ends_early(walk: &Walk, kind: FaultKind) -> Fault {
     Fault { file, offset, sequence: walk.cursor.next_sequence, kind }
 }
 
-fn read_whole(storage: &dyn Storage, name: &str, bytes: &mut Vec<u8>) -> Result<(), LogError> {
-    let io = |operation, source| LogError::Io { operation, file: name.to_owned(), source };
-    let file = storage.open(name).map_err(|error| io("open", error))?;
-    let length = file.len().map_err(|error| io("measure", error))?;
-    if length > SEGMENT_BYTES_MAX {
-        let kind = FaultKind::ForeignFile;
-        return Err(Fault { file: name.to_owned(), offset: SEGMENT_BYTES_MAX, sequence: 0, kind }.into());
+/// A segment that is read stretch by stretch, so that what is checked is still in the cache.
+struct SegmentBytes<'a> {
+    name: &'a str,
+    file: Arc<dyn StorageFile>,
+    length: usize,
+    /// The stretch in memory, and where it begins.
+    bytes: Vec<u8>,
+    offset: usize,
+}
+
+impl<'a> SegmentBytes<'a> {
+    /// `bytes` is a buffer of which nothing is kept but its room.
+    fn open(storage: &dyn Storage, name: &'a str, mut bytes: Vec<u8>) -> Result<SegmentBytes<'a>, LogError> {
+        let io = |operation, source| LogError::Io { operation, file: name.to_owned(), source };
+        let file = storage.open(name).map_err(|error| io("open", error))?;
+        let length = file.len().map_err(|error| io("measure", error))?;
+        if length > SEGMENT_BYTES_MAX {
+            let kind = FaultKind::ForeignFile;
+            return Err(Fault { file: name.to_owned(), offset: SEGMENT_BYTES_MAX, sequence: 0, kind }.into());
+        }
+        bytes.clear();
+        Ok(SegmentBytes { name, file, length: length as usize, bytes, offset: 0 })
     }
-    bytes.resize(length as usize, 0);
-    let filled = file.read_at(0, bytes).map_err(|error| io("read", error))?;
-    bytes.truncate(filled);
-    Ok(())
+
+    /// Walks the segment on from `cursor`. Where it looks damaged it is read again up to `rereads` times.
+    fn scan(
+        &mut self,
+        mark: &Mark,
+        mut cursor: Cursor,
+        mut rereads: u32,
+        on_group: &mut dyn FnMut(&Group<'_>) -> Result<(), LogError>,
+    ) -> Result<End, LogError> {
+        self.read(cursor.offset, STRETCH_BYTES)?;
+        loop {
+            let before = cursor.offset;
+            let stretch = Stretch { bytes: &self.bytes, offset: self.offset, is_last: self.is_at_end() };
+            match scan(self.name, stretch, mark.id.salt(), &mut cursor, on_group) {
+                Err(LogError::Fault(fault)) if rereads > 0 && fault.kind.may_be_half_read() => {
+                    rereads -= 1;
+                    std::thread::sleep(Duration::from_millis(20));
+                    self.read_rest(cursor.offset)?;
+                }
+                Ok(End::Clean) if !self.is_at_end() && !self.is_zero_behind()? => {
+                    self.read_rest(cursor.offset)?;
+                }
+                Ok(End::Open) if cursor.offset == before => self.read_rest(cursor.offset)?,
+                Ok(End::Open) => self.read(cursor.offset, STRETCH_BYTES)?,
+                verdict => return verdict,
+            }
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.offset + self.bytes.len() >= self.length
+    }
+
+    /// Makes the stretch begin at `offset`, keeping what is there of it, and reads on until it has `count` bytes.
+    fn read(&mut self, offset: usize, count: usize) -> Result<(), LogError> {
+        let passed = offset.saturating_sub(self.offset);
+        let kept = if offset < self.offset { 0 } else { self.bytes.len().saturating_sub(passed) };
+        let stays_from = self.bytes.len() - kept;
+        self.bytes.copy_within(stays_from.., 0);
+        let wanted = self.length.saturating_sub(offset).min(count);
+        self.bytes.resize(wanted.max(kept), 0);
+        self.offset = offset;
+        let filled = self.file.read_at((offset + kept) as u64, &mut self.bytes[kept..]);
+        let filled = filled.map_err(|source| self.io("read", source))?;
+        if kept + filled < self.bytes.len() {
+            // It is shorter than it was when it was opened.
+            self.bytes.truncate(kept + filled);
+            self.length = offset + self.bytes.len();
+        }
+        Ok(())
+    }
+
+    /// Reads all from `offset` on, keeping nothing: only what is looked at whole can be called damaged.
+    fn read_rest(&mut self, offset: usize) -> Result<(), LogError> {
+        self.bytes.clear();
+        self.read(offset, usize::MAX)
+    }
+
+    /// Whether nothing but zeros follows the stretch. Keeps none of it.
+    fn is_zero_behind(&self) -> Result<bool, LogError> {
+        let mut step = vec![0; ZERO_STEP_BYTES];
+        let mut at = self.offset + self.bytes.len();
+        while at < self.length {
+            let filled = self.file.read_at(at as u64, &mut step).map_err(|source| self.io("read", source))?;
+            if filled == 0 {
+                break;
+            }
+            if !is_zero(&step[..filled]) {
+                return Ok(false);
+            }
+            at += filled;
+        }
+        Ok(true)
+    }
+
+    fn io(&self, operation: &'static str, source: io::Error) -> LogError {
+        LogError::Io { operation, file: self.name.to_owned(), source }
+    }
 }

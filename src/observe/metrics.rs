@@ -135,8 +135,8 @@ families! {
         "Time that taking it took.";
     SNAPSHOT_BYTES = "saker_snapshot_bytes" Kind::Gauge, []
         "Its length.";
-    SNAPSHOT_FAILURES = "saker_snapshot_failures_total" Kind::Counter, []
-        "Snapshots that could not be taken.";
+    SNAPSHOT_FAILURES = "saker_snapshot_failures_total" Kind::Counter, ["cause"]
+        "Snapshots that were not taken: no_room where the journal would have been left too little of the disk, or failed.";
     RECOVERED_RECORDS = "saker_recovered_records" Kind::Gauge, []
         "Records of the journal that the last start put back in force one by one.";
     RECOVERY_TIME = "saker_recovery_seconds" Kind::Gauge, []

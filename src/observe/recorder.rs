@@ -87,7 +87,8 @@ struct Inner {
     unanswered_holds: Counter,
     expired_on_touch: Counter,
     expired_by_sweeper: Counter,
-    snapshot_failures: Counter,
+    snapshots_failed: Counter,
+    snapshots_without_room: Counter,
     errors: NamedCounters,
     shed: NamedCounters,
     changes: NamedCounters,
@@ -221,7 +222,8 @@ impl Metrics {
             unanswered_holds: counter(&table::UNANSWERED_HOLDS),
             expired_on_touch: expired("touch"),
             expired_by_sweeper: expired("sweeper"),
-            snapshot_failures: counter(&table::SNAPSHOT_FAILURES),
+            snapshots_failed: registry.counter(&table::SNAPSHOT_FAILURES, &["failed"]),
+            snapshots_without_room: registry.counter(&table::SNAPSHOT_FAILURES, &["no_room"]),
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
             changes: NamedCounters::new(table::CHANGES),
@@ -341,9 +343,12 @@ impl Metrics {
         set(&table::SNAPSHOT_TIME, at_s);
     }
 
-    /// A snapshot could not be taken.
-    pub fn snapshot_failed(&self) {
-        self.0.snapshot_failures.increment(1);
+    /// A snapshot could not be taken, or was not, because it would have taken room that the journal needs.
+    pub fn snapshot_failed(&self, for_want_of_room: bool) {
+        match for_want_of_room {
+            true => self.0.snapshots_without_room.increment(1),
+            false => self.0.snapshots_failed.increment(1),
+        }
     }
 
     /// What the start found: records put back in force one by one, the time for all, and snapshots not believed.

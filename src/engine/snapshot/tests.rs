@@ -10,7 +10,6 @@ use super::{
     *,
 };
 use crate::{
-    authorise::keys,
     engine::{Arrival, Client, OpenError, Recovered, Settings, recover::journal_dir},
     journal::{
         self, FileStorage, Storage,
@@ -231,8 +230,7 @@ async fn the_log_behind_a_snapshot_twice_is_the_log_once() {
     for _ in 0..3 {
         journal::verify(&journal_dir(dir.path()), &mut |record| {
             let decoded = journal::record::Record::decode(record.payload, record.position, &names).unwrap();
-            super::super::recover::restore(&state, &setup, &names, record.position, &decoded);
-            keys::restore(&state, record.position, &decoded);
+            super::super::recover::restore(&state, &setup.plan, &names, record.position, decoded);
             Ok(())
         })
         .unwrap();

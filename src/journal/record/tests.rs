@@ -237,3 +237,47 @@ fn no_flipped_byte_of_a_payload_panics() {
         }
     }
 }
+
+/// What [`Record::decode_brief`] leaves of a record.
+fn brief(mut record: Record) -> Record {
+    let shorten = |reasons: &mut Reasons| {
+        reasons.truncate(1);
+        reasons.iter_mut().for_each(|first| *first = Reason::engine("", first.source, ""));
+    };
+    match &mut record {
+        Record::Decided(decided) => {
+            shorten(&mut decided.answer.reasons);
+            decided.answer.rules_version = Label::Static("");
+            decided.answer.model_version = Label::Static("");
+            decided.considered = Considered::default();
+        }
+        Record::Reversed(reversed) => shorten(&mut reversed.outcome.reasons),
+        Record::Maintained(maintained) => shorten(&mut maintained.outcome.reasons),
+        _ => {}
+    }
+    record
+}
+
+#[test]
+fn what_is_read_in_brief_is_the_same_record_and_refused_where_the_whole_one_is() {
+    for record in every_kind() {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        let same = |bytes: &[u8]| {
+            let whole = Record::decode(bytes, POSITION, &Named).map(brief);
+            let read = Record::decode_brief(bytes, POSITION);
+            // As text, because what is flipped may become a number that equals nothing.
+            assert_eq!(format!("{read:?}"), format!("{whole:?}"));
+        };
+        for length in 0..=bytes.len() {
+            same(&bytes[..length]);
+        }
+        for at in 0..bytes.len() {
+            for bit in [0x01, 0x80, 0xff] {
+                bytes[at] ^= bit;
+                same(&bytes);
+                bytes[at] ^= bit;
+            }
+        }
+    }
+}

@@ -40,7 +40,7 @@ use super::{
     storage::Storage,
 };
 pub use read::{Block, BlockPlace, Snapshot};
-pub use write::{SnapshotError, SnapshotWriter, Written};
+pub use write::{SnapshotError, SnapshotWriter, Terms, Written};
 
 /// Version of the layout above.
 pub const SNAPSHOT_VERSION: u32 = 1;

@@ -9,7 +9,7 @@ use crate::journal::{
     take,
 };
 
-const NO_PACE: u64 = u64::MAX;
+const FREELY: Terms = Terms { bytes_per_s: u64::MAX, expected_bytes: 0, kept_free: 0 };
 const SECTION: u32 = FIRST_FREE_SECTION;
 
 fn options() -> Options {
@@ -55,7 +55,7 @@ fn payload(position: u64) -> Vec<u8> {
 }
 
 fn snapshot(snapshots: &Snapshots, journal: &Journal, items: &[&[u8]]) -> Written {
-    let mut writer = snapshots.begin(journal, NO_PACE).unwrap();
+    let mut writer = snapshots.begin(journal, FREELY).unwrap();
     writer.section(SECTION).unwrap();
     for item in items {
         writer.item(|out| out.extend_from_slice(item)).unwrap();
@@ -234,7 +234,7 @@ fn a_log_that_lost_what_a_snapshot_has_is_refused() {
 
     // One whose anchor is whole and whose end is not there any more.
     let journal = open(&left.after_kill());
-    let writer = snapshots.begin(&journal, NO_PACE).unwrap();
+    let writer = snapshots.begin(&journal, FREELY).unwrap();
     for position in 31..=40 {
         append(&journal, &payload(position));
     }
@@ -255,7 +255,7 @@ fn a_snapshot_gets_no_name_before_what_it_copied_is_durable() {
     append(&journal, b"one");
     settled(&journal);
     let snapshots = Snapshots::new(Arc::new(files.clone()));
-    let writer = snapshots.begin(&journal, NO_PACE).unwrap();
+    let writer = snapshots.begin(&journal, FREELY).unwrap();
     let mut slot = journal.reserve(Class::Essential).unwrap();
     slot.take_sequence();
     let waited = std::cell::Cell::new(0);
@@ -268,7 +268,7 @@ fn a_snapshot_gets_no_name_before_what_it_copied_is_durable() {
     assert_eq!(files.files().len(), 0, "nothing unfinished is left");
     slot.publish();
 
-    let writer = snapshots.begin(&journal, NO_PACE).unwrap();
+    let writer = snapshots.begin(&journal, FREELY).unwrap();
     let mut slot = journal.reserve(Class::Essential).unwrap();
     slot.take_sequence();
     disk.set_trouble(Trouble::PowerOffAt(0));
@@ -291,4 +291,41 @@ fn the_newest_two_are_kept_and_those_that_were_passed_over_do_not_count() {
     }
     snapshots.keep_newest(2, &names[3..4]).unwrap();
     assert_eq!(snapshots.names().unwrap(), [&*names[4], &*names[3], &*names[2]]);
+}
+
+#[test]
+fn a_snapshot_leaves_the_journal_its_room() {
+    let (disk, files) = (SimulatedDisk::new(), SimulatedDisk::new());
+    let journal = open(&disk);
+    append(&journal, b"one");
+    settled(&journal);
+    let snapshots = Snapshots::new(Arc::new(files.clone()));
+    let terms = Terms { expected_bytes: 1_000, kept_free: 5_000, ..FREELY };
+
+    files.set_capacity(5_999);
+    let refused = snapshots.begin(&journal, terms);
+    let Err(SnapshotError::NoRoom { free: 5_999, needed: 6_000, kept_free: 5_000 }) = refused else {
+        panic!("one byte is wanting")
+    };
+    assert_eq!(files.operations(), 0, "nothing is written where there is no room");
+
+    // It turns out longer than it was expected to be, and is given up before the room is used.
+    files.set_capacity(20_000_000);
+    let terms = Terms { kept_free: 15_000_000, ..terms };
+    let mut writer = snapshots.begin(&journal, terms).unwrap();
+    writer.section(SECTION).unwrap();
+    let mut written = 0;
+    let refused = loop {
+        match writer.item(|out| out.resize(out.len() + 100_000, 7)) {
+            Ok(()) => written += 100_000,
+            Err(error) => break error,
+        }
+    };
+    let SnapshotError::NoRoom { free, .. } = refused else { panic!("{refused}") };
+    assert!(free >= 15_000_000 && written > 4_000_000, "{free} bytes were left behind {written}");
+    drop(writer);
+    assert_eq!(files.files().len(), 0, "nothing unfinished is left");
+
+    files.set_capacity(u64::MAX);
+    snapshots.begin(&journal, terms).unwrap().finish(&journal, &|| true).unwrap();
 }

@@ -31,6 +31,9 @@ const POLL: Duration = Duration::from_millis(1);
 pub enum SnapshotError {
     #[error("{operation} {file}: {source}")]
     Io { operation: &'static str, file: String, source: io::Error },
+    /// It would take room that the journal may need.
+    #[error("the disk has {free} bytes left, and {needed} are needed so that the journal keeps {kept_free}")]
+    NoRoom { free: u64, needed: u64, kept_free: u64 },
     /// The journal stopped before everything that was copied was durable.
     #[error("the journal stopped before what was copied was durable")]
     Stopped,
@@ -51,6 +54,17 @@ pub struct Written {
     pub duration: Duration,
 }
 
+/// What a snapshot may use of the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// Not more is written a second, so that the journal's syncs do not wait.
+    pub bytes_per_s: u64,
+    /// How long the file will be, about; it is not begun where there is no room for so much.
+    pub expected_bytes: u64,
+    /// What it leaves free: room that the journal may need before there is more.
+    pub kept_free: u64,
+}
+
 /// A snapshot being written. Dropped unfinished, its file is removed.
 pub struct SnapshotWriter {
     storage: Arc<dyn Storage>,
@@ -68,7 +82,7 @@ pub struct SnapshotWriter {
     blocks: u64,
     bytes: u64,
     unsynced: u64,
-    bytes_per_s: u64,
+    terms: Terms,
     begun: Instant,
 }
 
@@ -76,12 +90,11 @@ impl Snapshots {
     /// Begins a snapshot of what stands at this moment: takes the anchor, then writes the journal's own part. Whatever
     /// the caller copies from now on holds the effect of every record up to the anchor.
     ///
-    /// Not more than `bytes_per_s` are written a second, and never much between two syncs, so that the journal's own
-    /// syncs do not wait behind them.
+    /// Never much is written between two syncs, so that the journal's own syncs do not wait behind them.
     ///
     /// # Errors
-    /// [`SnapshotError::Io`].
-    pub fn begin(&self, journal: &Journal, bytes_per_s: u64) -> Result<SnapshotWriter, SnapshotError> {
+    /// [`SnapshotError::Io`] and [`SnapshotError::NoRoom`].
+    pub fn begin(&self, journal: &Journal, terms: Terms) -> Result<SnapshotWriter, SnapshotError> {
         let anchor = journal.anchor();
         let unfinished = format!("{:020}{UNFINISHED_SUFFIX}", anchor.sequence);
         let io = |operation| {
@@ -89,6 +102,7 @@ impl Snapshots {
             move |source| SnapshotError::Io { operation, file, source }
         };
         self.clean().map_err(io("clean before"))?;
+        check_room(&*self.storage, terms, terms.expected_bytes)?;
         let file = self.storage.create(&unfinished).map_err(io("create"))?;
         let header = encode_header(journal.id(), &anchor);
         let mut writer = SnapshotWriter {
@@ -105,7 +119,7 @@ impl Snapshots {
             blocks: 0,
             bytes: 0,
             unsynced: 0,
-            bytes_per_s: bytes_per_s.max(1),
+            terms,
             begun: Instant::now(),
         };
         writer.block.resize(BLOCK_HEADER_BYTES, 0);
@@ -235,8 +249,9 @@ impl SnapshotWriter {
         self.unsynced += bytes.len() as u64;
         if self.unsynced >= SYNC_BYTES {
             self.sync()?;
+            check_room(&*self.storage, self.terms, SYNC_BYTES)?;
         }
-        let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_s as f64);
+        let due = Duration::from_secs_f64(self.bytes as f64 / self.terms.bytes_per_s.max(1) as f64);
         if let Some(early) = due.checked_sub(self.begun.elapsed()) {
             std::thread::sleep(early);
         }
@@ -250,6 +265,18 @@ impl SnapshotWriter {
 
     fn failed(&self, operation: &'static str, source: io::Error) -> SnapshotError {
         SnapshotError::Io { operation, file: self.unfinished.clone(), source }
+    }
+}
+
+/// Refuses where so many bytes more would leave too little. A disk that does not say what it has left is found out when
+/// it is full.
+fn check_room(storage: &dyn Storage, terms: Terms, bytes: u64) -> Result<(), SnapshotError> {
+    let needed = bytes.saturating_add(terms.kept_free);
+    match storage.free_bytes() {
+        Some(free) if free < needed => {
+            Err(SnapshotError::NoRoom { free, needed, kept_free: terms.kept_free })
+        }
+        _ => Ok(()),
     }
 }
 
