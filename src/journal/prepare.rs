@@ -25,8 +25,12 @@ use super::{
 };
 use crate::limits::SEGMENT_RESERVE_BYTES_MAX;
 
-/// Zeros are written and synced in steps of this, so that no sync of a group has to wait for a whole segment.
-const STEP_BYTES: usize = 4 * 1024 * 1024;
+/// Zeros are synced in steps of this, so that no sync of a group has to wait for a whole segment.
+const SYNC_STEP_BYTES: u64 = 4 * 1024 * 1024;
+/// Zeros are written in pieces of this. The page cache may keep what one call writes as one folio, and ext4 walks all
+/// blocks of a folio at each write and sync inside it: behind pieces of 4 MiB a group cost a third more CPU. A piece also
+/// stays in the processor's cache, so that filling a segment costs a quarter.
+const PIECE_BYTES: u64 = 256 * 1024;
 
 /// Called when preparing fails (with the reason) and when it succeeds again (`None`).
 pub(super) type OnChange = Box<dyn Fn(Option<&str>) + Send>;
@@ -139,16 +143,19 @@ pub(super) fn zero_fill(
     to: u64,
     go_on: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let zeros = vec![0; STEP_BYTES.min(to.saturating_sub(from) as usize)];
+    let zeros = vec![0; PIECE_BYTES.min(to.saturating_sub(from)) as usize];
     let mut at = from;
     while at < to {
         if !go_on() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let step = zeros.len().min((to - at) as usize);
-        file.write_at(at, &zeros[..step])?;
+        let step_end = to.min(at + SYNC_STEP_BYTES);
+        while at < step_end {
+            let piece = PIECE_BYTES.min(step_end - at);
+            file.write_at(at, &zeros[..piece as usize])?;
+            at += piece;
+        }
         file.sync()?;
-        at += step as u64;
     }
     Ok(())
 }
@@ -212,6 +219,33 @@ fn run(storage: &dyn Storage, terms: &Terms, shared: &(Mutex<State>, Condvar)) {
                     changed.wait_for(&mut state, *retry);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::{super::simulated_disk::SimulatedDisk, *};
+
+    #[test]
+    fn no_zero_is_missing_or_lost_where_a_segment_ends_amid_a_piece() {
+        let end = SYNC_STEP_BYTES + PIECE_BYTES + 7;
+        for from in [0, 3, PIECE_BYTES - 1, SYNC_STEP_BYTES, end] {
+            let disk = SimulatedDisk::new();
+            let file = disk.create("segment").expect("an empty disk");
+            let before = vec![1; from as usize];
+            file.write_at(0, &before).expect("a disk without trouble");
+            file.sync().expect("a disk without trouble");
+            zero_fill(&*file, from, end, &|| true).expect("a disk without trouble");
+            disk.sync_dir().expect("a disk without trouble");
+            let found = disk.after_power_loss(&mut ChaCha8Rng::seed_from_u64(from)).files();
+            let (written, zeros) = found["segment"].split_at(from as usize);
+            assert_eq!(written, before);
+            assert_eq!(zeros.len() as u64, end - from);
+            assert!(zeros.iter().all(|byte| *byte == 0));
         }
     }
 }
