@@ -16,6 +16,7 @@ mod filter;
 mod finding;
 mod parse;
 mod program;
+mod reach;
 mod typed;
 
 #[cfg(test)]

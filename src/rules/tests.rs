@@ -4,6 +4,7 @@
 mod findings;
 mod language;
 mod oracle;
+mod reach;
 
 use super::*;
 use crate::{
