@@ -22,7 +22,10 @@ use tracing::{error, info, warn};
 
 use super::{Exit, Failure};
 use crate::{
-    admin::http::{Admin, AdminListener},
+    admin::{
+        self,
+        http::{Admin, AdminListener},
+    },
     config::{Config, LogFormat, LogLevel},
     engine::{
         Engine, Health,
@@ -32,7 +35,6 @@ use crate::{
     journal::{self, LogError},
     model,
     observe::Metrics,
-    rules,
     wire::{self, Server},
 };
 
@@ -75,12 +77,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let admin = bind_admin(&config.listen.admin)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Signals are listened to from here on, so that one that comes while the journal is read is not lost.
-    let mut stop = runtime.block_on(async { StopSignals::new() })?;
+    let (mut stop, mut hang_up) =
+        runtime.block_on(async { io::Result::Ok((StopSignals::new()?, signal(SignalKind::hangup())?)) })?;
 
     let time = TimeSource::Clock(Box::new(SystemClock));
     let service = Service::start(&config, time, grpc, admin)?;
     service.engine.start_sweeper().context("the sweeper cannot be started")?;
     service.engine.start_snapshots().context("the thread that takes snapshots cannot be started")?;
+    let watch = admin::rules::Watch::start(&service.engine).context("the rules file cannot be watched")?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "SERVING grpc={} admin={}", service.grpc, service.admin)?;
     stdout.flush()?;
@@ -88,12 +92,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
     let mut failed = service.engine.failed();
     let failure = runtime.block_on(async {
-        tokio::select! {
-            name = stop.next() => {
-                info!(signal = name, "stopping: what was read is answered first");
-                None
+        loop {
+            tokio::select! {
+                name = stop.next() => {
+                    info!(signal = name, "stopping: what was read is answered first");
+                    return None;
+                }
+                why = journal_stopped(&mut failed) => return Some(why),
+                _ = hang_up.recv() => reload(&service.engine),
             }
-            why = journal_stopped(&mut failed) => Some(why),
         }
     });
     if let Some(why) = failure {
@@ -101,6 +108,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         std::thread::sleep(FAREWELL);
         // Closing in order would wait for threads, and one may be stuck in the kernel with the disk that failed. There
         // is nothing left to write; what is open is the operating system's to close.
+        std::mem::forget(watch);
         std::mem::forget(service);
         std::mem::forget(runtime);
         return Err(Failure::protected(format!(
@@ -108,6 +116,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
              start again: the log is read back whole, or refused with its place."
         )));
     }
+    drop(watch);
     // A second signal means now: the operator has seen that the first one takes its time.
     let (sender, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || sender.send(service.stop()));
@@ -117,6 +126,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             name = stop.next() => Err(Failure::wrong(format!("cut off by a second {name}"))),
         }
     })
+}
+
+/// Reads the configured rules anew, off the thread that waits for signals. What comes of it is logged and counted.
+fn reload(engine: &Arc<Engine>) {
+    let engine = Arc::clone(engine);
+    info!(signal = "SIGHUP", "the configured rules are read anew");
+    tokio::task::spawn_blocking(move || admin::rules::reload_configured(&engine));
 }
 
 /// An engine behind its doors.
@@ -272,10 +288,9 @@ fn settings(args: Args) -> anyhow::Result<Config> {
 /// # Errors
 /// Where their file cannot be read.
 pub(super) fn rules_source(config: &Config) -> anyhow::Result<Source> {
-    match &config.decide.rules {
-        None => Ok(Source { name: "the shipped rules".to_owned(), text: rules::SHIPPED.to_owned() }),
-        Some(path) => Ok(Source { name: path.display().to_string(), text: read(path)? }),
-    }
+    let path = config.decide.rules.as_deref();
+    admin::rules::source(path)
+        .with_context(|| format!("{} cannot be read", path.unwrap_or(Path::new("the rules")).display()))
 }
 
 /// The model that the settings name; `None` where none is to serve.

@@ -88,6 +88,7 @@ struct Inner {
     expired_on_touch: Counter,
     expired_by_sweeper: Counter,
     snapshot_failures: Counter,
+    rules_reloads: [Counter; 4],
     errors: NamedCounters,
     shed: NamedCounters,
     changes: NamedCounters,
@@ -112,6 +113,18 @@ pub enum KeyFileMade {
     First = 0,
     /// The one before was missing or damaged.
     Again = 1,
+}
+
+/// What became of reading the rules anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RulesRead {
+    Loaded = 0,
+    /// They decided already.
+    Unchanged = 1,
+    /// The file is wrong.
+    Refused = 2,
+    /// The file cannot be read, or the new version not be kept.
+    Failed = 3,
 }
 
 /// What the journal's one thread counts.
@@ -222,6 +235,8 @@ impl Metrics {
             expired_on_touch: expired("touch"),
             expired_by_sweeper: expired("sweeper"),
             snapshot_failures: counter(&table::SNAPSHOT_FAILURES),
+            rules_reloads: ["loaded", "unchanged", "refused", "failed"]
+                .map(|label| registry.counter(&table::RULES_RELOADS, &[label])),
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
             changes: NamedCounters::new(table::CHANGES),
@@ -290,6 +305,11 @@ impl Metrics {
         for cause in causes {
             self.0.shed.add(&self.0.registry, [cause, ""], 0);
         }
+    }
+
+    /// The rules of a running engine were read anew.
+    pub fn rules_read(&self, result: RulesRead) {
+        self.0.rules_reloads[result as usize].increment(1);
     }
 
     /// A decision was voided because its deadline passed before its answer was handed over.
