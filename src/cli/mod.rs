@@ -129,6 +129,8 @@ enum RulesVerb {
     Check(RulesArgs),
     /// Run the test cases written in a rules file.
     Test(RulesArgs),
+    /// Say in words what each rule does, reads and costs.
+    Explain(RulesArgs),
 }
 
 #[derive(clap::Args, Debug)]
@@ -159,6 +161,7 @@ pub fn run() -> ExitCode {
         Verb::Accounts(AccountsVerb::Import(args)) => accounts::import(args),
         Verb::Rules(RulesVerb::Check(args)) => Ok(rules::check(&args.file, args.format == Format::Json)),
         Verb::Rules(RulesVerb::Test(args)) => Ok(rules::test(&args.file, args.format == Format::Json)),
+        Verb::Rules(RulesVerb::Explain(args)) => Ok(rules::explain(&args.file, args.format == Format::Json)),
         Verb::Backtest(args) => backtest::run(args),
         Verb::Train(args) => train::run(args),
         Verb::Load(args) => load::run(args),

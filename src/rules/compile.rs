@@ -9,6 +9,7 @@ use std::{
 use super::{
     Effect, Finding, Mode, Rule, RuleSet, cases,
     check::{Checker, Form, Scope, Set, Sets, Variable},
+    explain::Words,
     file::{self, At, Expression, File, ListValues, RuleDeclaration},
     filter,
     finding::Report,
@@ -97,6 +98,10 @@ impl Compiler<'_, '_> {
         self.unused(file);
         let (rules, conditions) = (rules?, conditions.into_iter().collect::<Option<Vec<Bool>>>()?);
 
+        let aggregates = aggregates?;
+        let words = Words::new(&scope, &self.sets, &aggregates);
+        let explanations =
+            rules.iter().zip(&conditions).map(|(rule, condition)| words.explain(rule, condition)).collect();
         let mut program = Program::new(&self.sets);
         let conditions = conditions.iter().map(|condition| program.add(condition)).collect();
         let mut precedence: Vec<u16> = (0..rules.len() as u16).collect();
@@ -105,7 +110,8 @@ impl Compiler<'_, '_> {
         Some(RuleSet {
             version: Arc::from(&blake3::hash(source.as_bytes()).to_hex()[..12]),
             source: Arc::from(source),
-            aggregates: aggregates?,
+            aggregates,
+            explanations,
             warnings: Vec::new(),
             precedence,
             program,

@@ -11,6 +11,7 @@ mod cases;
 mod check;
 mod compile;
 mod decimal;
+mod explain;
 mod file;
 mod filter;
 mod finding;
@@ -31,6 +32,7 @@ use self::{
 pub use self::{
     cases::{TestResult, run_tests},
     compile::compile,
+    explain::{Explanation, Reading, aggregate as explain_aggregate},
     finding::{Finding, Severity},
 };
 use crate::{
@@ -51,6 +53,8 @@ pub struct RuleSet {
     pub aggregates: Vec<Aggregate>,
     /// In the order of the file.
     pub rules: Vec<Rule>,
+    /// One per rule, in words.
+    pub explanations: Vec<Explanation>,
     /// What is doubtful about the file but no error.
     pub warnings: Vec<Finding>,
     /// Indices into `rules`: by precedence, among equals in the order of the file.
