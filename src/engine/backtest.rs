@@ -5,7 +5,7 @@
 //! sweeper, as there is none where time follows transactions: a hold expires when its account is touched, and no
 //! answer is forgotten.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
     recover::{OpenError, Source, empty_state, setup_of},
@@ -98,6 +98,11 @@ impl Backtest {
 
     pub fn rules(&self) -> &RuleSet {
         &self.setup.rules
+    }
+
+    /// The same, for whoever outlives a borrow of this.
+    pub fn rules_shared(&self) -> Arc<RuleSet> {
+        Arc::clone(&self.setup.rules)
     }
 
     /// `None` where no model serves.

@@ -182,7 +182,9 @@ impl<'a> Words<'a> {
             Bool::If(a, b, c) => self.choice(a, self.phrase(b), self.phrase(c)),
             Bool::Same(a, b) => match (&**a, &**b) {
                 (one, Bool::Const(true)) | (Bool::Const(true), one) => self.phrase(one),
-                (one, Bool::Const(false)) | (Bool::Const(false), one) => format!("not ({})", self.phrase(one)),
+                (one, Bool::Const(false)) | (Bool::Const(false), one) => {
+                    format!("not ({})", self.phrase(one))
+                }
                 (one, other) => format!("({}) exactly where ({})", self.phrase(one), self.phrase(other)),
             },
             Bool::CompareInt(is, a, b) => compared(*is, self.int(a), self.int(b)),

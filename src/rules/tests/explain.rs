@@ -35,10 +35,7 @@ fn each_part_of_the_language_is_said_in_words() {
             "amount > (currency == 'JPY' ? 500 : 5)",
             "amount is more than (500 where currency is 'JPY', otherwise 5)",
         ),
-        (
-            "(is_foreign || is_night) == true",
-            "(is_foreign is true or is_night is true)",
-        ),
+        ("(is_foreign || is_night) == true", "(is_foreign is true or is_night is true)"),
     ] {
         assert_eq!(explained(when), [said], "{when}");
     }
