@@ -6,6 +6,7 @@ mod findings;
 mod language;
 mod oracle;
 mod reach;
+mod schema;
 
 use super::*;
 use crate::{
