@@ -55,6 +55,12 @@ pub struct Reloaded {
 pub enum ReloadError {
     #[error("the rules are wrong:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Rules(Vec<Finding>),
+    /// Their windows would have to be filled, which a start does.
+    #[error(
+        "the aggregates differ from those in force, and only a start fills the windows of new ones: start again with \
+         this file, or leave the aggregates as they are"
+    )]
+    OtherAggregates,
     #[error("the new version cannot be kept: {0}")]
     Keep(io::Error),
     #[error("the journal takes no record: {0}")]
@@ -90,7 +96,7 @@ impl Engine {
         self.metrics.rules_read(match &reloaded {
             Ok(Reloaded { changed: true, .. }) => RulesRead::Loaded,
             Ok(Reloaded { changed: false, .. }) => RulesRead::Unchanged,
-            Err(ReloadError::Rules(_)) => RulesRead::Refused,
+            Err(ReloadError::Rules(_) | ReloadError::OtherAggregates) => RulesRead::Refused,
             Err(ReloadError::Keep(_) | ReloadError::Journal(_)) => RulesRead::Failed,
         });
         let from = &source.name;
@@ -120,6 +126,10 @@ impl Engine {
                 warnings: rules.warnings.clone(),
             });
         }
+        let plan = Plan::new(&rules.aggregates);
+        if plan.fingerprint() != before.setup.plan.fingerprint() {
+            return Err(ReloadError::OtherAggregates);
+        }
         versions::keep(&self.data_dir, Versioned::Rules, &rules.version, &rules.source)
             .map_err(ReloadError::Keep)?;
         let known = self.names.number(Versioned::Rules, &rules.version);
@@ -148,7 +158,7 @@ impl Engine {
             warnings: rules.warnings.clone(),
         };
         let setup = Setup {
-            plan: Plan::new(&rules.aggregates),
+            plan,
             rules_version: reloaded.version.clone(),
             rules: Arc::new(rules),
             model: model.clone(),

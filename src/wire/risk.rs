@@ -78,8 +78,11 @@ impl risk_server::Risk for Risk {
                 let findings = findings.iter().map(to_proto::finding).collect();
                 return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
             }
-            Err(unreadable @ ConfiguredError::Unreadable { .. }) => {
-                let findings = vec![to_proto::unplaced_finding(&unreadable.to_string())];
+            Err(
+                error @ (ConfiguredError::Unreadable { .. }
+                | ConfiguredError::Refused(ReloadError::OtherAggregates)),
+            ) => {
+                let findings = vec![to_proto::unplaced_finding(&error.to_string())];
                 return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
             }
             Err(ConfiguredError::Refused(ReloadError::Keep(_))) => {
