@@ -35,7 +35,7 @@ use crate::{
     },
 };
 use answers::{Answers, Claim, Claimed, NO_ACCOUNT, Remembered, What};
-use decide::{Found, Verdict};
+use decide::{Chain, Found, Verdict, increment_expires_at};
 use entry::{Entry, Store};
 use setup::Setup;
 
@@ -264,7 +264,7 @@ fn decide_on(
     let chain = original
         .and_then(|position| account.hold(position))
         .filter(|hold| hold.expires_at > asked.now && !hold.posted)
-        .map(|hold| (hold.first, hold.chain_until));
+        .map(|hold| Chain { first: hold.first, until: hold.chain_until, expires_at: hold.expires_at });
     let found = Found { request, now: asked.now, account, card, hits: &hits, vector: &vector, score, chain };
     let verdict = decide::decide(&found, setup);
     let is_full = account.holds().len() >= HOLDS_PER_ACCOUNT_MAX;
@@ -280,7 +280,7 @@ fn decide_on(
 
     // 7. Hold. From here to the publication nothing can fail.
     let position = sink.take_sequence();
-    if request.kind != Kind::BalanceInquiry {
+    if is_attempt(request, &verdict.reasons) {
         let credit = matches!(verdict.decided_by, Some(ReasonSource::Credit | ReasonSource::ProductLimit));
         history.record(&setup.plan, features::event_of(&moment, position, verdict.decision, credit));
     }
@@ -334,7 +334,7 @@ fn enact(
     now: Timestamp,
     verdict: &Verdict,
     scored: Option<Scored>,
-    chain: Option<(u64, Timestamp)>,
+    chain: Option<Chain>,
     position: u64,
 ) -> (AuthAnswer, Option<u64>, usize) {
     let expired = account.expire(now);
@@ -346,12 +346,12 @@ fn enact(
             verdict.approved_minor <= account.available_minor(now),
             "a hold that was decided under this lock fits"
         );
-        let chain_until = chain.map_or(now.plus_ms(HOLD_LIFE_MAX_MS), |(_, until)| until);
+        let chain_until = chain.map_or(now.plus_ms(HOLD_LIFE_MAX_MS), |chain| chain.until);
         let expires_at = match request.single_message {
             true => kept_posted_until(now),
-            false => setup.expires_at(request, now).min(chain_until),
+            false => increment_expires_at(setup.expires_at(request, now), chain),
         };
-        first = chain.map(|(first, _)| first);
+        first = chain.map(|chain| chain.first);
         account.place(Hold {
             position,
             first: first.unwrap_or(position),
@@ -385,6 +385,13 @@ fn enact(
 /// later do not take it over.
 fn window_card(card: u8) -> u8 {
     card.wrapping_add(1)
+}
+
+/// Whether the windows remember a decision: a balance inquiry asks for nothing, and an amount in another currency than
+/// the account's is a slip of whoever sent it, which says nothing of the cardholder.
+fn is_attempt(request: &AuthRequest, reasons: &Reasons) -> bool {
+    let wrong_currency = reasons.first().is_some_and(|deciding| *deciding == engine::WRONG_CURRENCY);
+    request.kind != Kind::BalanceInquiry && !wrong_currency
 }
 
 /// How long a posted amount can be found by a reversal.
@@ -505,7 +512,7 @@ pub fn restore(state: &State, setup: &Setup, decided: &Decided) {
                 card_token: None,
                 time: decided.time,
             };
-            if decided.request.kind != Kind::BalanceInquiry {
+            if is_attempt(&decided.request, &decided.answer.reasons) {
                 let credit = decided.answer.reasons.first().is_some_and(|reason| {
                     matches!(reason.source, ReasonSource::Credit | ReasonSource::ProductLimit)
                 }) && decided.answer.decision == Decision::Declined;

@@ -13,7 +13,7 @@ mod traffic;
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -41,6 +41,7 @@ use crate::{
     history::Selection,
     observe::RuleGroups,
     rules::{self, RuleSet},
+    wire::Bound,
 };
 
 #[derive(clap::Args, Debug)]
@@ -104,7 +105,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         ..Config::default()
     };
     let talk = format == Format::Text;
-    let grpc = next_free("gRPC", &config.listen.grpc, talk, TcpListener::bind)?;
+    let grpc = next_free("gRPC", &config.listen.grpc, talk, Bound::new)?;
     let admin = next_free("HTTP", &config.listen.admin, talk, AdminListener::bind)?;
 
     let rules = rules::compile("the shipped rules", rules::SHIPPED)
@@ -274,13 +275,15 @@ fn is_empty_or_absent(path: &Path) -> anyhow::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
     fn a_taken_port_moves_to_the_next_free_one() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let wanted = taken.local_addr().unwrap();
-        let found = next_free("gRPC", &wanted.to_string(), false, TcpListener::bind).unwrap();
+        let found = next_free("gRPC", &wanted.to_string(), false, Bound::new).unwrap();
         assert!(found.local_addr().unwrap().port() > wanted.port());
     }
 

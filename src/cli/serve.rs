@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    net::{SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -35,7 +35,7 @@ use crate::{
     journal::{self, LogError},
     model,
     observe::Metrics,
-    wire::{self, Server},
+    wire::{self, Bound, Server},
 };
 
 /// A flag stands above its environment variable, that above the file, and the file above the default.
@@ -72,8 +72,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = settings(args)?;
     start_log(&config)?;
-    let grpc =
-        TcpListener::bind(address(&config.listen.grpc)?).map_err(taken("gRPC", &config.listen.grpc))?;
+    let grpc = Bound::new(address(&config.listen.grpc)?).map_err(taken("gRPC", &config.listen.grpc))?;
     let admin = bind_admin(&config.listen.admin)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Signals are listened to from here on, so that one that comes while the journal is read is not lost.
@@ -155,7 +154,7 @@ impl Service {
     pub(super) fn start(
         config: &Config,
         time: TimeSource,
-        grpc: TcpListener,
+        grpc: Bound,
         admin: AdminListener,
     ) -> anyhow::Result<Service> {
         let metrics = Metrics::new(config.runtime.lanes());
@@ -173,7 +172,13 @@ impl Service {
         };
         let (engine, recovered) = Engine::open(settings).map_err(|error| refused(&config.data, error))?;
         let summary = &recovered.journal.summary;
+        let rules = engine.rules();
         info!(
+            saker = env!("CARGO_PKG_VERSION"),
+            data = %config.data.display(),
+            rules = %rules.version,
+            rules_from = %config.decide.rules.as_deref().unwrap_or(Path::new("the shipped rules")).display(),
+            model = %engine.model_version(),
             snapshot = recovered.snapshot.as_deref().unwrap_or("none"),
             snapshot_s = recovered.snapshot_time.as_secs_f64(),
             records = summary.records,
@@ -197,6 +202,7 @@ impl Service {
             pans_allowed: config.listen.card_numbers,
             ..wire::Options::default()
         };
+        let grpc = grpc.listen().map_err(taken("gRPC", &config.listen.grpc))?;
         let server = wire::serve(engine.clone(), grpc, options).context("gRPC cannot be served")?;
         follow_health(&engine, health.clone())?;
         Ok(Service { grpc: server.local_addr(), admin: admin_address, server, _admin: admin, health, engine })
@@ -365,9 +371,12 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    let directives = std::env::var("SAKER_LOG").unwrap_or_else(|_| level.to_owned());
-    let filter = tracing_subscriber::EnvFilter::try_new(&directives)
-        .with_context(|| format!("SAKER_LOG: `{directives}` is no level such as info"))?;
+    let given = std::env::var("SAKER_LOG").ok().filter(|directives| !directives.trim().is_empty());
+    let directives = given.as_deref().unwrap_or(level);
+    let filter = log_filter(directives).with_context(|| {
+        format!("SAKER_LOG: `{directives}` is neither a level (error, warn, info, debug, trace, off) nor a list such as \
+                 `saker=debug,info`")
+    })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -377,4 +386,27 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         LogFormat::Json => log.json().try_init(),
     };
     started.map_err(|error| anyhow!("the log cannot be started: {error}"))
+}
+
+/// Reads levels, alone or by target. A word that is no level would be taken for a target, and silence all others.
+fn log_filter(directives: &str) -> anyhow::Result<tracing_subscriber::EnvFilter> {
+    for directive in directives.split(',').map(str::trim).filter(|directive| !directive.contains('=')) {
+        directive.parse::<tracing_subscriber::filter::LevelFilter>()?;
+    }
+    Ok(tracing_subscriber::EnvFilter::try_new(directives)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_does_not_silence_the_log() {
+        for right in ["info", "OFF", "saker=debug,info", "warn, saker::journal=trace"] {
+            assert!(log_filter(right).is_ok(), "{right}");
+        }
+        for wrong in ["loud", "saker", "info,loud", "saker=loud"] {
+            assert!(log_filter(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
     authorise::{
         self, Asked, State, Taken, Watch,
         answers::{Claimed, Remembered},
+        decide::{Chain, increment_expires_at},
         entry::Entry,
         maintain,
         setup::Setup,
@@ -206,7 +207,12 @@ impl Backtest {
         answer.approved = currency.map(|currency| billed.unwrap_or(Money::new(0, currency)));
         answer.hold_expires_at = (!request.single_message).then(|| {
             let expires_at = self.setup.expires_at(request, *time);
-            chain.map_or(expires_at, |hold| expires_at.min(hold.chain_until))
+            let chain = chain.map(|hold| Chain {
+                first: hold.first,
+                until: hold.chain_until,
+                expires_at: hold.expires_at,
+            });
+            increment_expires_at(expires_at, chain)
         });
         answer.decision = if observed.approved { Decision::Approved } else { Decision::Declined };
         let for_credit = observed.response_code == Some(ResponseCode::INSUFFICIENT_FUNDS);

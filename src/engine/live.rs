@@ -73,6 +73,11 @@ impl Engine {
         Arc::clone(&self.in_force.load().setup.rules)
     }
 
+    /// The version of the model that scores; empty without one.
+    pub fn model_version(&self) -> Label {
+        self.in_force.load().setup.model_version.clone()
+    }
+
     /// The text of a version that decides or ever did; `None` where there was none of that name.
     ///
     /// # Errors

@@ -207,8 +207,7 @@ impl History {
     }
 }
 
-/// What the windows are to remember of a decision. An amount in another currency than the account's, which is
-/// declined, counts as an attempt of nothing.
+/// What the windows are to remember of a decision. An amount in another currency than the account's counts as nothing.
 pub fn event_of(moment: &Moment, sequence: u64, decision: Decision, declined_for_credit: bool) -> Event {
     let request = moment.request;
     let merchant = &request.merchant;
