@@ -16,7 +16,7 @@ use self::{
     report::Report,
 };
 use super::{
-    Format,
+    Format, output,
     past::{self, DEFAULT_LIMIT},
     progress::bar,
     say,
@@ -82,6 +82,16 @@ const PROGRESS_EVERY: u64 = 1_024;
 /// # Errors
 /// Where a file, the rules or the model cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let inputs = [
+        ("--transactions", Some(args.transactions.as_path())),
+        ("--accounts", args.accounts.as_deref()),
+        ("--rules", args.rules.as_deref()),
+        ("--against", args.against.as_deref()),
+        ("--model", args.model.as_deref()),
+        ("--scores", args.scores.as_deref()),
+    ];
+    output::apart(("--scores", args.scores.as_deref()), &inputs[..5])?;
+    output::apart(("--changes", args.changes.as_deref()), &inputs)?;
     let mut config = Config::default();
     (config.decide.rules, config.decide.model) = (args.rules.clone(), args.model.clone());
     let mut backtest = Backtest::new(&rules_source(&config)?, model_source(&config)?.as_ref())?;

@@ -27,7 +27,7 @@ use self::{
     traffic::Client,
 };
 use super::{
-    Exit, Failure, Format,
+    Exit, Failure, Format, output,
     past::DEFAULT_LIMIT,
     progress::bar,
     say,
@@ -84,6 +84,8 @@ const PORTS_TRIED: u16 = 100;
 /// # Errors
 /// Where no port or directory can be had, or the engine cannot be started.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let inputs = [("--transactions", args.transactions.as_deref())];
+    output::apart(("--scores", args.scores.as_deref()), &inputs)?;
     let Args { once, data, seed, transactions, default_limit, limit, scores, skip_bad_rows, format } = args;
     let source = match transactions {
         None => Source::simulated(seed, limit),

@@ -109,6 +109,20 @@ pub fn explain(path: &Path, format_json: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Lists every name that a rule may use besides the aggregates and lists of its own file.
+pub fn names(format_json: bool) -> ExitCode {
+    let names = rules::names();
+    if format_json {
+        println!("{}", json!({ "names": names }));
+        return ExitCode::SUCCESS;
+    }
+    for name in names {
+        let unit = if name.unit.is_empty() { String::new() } else { format!(" in {}", name.unit) };
+        println!("{:<32}{:<26}{}", name.name, format!("{}{unit}", name.ty), name.meaning);
+    }
+    ExitCode::SUCCESS
+}
+
 fn read(path: &Path) -> Result<(String, String), ExitCode> {
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {

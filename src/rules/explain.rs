@@ -13,12 +13,14 @@ use super::{
 use crate::{
     features::{
         aggregate::{Aggregate, Attribute, By, Measure},
-        catalog::CATALOG,
+        catalog::{CATALOG, Entry, Type},
         values::Slot,
     },
     types::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
 };
 
+/// How a rule writes money, whatever it is kept in.
+const MONEY_UNIT: &str = "major units";
 /// Values of a list that are written out; a longer one is told by its length.
 const VALUES_SHOWN: usize = 4;
 
@@ -65,6 +67,21 @@ pub fn aggregate(aggregate: &Aggregate) -> String {
     let filter = aggregate.filter.as_ref();
     let filter = filter.map_or(String::new(), |filter| format!(", counting where {}", filter.condition()));
     format!("{of} {whose} in the last {}{filter}", length(aggregate.window_ms))
+}
+
+/// Every name that a rule may use besides its own aggregates and lists.
+pub fn names() -> Vec<Reading> {
+    let reading = |entry: &Entry| Reading {
+        name: entry.name.to_owned(),
+        ty: type_name(entry.ty),
+        unit: unit_of(entry),
+        meaning: entry.doc.to_owned(),
+    };
+    CATALOG.iter().map(reading).collect()
+}
+
+fn unit_of(entry: &Entry) -> &'static str {
+    if entry.ty == Type::Money { MONEY_UNIT } else { entry.unit }
 }
 
 fn plural(attribute: Attribute) -> &'static str {
@@ -122,15 +139,15 @@ impl<'a> Words<'a> {
             (Some(entry), _) => Reading {
                 name: entry.name.to_owned(),
                 ty: type_name(entry.ty),
-                unit: entry.unit,
+                unit: unit_of(entry),
                 meaning: entry.doc.to_owned(),
             },
             (None, Some(declared)) => {
-                let is_count = matches!(declared.measure, Measure::Count | Measure::Distinct(_));
+                let is_money = declared.measure.is_money();
                 Reading {
                     name: declared.name.to_string(),
-                    ty: if is_count { "a whole number" } else { "money" },
-                    unit: if is_count { "" } else { "minor units" },
+                    ty: if is_money { "money" } else { "a whole number" },
+                    unit: if is_money { MONEY_UNIT } else { "" },
                     meaning: format!("The {}.", aggregate(declared)),
                 }
             }

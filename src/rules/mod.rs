@@ -32,7 +32,7 @@ use self::{
 pub use self::{
     cases::{TestResult, run_tests},
     compile::compile,
-    explain::{Explanation, Reading, aggregate as explain_aggregate},
+    explain::{Explanation, Reading, aggregate as explain_aggregate, names},
     finding::{Finding, Severity},
 };
 use crate::{

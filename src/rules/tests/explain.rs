@@ -63,7 +63,7 @@ fn what_a_rule_reads_is_named_with_its_meaning_also_where_it_is_an_aggregate() {
     assert_eq!(rule.then, "declines and asks to call the issuer with response code 01, reason R: So.");
     let read: Vec<(&str, &str, &str)> =
         rule.reads.iter().map(|read| (read.name.as_str(), read.ty, read.unit)).collect();
-    assert_eq!(read, [("amount", "money", "minor units"), ("tries", "a whole number", "")]);
+    assert_eq!(read, [("amount", "money", "major units"), ("tries", "a whole number", "")]);
     assert_eq!(
         rule.reads[1].meaning,
         "The number of attempts of the card in the last 90 minutes, counting where outcome == 'declined'."
