@@ -120,7 +120,8 @@ enum Verb {
 
 #[derive(Subcommand, Debug)]
 enum AccountsVerb {
-    /// Load accounts and cards from a CSV file; the same file again changes nothing.
+    /// Load accounts and cards from a CSV file; the same file again changes nothing, and a posted balance counts where
+    /// its account is opened.
     Import(accounts::ImportArgs),
 }
 
