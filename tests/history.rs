@@ -230,6 +230,62 @@ fn what_history_decided_can_be_put_in_force_instead() {
 }
 
 #[test]
+fn a_changed_decision_is_told_from_what_follows_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    // A limit of 100. Before, the first payment of A leaves no room for its second; after, it is declined and does.
+    std::fs::write(
+        at("t.csv"),
+        "transaction_id,timestamp,account_id,amount,currency,merchant_id,is_fraud\n\
+         T0,2026-01-01T12:00:00Z,A,60,USD,M,1\n\
+         T1,2026-01-01T13:00:00Z,B,60,USD,M,0\n\
+         T2,2026-01-02T12:00:00Z,A,50,USD,M,0\n\
+         T3,2026-01-02T13:00:00Z,C,10,USD,M,0\n\
+         T3,2026-01-02T13:00:00Z,C,10,USD,M,0\n",
+    )
+    .unwrap();
+    std::fs::write(at("before.toml"), "version = 1\n").unwrap();
+    let rule = |id: &str, rest: &str| {
+        format!("[[rules]]\nid = '{id}'\nwhen = 'amount > 55'\nthen = 'decline'\nreason = 'LARGE'\n{rest}")
+    };
+    let rules = format!("version = 1\n{}{}", rule("large", ""), rule("tried", "mode = 'shadow'\n"));
+    std::fs::write(at("after.toml"), rules).unwrap();
+    let path = |name: &str| at(name).to_str().unwrap().to_owned();
+    let compared = |before: &str, after: &str| {
+        let arguments = ["backtest", "--model", "none", "--default-limit", "100", "--format", "json"];
+        let files = ["--transactions", &path("t.csv"), "--against", &path(before), "--rules", &path(after)];
+        let report = json(&saker(&[&arguments[..], &files, &["--changes", &path("changes.csv")]].concat()));
+        (report["against"].clone(), read(&at("changes.csv")))
+    };
+    let (against, changes) = compared("before.toml", "after.toml");
+    for (name, count) in [("compared", 4), ("changed", 3), ("followed", 1)] {
+        assert_eq!(against[name], count, "{name} of {against}");
+    }
+    assert_eq!(against["moves"].as_array().unwrap().len(), 2, "{against}");
+    let declined = &against["moves"][0];
+    assert_eq!((&declined["before"], &declined["after"]), (&"APPROVED".into(), &"DECLINED".into()));
+    assert_eq!((&declined["minor"]["USD"], &declined["genuine"]), (&12_000.into(), &1.into()));
+    assert_eq!(against["causes"][0]["cause"], "large");
+    assert_eq!(against["causes"][0]["fraud"]["count"], 1);
+    let told: Vec<[&str; 4]> = changes
+        .iter()
+        .map(|change| {
+            ["transaction_id", "after_code", "cause", "first_change"].map(|name| change[name].as_str())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [["T0", "59", "large", ""], ["T1", "59", "large", ""], ["T2", "00", "INSUFFICIENT_CREDIT", "T0"]]
+    );
+
+    let (against, changes) = compared("after.toml", "before.toml");
+    assert_eq!(against["causes"][0]["cause"], "without large");
+    assert_eq!(changes.len(), 3);
+    let (against, changes) = compared("after.toml", "after.toml");
+    assert_eq!((&against["changed"], changes.len()), (&0.into(), 0));
+}
+
+#[test]
 fn a_row_that_cannot_be_read_ends_the_command_unless_it_may_be_passed_over() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("t.csv");

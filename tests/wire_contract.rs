@@ -31,7 +31,7 @@ use tonic_types::{RpcStatusExt, StatusExt};
 struct Engine {
     child: Child,
     channel: Channel,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Drop for Engine {
@@ -62,7 +62,7 @@ impl Engine {
             .find_map(|word| word.parse::<SocketAddr>().ok())
             .unwrap_or_else(|| panic!("no address in {line:?}"));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Engine { child, channel, _data: data }
+        Engine { child, channel, data }
     }
 
     /// An engine with the USD account `acc` of the given limit and its card `tok`.
@@ -625,15 +625,100 @@ async fn account_maintenance_answers_like_the_contract_says() {
 async fn what_is_not_built_says_so_with_error_info() {
     let engine = Engine::start().await;
     let clear = proto::ClearRequest { request_id: "r".into(), ..Default::default() };
-    let rules = RiskClient::new(engine.channel.clone()).get_rules(proto::GetRulesRequest {}).await;
+    let model = RiskClient::new(engine.channel.clone()).get_model(proto::GetModelRequest {}).await;
     for status in [
         engine.authorisation().clear(clear).await.unwrap_err(),
-        rules.unwrap_err(),
+        model.unwrap_err(),
         engine.raw("/saker.v1.Authorisation/Nothing", Vec::new()).await.unwrap_err(),
         engine.raw("/saker.v9.Nothing/Nothing", Vec::new()).await.unwrap_err(),
     ] {
         assert_eq!(told(&status).0, Code::Unimplemented);
     }
+}
+
+/// Waits until the rules in force are these; the file is looked at several times a second.
+async fn until_rules_are(risk: &mut RiskClient<Channel>, content: &str) -> String {
+    for _ in 0..400 {
+        let rules = risk.get_rules(proto::GetRulesRequest::default()).await.unwrap().into_inner();
+        if rules.content == content {
+            return rules.version;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("these rules never decide:\n{content}");
+}
+
+#[tokio::test]
+async fn rules_change_whole_or_not_at_all_and_no_decision_is_dropped() {
+    const EMPTY: &str = "version = 1\n";
+    const STRICT: &str =
+        "version = 1\n[[rules]]\nid = 'strict'\nwhen = 'amount > 5'\nthen = 'decline'\nreason = 'STRICT'\n";
+    let mut engine = Engine::with_account(900_000_000_000).await;
+    let file = engine.data.path().join("rules.toml");
+    let mut risk = RiskClient::new(engine.channel.clone());
+    let empty = until_rules_are(&mut risk, EMPTY).await;
+
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut client = engine.authorisation();
+    let traffic = tokio::spawn(async move {
+        let mut answers = Vec::new();
+        while stopped.try_recv().is_err() {
+            let request = purchase(&format!("t-{}", answers.len()), 600);
+            let answer = client.authorise(request).await.unwrap().into_inner();
+            answers.push((answer.rules_version, answer.response_code));
+        }
+        answers
+    });
+
+    std::fs::write(&file, STRICT).unwrap();
+    let strict = until_rules_are(&mut risk, STRICT).await;
+
+    // A file that is wrong changes nothing, whoever asks for it.
+    std::fs::write(&file, "version = 1\n[[rules]]\nid = 'half'\n").unwrap();
+    let refused = risk.reload_rules(proto::ReloadRulesRequest::default()).await.unwrap().into_inner();
+    assert_eq!(refused.version, "");
+    assert!(
+        refused.findings.iter().any(|found| found.line == 2 && found.message.contains("`when` is missing"))
+    );
+    let content = format!("{EMPTY}[aggregates.a]\nby = 'card'\nwindow = '1h'\ncount = true\n");
+    let refused = risk.reload_rules(proto::ReloadRulesRequest { content }).await.unwrap().into_inner();
+    assert!(refused.findings[0].message.contains("aggregates"), "{refused:?}");
+    assert_eq!(until_rules_are(&mut risk, STRICT).await, strict);
+
+    // By a call, back to a version that decided before; and by a signal.
+    let back = proto::ReloadRulesRequest { content: EMPTY.into() };
+    let back = risk.reload_rules(back).await.unwrap().into_inner();
+    assert_eq!((&back.version, back.findings.len()), (&empty, 0));
+    std::fs::remove_file(&file).unwrap();
+    let missing = risk.reload_rules(proto::ReloadRulesRequest::default()).await.unwrap().into_inner();
+    assert!(missing.findings[0].message.contains("cannot be read"), "{missing:?}");
+    std::fs::write(&file, STRICT).unwrap();
+    let pid = engine.child.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    until_rules_are(&mut risk, STRICT).await;
+
+    let former = proto::GetRulesRequest { version: empty.clone() };
+    assert_eq!(risk.get_rules(former).await.unwrap().into_inner().content, EMPTY);
+    let never = risk.get_rules(proto::GetRulesRequest { version: "never".into() }).await.unwrap_err();
+    assert_eq!(told(&never).0, Code::NotFound);
+
+    stop.send(()).unwrap();
+    let answers = traffic.await.unwrap();
+    for version in [&empty, &strict] {
+        assert!(answers.iter().any(|(named, _)| named == version), "nothing was decided by {version}");
+    }
+    for (version, code) in &answers {
+        assert_eq!(code, if *version == strict { "59" } else { "00" }, "decided by {version}");
+        assert!([&empty, &strict].contains(&version));
+    }
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(engine.child.wait().unwrap().code(), Some(0));
+    let verified = Command::new(env!("CARGO_BIN_EXE_saker"))
+        .args(["journal", "verify"])
+        .arg(engine.data.path().join("data"))
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }
 
 #[tokio::test]

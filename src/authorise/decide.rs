@@ -29,9 +29,25 @@ pub struct Found<'a> {
     pub vector: &'a [f32; MODEL_FEATURES],
     /// 0 to 999, where a model serves.
     pub score: Option<u16>,
-    /// The first position of the chain an increment belongs to, and how long it may live; `None` where its original
-    /// holds nothing here.
-    pub chain: Option<(u64, Timestamp)>,
+    /// What an increment belongs to; `None` where its original holds nothing here.
+    pub chain: Option<Chain>,
+}
+
+/// An original with its increments, as a further increment finds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chain {
+    /// Position of the original.
+    pub first: u64,
+    /// How long any hold of the chain may live.
+    pub until: Timestamp,
+    /// When the hold that is added to expires.
+    pub expires_at: Timestamp,
+}
+
+/// When a hold expires that would expire at `alone` without its chain: not before what it adds to, which one clearing
+/// or reversal settles with it, and not behind the chain's end.
+pub fn increment_expires_at(alone: Timestamp, chain: Option<Chain>) -> Timestamp {
+    chain.map_or(alone, |chain| alone.max(chain.expires_at).min(chain.until))
 }
 
 /// What was decided.

@@ -36,7 +36,7 @@ use crate::{
     },
 };
 use answers::{Answers, Claim, Claimed, NO_ACCOUNT, Remembered, What};
-use decide::{Found, Verdict};
+use decide::{Chain, Found, Verdict, increment_expires_at};
 use entry::{Entry, Store};
 use setup::Setup;
 
@@ -265,7 +265,7 @@ fn decide_on(
     let chain = original
         .and_then(|position| account.hold(position))
         .filter(|hold| hold.expires_at > asked.now && !hold.posted)
-        .map(|hold| (hold.first, hold.chain_until));
+        .map(|hold| Chain { first: hold.first, until: hold.chain_until, expires_at: hold.expires_at });
     let found = Found { request, now: asked.now, account, card, hits: &hits, vector: &vector, score, chain };
     let verdict = decide::decide(&found, setup);
     let is_full = account.holds().len() >= HOLDS_PER_ACCOUNT_MAX;
@@ -281,7 +281,7 @@ fn decide_on(
 
     // 7. Hold. From here to the publication nothing can fail.
     let position = sink.take_sequence();
-    if request.kind != Kind::BalanceInquiry {
+    if is_attempt(request.kind, verdict.response_code, verdict.decided_by) {
         let credit = matches!(verdict.decided_by, Some(ReasonSource::Credit | ReasonSource::ProductLimit));
         history.record(&setup.plan, features::event_of(&moment, position, verdict.decision, credit));
     }
@@ -335,7 +335,7 @@ fn enact(
     now: Timestamp,
     verdict: &Verdict,
     scored: Option<Scored>,
-    chain: Option<(u64, Timestamp)>,
+    chain: Option<Chain>,
     position: u64,
 ) -> (AuthAnswer, Option<u64>, usize) {
     let expired = account.expire(now);
@@ -347,12 +347,12 @@ fn enact(
             verdict.approved_minor <= account.available_minor(now),
             "a hold that was decided under this lock fits"
         );
-        let chain_until = chain.map_or(now.plus_ms(HOLD_LIFE_MAX_MS), |(_, until)| until);
+        let chain_until = chain.map_or(now.plus_ms(HOLD_LIFE_MAX_MS), |chain| chain.until);
         let expires_at = match request.single_message {
             true => kept_posted_until(now),
-            false => setup.expires_at(request, now).min(chain_until),
+            false => increment_expires_at(setup.expires_at(request, now), chain),
         };
-        first = chain.map(|(first, _)| first);
+        first = chain.map(|chain| chain.first);
         account.place(Hold {
             position,
             first: first.unwrap_or(position),
@@ -386,6 +386,15 @@ fn enact(
 /// later do not take it over.
 fn window_card(card: u8) -> u8 {
     card.wrapping_add(1)
+}
+
+/// Whether the windows remember a decision: a balance inquiry asks for nothing, and an amount in another currency than
+/// the account's, the one thing that status declines with 13, is a slip of whoever sent it and says nothing of the
+/// cardholder.
+fn is_attempt(kind: Kind, response_code: ResponseCode, decided_by: Option<ReasonSource>) -> bool {
+    let wrong_currency =
+        response_code == ResponseCode::INVALID_AMOUNT && decided_by == Some(ReasonSource::Status);
+    kind != Kind::BalanceInquiry && !wrong_currency
 }
 
 /// How long a posted amount can be found by a reversal.

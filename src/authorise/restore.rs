@@ -10,7 +10,7 @@ use super::{
     State,
     answers::{Answers, NO_ACCOUNT},
     entry::{Entry, IdHash, Store},
-    kept_posted_until,
+    is_attempt, kept_posted_until,
     keys::{self, Settled},
     maintain, window_card,
 };
@@ -20,7 +20,7 @@ use crate::{
     ledger::{Account, Hold},
     limits::HOLD_LIFE_MAX_MS,
     types::{
-        codes::{Decision, Kind, ReasonSource},
+        codes::{Decision, ReasonSource},
         money::Money,
         outcome::Maintenance,
         time::Timestamp,
@@ -53,7 +53,7 @@ enum Change {
 
 /// An authorisation as far as its account is concerned.
 struct Attempt {
-    /// `None` for an inquiry, which no window remembers. It lacks its amount until the account's currency is known.
+    /// `None` where no window remembers it. It lacks its amount until the account's currency is known.
     event: Option<Event>,
     billed: Option<Money>,
     held: Option<Held>,
@@ -167,8 +167,8 @@ impl Attempt {
             && answer.reasons.first().is_some_and(|reason| {
                 matches!(reason.source, ReasonSource::Credit | ReasonSource::ProductLimit)
             });
-        let is_remembered = request.kind != Kind::BalanceInquiry;
-        let event = is_remembered.then(|| {
+        let decided_by = answer.reasons.first().map(|reason| reason.source);
+        let event = is_attempt(request.kind, answer.response_code, decided_by).then(|| {
             let when_and_where = (*time, window_card(decided.card));
             features::event_of_nothing(request, when_and_where, position, answer.decision, for_credit)
         });

@@ -1,20 +1,22 @@
 //! `saker backtest`: history decided again by the code that serves, with windows, holds and balances, and what that
 //! was worth.
 //!
-//! One process and one thread decide; the file is read on another. Deliberately absent: comparing two rule files,
-//! replaying a journal, and a report as HTML.
+//! One process and one thread decide; the file is read on another. Deliberately absent: replaying a journal, and a
+//! report as HTML.
 
+mod against;
 mod figures;
 mod report;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use self::{
+    against::{Against, Decided},
     figures::{Figures, Seen},
     report::Report,
 };
 use super::{
-    Format,
+    Format, output,
     past::{self, DEFAULT_LIMIT},
     progress::bar,
     say,
@@ -43,6 +45,12 @@ pub struct Args {
     /// Replaces the shipped model; `none` replays without one.
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// Compare with these rules, decision by decision: what they decide is `before`, what --rules decides `after`.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// Writes every decision that changes, with its cause.
+    #[arg(long, value_name = "OUT.csv", requires = "against")]
+    pub changes: Option<PathBuf>,
     /// Credit limit of an account that is in no file, in major units of the row's currency.
     #[arg(long, value_name = "AMOUNT", default_value = DEFAULT_LIMIT)]
     pub default_limit: String,
@@ -74,6 +82,16 @@ const PROGRESS_EVERY: u64 = 1_024;
 /// # Errors
 /// Where a file, the rules or the model cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let inputs = [
+        ("--transactions", Some(args.transactions.as_path())),
+        ("--accounts", args.accounts.as_deref()),
+        ("--rules", args.rules.as_deref()),
+        ("--against", args.against.as_deref()),
+        ("--model", args.model.as_deref()),
+        ("--scores", args.scores.as_deref()),
+    ];
+    output::apart(("--scores", args.scores.as_deref()), &inputs[..5])?;
+    output::apart(("--changes", args.changes.as_deref()), &inputs)?;
     let mut config = Config::default();
     (config.decide.rules, config.decide.model) = (args.rules.clone(), args.model.clone());
     let mut backtest = Backtest::new(&rules_source(&config)?, model_source(&config)?.as_ref())?;
@@ -81,8 +99,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let survey = past::survey(&args.transactions, selection)?;
     let openings =
         past::openings(args.accounts.as_deref(), args.skip_bad_rows, &survey, &args.default_limit)?;
+    let other = args.against.as_ref().map(|path| {
+        config.decide.rules = Some(path.clone());
+        let mut other = Backtest::new(&rules_source(&config)?, model_source(&config)?.as_ref())?;
+        past::open(&mut other, openings.clone())?;
+        anyhow::Ok(other)
+    });
+    let mut other = other.transpose()?;
     past::open(&mut backtest, openings)?;
 
+    let (before, after) = (other.as_ref().map(Backtest::rules_shared), backtest.rules_shared());
+    let against = before.as_deref().map(|before| Against::new(before, &after, args.changes.as_deref()));
+    let mut against = against.transpose()?;
     let mut scores = args.scores.as_deref().map(Scores::create).transpose()?;
     let mut figures = Figures::new(backtest.rules());
     let progress = bar(survey.rows, "transactions replayed");
@@ -90,12 +118,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     for placed in survey.replay()? {
         let Placed { place, transaction } = placed?;
         let request = &transaction.request;
-        let mut seen = Seen::default();
         let again = survey.may_repeat(&request.key);
-        let replayed = match args.observe {
-            true => backtest.observe(request, past::observed(transaction.outcome), again, &mut seen),
-            false => backtest.decide(request, again, &mut seen),
+        let replay = |backtest: &mut Backtest| -> Decided {
+            let mut seen = Seen::default();
+            let replayed = match args.observe {
+                true => backtest.observe(request, past::observed(transaction.outcome), again, &mut seen),
+                false => backtest.decide(request, again, &mut seen),
+            };
+            (replayed, seen)
         };
+        let decided = replay(&mut backtest);
+        if let (Some(other), Some(against)) = (&mut other, &mut against) {
+            against.count(&transaction, &replay(other), &decided)?;
+        }
+        let (replayed, seen) = decided;
         figures.count(&transaction, &replayed, &seen);
         if let Some(scores) = &mut scores {
             scores.put(place, line(&request.key, replayed.as_ref().ok().map(|(answer, _)| answer)))?;
@@ -107,8 +143,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let took = began.elapsed();
     progress.finish_and_clear();
     scores.map_or(Ok(()), Scores::finish)?;
+    against.as_mut().map_or(Ok(()), Against::finish)?;
 
-    let report = Report { args: &args, survey: &survey, backtest: &backtest, figures: &figures, took };
+    let (survey, figures, against) = (&survey, &figures, against.as_ref());
+    let report = Report { args: &args, survey, backtest: &backtest, figures, against, took };
     match args.format {
         Format::Text => say(report.text().trim_end()),
         Format::Json => say(report.json()),

@@ -13,7 +13,7 @@ mod traffic;
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -27,7 +27,7 @@ use self::{
     traffic::Client,
 };
 use super::{
-    Exit, Failure, Format,
+    Exit, Failure, Format, output,
     past::DEFAULT_LIMIT,
     progress::bar,
     say,
@@ -41,6 +41,7 @@ use crate::{
     history::Selection,
     observe::RuleGroups,
     rules::{self, RuleSet},
+    wire::Bound,
 };
 
 #[derive(clap::Args, Debug)]
@@ -83,6 +84,8 @@ const PORTS_TRIED: u16 = 100;
 /// # Errors
 /// Where no port or directory can be had, or the engine cannot be started.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let inputs = [("--transactions", args.transactions.as_deref())];
+    output::apart(("--scores", args.scores.as_deref()), &inputs)?;
     let Args { once, data, seed, transactions, default_limit, limit, scores, skip_bad_rows, format } = args;
     let source = match transactions {
         None => Source::simulated(seed, limit),
@@ -104,7 +107,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         ..Config::default()
     };
     let talk = format == Format::Text;
-    let grpc = next_free("gRPC", &config.listen.grpc, talk, TcpListener::bind)?;
+    let grpc = next_free("gRPC", &config.listen.grpc, talk, Bound::new)?;
     let admin = next_free("HTTP", &config.listen.admin, talk, AdminListener::bind)?;
 
     let rules = rules::compile("the shipped rules", rules::SHIPPED)
@@ -274,13 +277,15 @@ fn is_empty_or_absent(path: &Path) -> anyhow::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
     fn a_taken_port_moves_to_the_next_free_one() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let wanted = taken.local_addr().unwrap();
-        let found = next_free("gRPC", &wanted.to_string(), false, TcpListener::bind).unwrap();
+        let found = next_free("gRPC", &wanted.to_string(), false, Bound::new).unwrap();
         assert!(found.local_addr().unwrap().port() > wanted.port());
     }
 

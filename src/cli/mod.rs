@@ -17,6 +17,7 @@ pub mod backtest;
 pub mod demo;
 pub mod journal;
 pub mod load;
+mod output;
 mod past;
 mod progress;
 pub mod rules;
@@ -119,7 +120,8 @@ enum Verb {
 
 #[derive(Subcommand, Debug)]
 enum AccountsVerb {
-    /// Load accounts and cards from a CSV file; the same file again changes nothing.
+    /// Load accounts and cards from a CSV file; the same file again changes nothing, and a posted balance counts where
+    /// its account is opened.
     Import(accounts::ImportArgs),
 }
 
@@ -129,12 +131,22 @@ enum RulesVerb {
     Check(RulesArgs),
     /// Run the test cases written in a rules file.
     Test(RulesArgs),
+    /// Say in words what each rule does, reads and costs.
+    Explain(RulesArgs),
+    /// List the names that a condition may use, with type, unit and meaning.
+    Names(NamesArgs),
 }
 
 #[derive(clap::Args, Debug)]
 struct RulesArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(clap::Args, Debug)]
+struct NamesArgs {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -159,6 +171,8 @@ pub fn run() -> ExitCode {
         Verb::Accounts(AccountsVerb::Import(args)) => accounts::import(args),
         Verb::Rules(RulesVerb::Check(args)) => Ok(rules::check(&args.file, args.format == Format::Json)),
         Verb::Rules(RulesVerb::Test(args)) => Ok(rules::test(&args.file, args.format == Format::Json)),
+        Verb::Rules(RulesVerb::Names(args)) => Ok(rules::names(args.format == Format::Json)),
+        Verb::Rules(RulesVerb::Explain(args)) => Ok(rules::explain(&args.file, args.format == Format::Json)),
         Verb::Backtest(args) => backtest::run(args),
         Verb::Train(args) => train::run(args),
         Verb::Load(args) => load::run(args),

@@ -1,5 +1,5 @@
-//! `saker rules check FILE` and `saker rules test FILE`: what is wrong with a rules file, and whether its own tests
-//! pass. Findings go to stdout, since they are the result; only a file that cannot be read is an error of the call.
+//! `saker rules check FILE`, `saker rules test FILE` and `saker rules explain FILE`: what is wrong with a rules file,
+//! whether its own tests pass, and what it does in words. Findings go to stdout, since they are the result; only a file that cannot be read is an error of the call.
 
 use std::{path::Path, process::ExitCode};
 
@@ -60,6 +60,67 @@ pub fn test(path: &Path, format_json: bool) -> ExitCode {
         println!("{name}: {} tests, {failed} failed", results.len());
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Says in words what a rules file does, reads and costs. Exit code 0, or 1 where it is wrong, 2 where it cannot be read.
+pub fn explain(path: &Path, format_json: bool) -> ExitCode {
+    let (name, source) = match read(path) {
+        Ok(file) => file,
+        Err(code) => return code,
+    };
+    let rules = match rules::compile(&name, &source) {
+        Ok(rules) => rules,
+        Err(findings) => return refuse(&name, &findings, format_json),
+    };
+    let cost_ns: u32 = rules.explanations.iter().map(|rule| rule.cost_ns).sum();
+    if format_json {
+        let aggregates = rules.aggregates.iter().map(
+            |aggregate| json!({ "name": &*aggregate.name, "meaning": rules::explain_aggregate(aggregate) }),
+        );
+        println!(
+            "{}",
+            json!({
+                "file": name,
+                "version": &*rules.version,
+                "cost_ns": cost_ns,
+                "aggregates": aggregates.collect::<Vec<_>>(),
+                "rules": rules.explanations,
+            })
+        );
+        return ExitCode::SUCCESS;
+    }
+    println!(
+        "{name}: version {}, {} rules, about {cost_ns} ns a decision where all are evaluated to the end",
+        rules.version,
+        rules.rules.len()
+    );
+    for rule in &rules.explanations {
+        println!("\n{} ({}, about {} ns)\n  {}", rule.rule, rule.mode, rule.cost_ns, rule.then);
+        println!("  Fires where:");
+        for line in &rule.when {
+            println!("    {line}");
+        }
+        println!("  Reads:");
+        for read in &rule.reads {
+            let unit = if read.unit.is_empty() { String::new() } else { format!(" in {}", read.unit) };
+            println!("    {} ({}{unit}): {}", read.name, read.ty, read.meaning);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Lists every name that a rule may use besides the aggregates and lists of its own file.
+pub fn names(format_json: bool) -> ExitCode {
+    let names = rules::names();
+    if format_json {
+        println!("{}", json!({ "names": names }));
+        return ExitCode::SUCCESS;
+    }
+    for name in names {
+        let unit = if name.unit.is_empty() { String::new() } else { format!(" in {}", name.unit) };
+        println!("{:<32}{:<26}{}", name.name, format!("{}{unit}", name.ty), name.meaning);
+    }
+    ExitCode::SUCCESS
 }
 
 fn read(path: &Path) -> Result<(String, String), ExitCode> {

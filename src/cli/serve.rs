@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    net::{SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -22,7 +22,10 @@ use tracing::{error, info, warn};
 
 use super::{Exit, Failure};
 use crate::{
-    admin::http::{Admin, AdminListener},
+    admin::{
+        self,
+        http::{Admin, AdminListener},
+    },
     config::{Config, LogFormat, LogLevel},
     engine::{
         Engine, Health,
@@ -32,8 +35,7 @@ use crate::{
     journal::{self, LogError},
     model,
     observe::Metrics,
-    rules,
-    wire::{self, Server},
+    wire::{self, Bound, Server},
 };
 
 /// A flag stands above its environment variable, that above the file, and the file above the default.
@@ -70,17 +72,18 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = settings(args)?;
     start_log(&config)?;
-    let grpc =
-        TcpListener::bind(address(&config.listen.grpc)?).map_err(taken("gRPC", &config.listen.grpc))?;
+    let grpc = Bound::new(address(&config.listen.grpc)?).map_err(taken("gRPC", &config.listen.grpc))?;
     let admin = bind_admin(&config.listen.admin)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Signals are listened to from here on, so that one that comes while the journal is read is not lost.
-    let mut stop = runtime.block_on(async { StopSignals::new() })?;
+    let (mut stop, mut hang_up) =
+        runtime.block_on(async { io::Result::Ok((StopSignals::new()?, signal(SignalKind::hangup())?)) })?;
 
     let time = TimeSource::Clock(Box::new(SystemClock));
     let service = Service::start(&config, time, grpc, admin)?;
     service.engine.start_sweeper().context("the sweeper cannot be started")?;
     service.engine.start_snapshots().context("the thread that takes snapshots cannot be started")?;
+    let watch = admin::rules::Watch::start(&service.engine).context("the rules file cannot be watched")?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "SERVING grpc={} admin={}", service.grpc, service.admin)?;
     stdout.flush()?;
@@ -88,12 +91,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
     let mut failed = service.engine.failed();
     let failure = runtime.block_on(async {
-        tokio::select! {
-            name = stop.next() => {
-                info!(signal = name, "stopping: what was read is answered first");
-                None
+        loop {
+            tokio::select! {
+                name = stop.next() => {
+                    info!(signal = name, "stopping: what was read is answered first");
+                    return None;
+                }
+                why = journal_stopped(&mut failed) => return Some(why),
+                _ = hang_up.recv() => reload(&service.engine),
             }
-            why = journal_stopped(&mut failed) => Some(why),
         }
     });
     if let Some(why) = failure {
@@ -101,6 +107,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         std::thread::sleep(FAREWELL);
         // Closing in order would wait for threads, and one may be stuck in the kernel with the disk that failed. There
         // is nothing left to write; what is open is the operating system's to close.
+        std::mem::forget(watch);
         std::mem::forget(service);
         std::mem::forget(runtime);
         return Err(Failure::protected(format!(
@@ -108,6 +115,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
              start again: the log is read back whole, or refused with its place."
         )));
     }
+    drop(watch);
     // A second signal means now: the operator has seen that the first one takes its time.
     let (sender, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || sender.send(service.stop()));
@@ -117,6 +125,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             name = stop.next() => Err(Failure::wrong(format!("cut off by a second {name}"))),
         }
     })
+}
+
+/// Reads the configured rules anew, off the thread that waits for signals. What comes of it is logged and counted.
+fn reload(engine: &Arc<Engine>) {
+    let engine = Arc::clone(engine);
+    info!(signal = "SIGHUP", "the configured rules are read anew");
+    tokio::task::spawn_blocking(move || admin::rules::reload_configured(&engine));
 }
 
 /// An engine behind its doors.
@@ -139,7 +154,7 @@ impl Service {
     pub(super) fn start(
         config: &Config,
         time: TimeSource,
-        grpc: TcpListener,
+        grpc: Bound,
         admin: AdminListener,
     ) -> anyhow::Result<Service> {
         let metrics = Metrics::new(config.runtime.lanes());
@@ -157,7 +172,13 @@ impl Service {
         };
         let (engine, recovered) = Engine::open(settings).map_err(|error| refused(&config.data, error))?;
         let summary = &recovered.journal.summary;
+        let rules = engine.rules();
         info!(
+            saker = env!("CARGO_PKG_VERSION"),
+            data = %config.data.display(),
+            rules = %rules.version,
+            rules_from = %config.decide.rules.as_deref().unwrap_or(Path::new("the shipped rules")).display(),
+            model = %engine.model_version(),
             snapshot = recovered.snapshot.as_deref().unwrap_or("none"),
             snapshot_s = recovered.snapshot_time.as_secs_f64(),
             records = summary.records,
@@ -181,6 +202,7 @@ impl Service {
             pans_allowed: config.listen.card_numbers,
             ..wire::Options::default()
         };
+        let grpc = grpc.listen().map_err(taken("gRPC", &config.listen.grpc))?;
         let server = wire::serve(engine.clone(), grpc, options).context("gRPC cannot be served")?;
         follow_health(&engine, health.clone())?;
         Ok(Service { grpc: server.local_addr(), admin: admin_address, server, _admin: admin, health, engine })
@@ -272,10 +294,9 @@ fn settings(args: Args) -> anyhow::Result<Config> {
 /// # Errors
 /// Where their file cannot be read.
 pub(super) fn rules_source(config: &Config) -> anyhow::Result<Source> {
-    match &config.decide.rules {
-        None => Ok(Source { name: "the shipped rules".to_owned(), text: rules::SHIPPED.to_owned() }),
-        Some(path) => Ok(Source { name: path.display().to_string(), text: read(path)? }),
-    }
+    let path = config.decide.rules.as_deref();
+    admin::rules::source(path)
+        .with_context(|| format!("{} cannot be read", path.unwrap_or(Path::new("the rules")).display()))
 }
 
 /// The model that the settings name; `None` where none is to serve.
@@ -350,9 +371,12 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    let directives = std::env::var("SAKER_LOG").unwrap_or_else(|_| level.to_owned());
-    let filter = tracing_subscriber::EnvFilter::try_new(&directives)
-        .with_context(|| format!("SAKER_LOG: `{directives}` is no level such as info"))?;
+    let given = std::env::var("SAKER_LOG").ok().filter(|directives| !directives.trim().is_empty());
+    let directives = given.as_deref().unwrap_or(level);
+    let filter = log_filter(directives).with_context(|| {
+        format!("SAKER_LOG: `{directives}` is neither a level (error, warn, info, debug, trace, off) nor a list such as \
+                 `saker=debug,info`")
+    })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -362,4 +386,27 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         LogFormat::Json => log.json().try_init(),
     };
     started.map_err(|error| anyhow!("the log cannot be started: {error}"))
+}
+
+/// Reads levels, alone or by target. A word that is no level would be taken for a target, and silence all others.
+fn log_filter(directives: &str) -> anyhow::Result<tracing_subscriber::EnvFilter> {
+    for directive in directives.split(',').map(str::trim).filter(|directive| !directive.contains('=')) {
+        directive.parse::<tracing_subscriber::filter::LevelFilter>()?;
+    }
+    Ok(tracing_subscriber::EnvFilter::try_new(directives)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_does_not_silence_the_log() {
+        for right in ["info", "OFF", "saker=debug,info", "warn, saker::journal=trace"] {
+            assert!(log_filter(right).is_ok(), "{right}");
+        }
+        for wrong in ["loud", "saker", "info,loud", "saker=loud"] {
+            assert!(log_filter(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::{
-    Format,
+    Format, output,
     past::{self, DEFAULT_LIMIT},
     progress::bar,
     say,
@@ -91,6 +91,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     {
         bail!("--train-from {train_from} is not before --test-from {test_from}");
     }
+    let inputs =
+        [("--transactions", Some(args.transactions.as_path())), ("--accounts", args.accounts.as_deref())];
+    output::apart(("--out", Some(&args.out)), &inputs)?;
     let selection = Selection { skip_bad_rows: args.skip_bad_rows, limit: None };
     let survey = past::survey(&args.transactions, selection)?;
     let accounts =
@@ -107,6 +110,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     progress.finish_and_clear();
 
+    periods.check(&args)?;
     let Periods { training, test, unused, unlabelled, .. } = periods;
     let settings = Settings {
         trees: args.trees as usize,
@@ -200,6 +204,26 @@ impl Periods {
             unused: 0,
             unlabelled: 0,
         }
+    }
+
+    /// # Errors
+    /// Where a period has no rows, with what took them.
+    fn check(&self, args: &Args) -> anyhow::Result<()> {
+        let Periods { training, test, unused, unlabelled, .. } = self;
+        if training.is_empty() && test.is_empty() && *unused == 0 {
+            bail!("no row has a label: the column `is_fraud` is missing or empty ({unlabelled} rows read)");
+        }
+        if training.is_empty() {
+            let delay = args.label_delay;
+            bail!(
+                "no row is left to learn from: {unused} rows before --test-from have a label that was not known by then \
+                 (--label-delay is {delay} days), the others lie before --train-from"
+            );
+        }
+        if let Some(test_from) = args.test_from.filter(|_| test.is_empty()) {
+            bail!("no labelled row lies at or after --test-from {test_from}: there is nothing to test on");
+        }
+        Ok(())
     }
 
     fn take(&mut self, transaction: &Transaction, row: [f32; MODEL_FEATURES]) {

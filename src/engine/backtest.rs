@@ -5,7 +5,7 @@
 //! sweeper, as there is none where time follows transactions: a hold expires when its account is touched, and no
 //! answer is forgotten.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
     recover::{OpenError, Source, empty_state, setup_of},
@@ -18,6 +18,7 @@ use crate::{
     authorise::{
         self, Asked, State, Taken, Watch,
         answers::{Claimed, Remembered},
+        decide::{Chain, increment_expires_at},
         entry::Entry,
         maintain,
         restore::Effect,
@@ -99,6 +100,11 @@ impl Backtest {
 
     pub fn rules(&self) -> &RuleSet {
         &self.setup.rules
+    }
+
+    /// The same, for whoever outlives a borrow of this.
+    pub fn rules_shared(&self) -> Arc<RuleSet> {
+        Arc::clone(&self.setup.rules)
     }
 
     /// `None` where no model serves.
@@ -204,7 +210,12 @@ impl Backtest {
         answer.approved = currency.map(|currency| billed.unwrap_or(Money::new(0, currency)));
         answer.hold_expires_at = (!request.single_message).then(|| {
             let expires_at = self.setup.expires_at(request, *time);
-            chain.map_or(expires_at, |hold| expires_at.min(hold.chain_until))
+            let chain = chain.map(|hold| Chain {
+                first: hold.first,
+                until: hold.chain_until,
+                expires_at: hold.expires_at,
+            });
+            increment_expires_at(expires_at, chain)
         });
         answer.decision = if observed.approved { Decision::Approved } else { Decision::Declined };
         let for_credit = observed.response_code == Some(ResponseCode::INSUFFICIENT_FUNDS);

@@ -10,6 +10,7 @@ mod appliers;
 mod background;
 pub mod backtest;
 pub mod lane;
+mod live;
 mod older;
 pub mod pending;
 pub mod recover;
@@ -26,7 +27,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -44,12 +45,11 @@ use crate::{
         answers::{Claim, Claimed, KeyHash, Remembered, Stands, What},
         maintain,
         reverse::{self, Target},
-        setup::Setup,
     },
     config::Config,
     journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
     limits::{ANSWER_RETENTION_MS, TIME_AHEAD_MAX_MS},
-    observe::{Live, Metrics, RuleCounts, process::free_bytes},
+    observe::{Live, Metrics, process::free_bytes},
     rules::RuleSet,
     types::{
         account::AccountView,
@@ -64,6 +64,8 @@ use crate::{
 use ages::Ages;
 pub use background::yield_to_decisions;
 pub use lane::Lane;
+use live::InForce;
+pub use live::{ReloadError, Reloaded};
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};
@@ -77,11 +79,19 @@ const JOURNAL_STOPPED: &str = "JOURNAL_STOPPED";
 const DRAINING: &str = "DRAINING";
 const DISK_LOW: &str = "DISK_LOW";
 const DISK_STALLED: &str = "DISK_STALLED";
-const RECORD_UNREADABLE: &str = "RECORD_UNREADABLE";
+pub const RECORD_UNREADABLE: &str = "RECORD_UNREADABLE";
 const ANSWERS_UNREADABLE: &str = "ANSWERS_UNREADABLE";
+pub const VERSION_NOT_KEPT: &str = "VERSION_NOT_KEPT";
 /// All of them.
-pub const UNAVAILABLE_CAUSES: [&str; 6] =
-    [JOURNAL_STOPPED, DRAINING, DISK_LOW, DISK_STALLED, RECORD_UNREADABLE, ANSWERS_UNREADABLE];
+pub const UNAVAILABLE_CAUSES: [&str; 7] = [
+    JOURNAL_STOPPED,
+    DRAINING,
+    DISK_LOW,
+    DISK_STALLED,
+    RECORD_UNREADABLE,
+    ANSWERS_UNREADABLE,
+    VERSION_NOT_KEPT,
+];
 
 // What was full where load is shed, as the message of the error and the metric say it.
 const DISK_LAGS: &str = "the disk lags behind";
@@ -130,16 +140,12 @@ pub struct Health {
     pub others: bool,
 }
 
-/// What decisions are made with at this moment, and where its rules' hits are counted.
-struct InForce {
-    setup: Setup,
-    rule_counts: RuleCounts,
-}
-
 /// The engine.
 pub struct Engine {
     state: State,
     in_force: ArcSwap<InForce>,
+    /// Held while what decides is replaced.
+    reloading: Mutex<()>,
     lanes: AtomicUsize,
     journal: Journal,
     names: Arc<versions::Names>,
@@ -199,6 +205,11 @@ impl Engine {
     /// Why the journal stopped, once it has.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
+    }
+
+    /// The configured rules file; `None` where the shipped ones decide.
+    pub fn rules_path(&self) -> Option<&Path> {
+        self.config.decide.rules.as_deref()
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -780,7 +791,8 @@ impl Engine {
         self.overloaded("the account has too many open holds")
     }
 
-    fn refused(&self, error: ReserveError) -> Fault {
+    /// What a call that got no room in the journal is told.
+    pub fn refused(&self, error: ReserveError) -> Fault {
         match error {
             ReserveError::Full => self.overloaded(RING_FULL),
             ReserveError::Unprepared => self.overloaded(SEGMENT_NOT_READY),
@@ -795,7 +807,11 @@ impl Engine {
         Fault::Overloaded { retry_after_ms, what }
     }
 
-    async fn on_disk(&self, position: u64, lane: &Arc<Lane>) -> Result<(), Fault> {
+    /// Ends once the record at a position is on disk.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] where the journal stopped before.
+    pub async fn on_disk(&self, position: u64, lane: &Arc<Lane>) -> Result<(), Fault> {
         lane.durable(position).await.map_err(|_| Fault::Unavailable(JOURNAL_STOPPED))
     }
 }

@@ -15,8 +15,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    Engine, Health, InForce,
+    Engine, Health,
     appliers::Restorer,
+    live::InForce,
     older::{self, Older},
     snapshot::{self, Begun, PassedOver, Taker},
     sweep,
@@ -34,7 +35,7 @@ use crate::{
     },
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
-    observe::{LoadedRule, Metrics},
+    observe::Metrics,
     rules::{self, Finding},
     types::{
         reasons::Label,
@@ -310,17 +311,10 @@ impl Engine {
         metrics.expect_shed(&super::SHED_CAUSES);
         metrics.configured(&versions::version_of(&config_text));
         metrics.model_loaded(&setup.model_version);
-        let counted = setup.rules.rules.iter().map(|rule| LoadedRule {
-            id: &rule.id,
-            mode: rule.mode.name(),
-            reason: &rule.reason,
-            group: &rule.group,
-        });
-        let counted = counted.collect::<Vec<_>>();
-        let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted);
         let engine = Arc::new(Engine {
             state,
-            in_force: ArcSwap::from_pointee(InForce { setup, rule_counts }),
+            in_force: ArcSwap::from_pointee(InForce::new(setup, &metrics)),
+            reloading: Mutex::default(),
             lanes: AtomicUsize::new(0),
             journal,
             names,

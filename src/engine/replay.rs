@@ -1,10 +1,13 @@
 //! Deciding again: every record of a journal is made anew from what it says was asked, with the versions it names,
 //! and must come out the same, byte for byte.
 //!
-//! Windows are a function of the rules' aggregates, so that a log in which rules, model or configuration change is
-//! walked once per epoch: up to its start records are put in force as they stand, inside it they are decided again.
+//! Windows are a function of the rules' aggregates, so that a log in which those change is walked once per stretch of
+//! the same ones: up to its start records are put in force as they stand, inside it they are decided again.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    path::Path,
+};
 
 use super::{
     ages::Ages,
@@ -83,20 +86,26 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
         different: 0,
         differences: Vec::new(),
     };
-    for (place, epoch) in epochs.iter().enumerate().filter(|(_, epoch)| epoch.records > 0) {
-        let setup = load(data_dir, epoch.numbers, &names)
-            .map_err(|what| VerifyError::Versions { position: epoch.from, what })?;
-        let end = epochs.get(place + 1).map_or(last + 1, |next| next.from);
+    let stretches = stretches(data_dir, &epochs, &names)?;
+    for (place, stretch) in stretches.iter().enumerate() {
+        let end = stretches.get(place + 1).map_or(last + 1, |next| next.from);
+        let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new() };
         let (state, mut ages, mut outlived) = (empty_state(&unbounded(), (0, 0)), Ages::default(), 0);
         journal::verify(&journal_dir(data_dir), &mut |frame| {
             let position = frame.position;
             let record =
                 Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
             ages.note_record(time_of(&record), position);
-            if position < epoch.from {
-                restore(&state, &setup.plan, &names, position, record);
+            if position < stretch.from {
+                restore(&state, &setups.of(stretch.numbers)?.plan, &names, position, record);
             } else if position < end && !matches!(record, Record::Introduced(_)) {
-                let mut again = again(&state, &setup, position, &record);
+                // While rules are replaced, records of the version before stand behind the introduction of the next.
+                let numbers = match &record {
+                    Record::Decided(decided) => decided.versions,
+                    _ => stretch.numbers,
+                };
+                let setup = setups.of(numbers)?;
+                let mut again = again(&state, setup, position, &record);
                 if again.is_err() {
                     // The engine forgets by the hour in memory and by the file on disk; when it was shows only where a
                     // key is used again, and then of that key alone.
@@ -106,7 +115,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
                     keys::keys_of(&record, |client, key, _| {
                         state.answers.forget_if_before(state.answers.hash(client, key), outlived);
                     });
-                    again = self::again(&state, &setup, position, &record);
+                    again = self::again(&state, setup, position, &record);
                 }
                 count(&mut verified, &record);
                 if again.as_deref() != Ok(frame.payload) {
@@ -118,6 +127,44 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
         })?;
     }
     Ok(verified)
+}
+
+/// A part of the log in which the windows were kept under the same aggregates.
+struct Stretch {
+    from: u64,
+    /// Those of its beginning.
+    numbers: VersionNumbers,
+}
+
+/// The stretches that have records.
+fn stretches(data_dir: &Path, epochs: &[Epoch], names: &Names) -> Result<Vec<Stretch>, VerifyError> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut plan = None;
+    for epoch in epochs.iter().filter(|epoch| epoch.records > 0) {
+        let setup = load(data_dir, epoch.numbers, names)
+            .map_err(|what| VerifyError::Versions { position: epoch.from, what })?;
+        if plan != Some(setup.plan.fingerprint()) {
+            plan = Some(setup.plan.fingerprint());
+            stretches.push(Stretch { from: epoch.from, numbers: epoch.numbers });
+        }
+    }
+    Ok(stretches)
+}
+
+/// What decided under each set of versions, loaded when a record names it.
+struct Setups<'a> {
+    data_dir: &'a Path,
+    names: &'a Names,
+    loaded: HashMap<VersionNumbers, Setup>,
+}
+
+impl Setups<'_> {
+    fn of(&mut self, numbers: VersionNumbers) -> Result<&Setup, String> {
+        match self.loaded.entry(numbers) {
+            Entry::Occupied(found) => Ok(found.into_mut()),
+            Entry::Vacant(vacant) => Ok(vacant.insert(load(self.data_dir, numbers, self.names)?)),
+        }
+    }
 }
 
 /// Settings for a state that decides what was decided: no capacity is in the way.

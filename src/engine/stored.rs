@@ -39,7 +39,7 @@ pub struct DecisionRecord {
     /// Ids of the rules that fired, live and shadow, in file order.
     pub rules_fired: Vec<String>,
     pub shadow_rules_fired: Vec<String>,
-    /// The model's features and the aggregates, with their values where they had one.
+    /// The model's features and the aggregates, with their values where they had one; money in major units.
     pub features: Vec<(String, Option<f64>)>,
     /// Its deadline passed after it was queued, and what it held is free again.
     pub voided: bool,
@@ -257,10 +257,16 @@ fn explained(decided: Decided, rules: Option<&RuleSet>, voided: bool) -> Decisio
         let value = Some(f64::from(*value)).filter(|value| value.is_finite());
         (catalog::model_feature(place).name.to_owned(), value)
     });
+    let currency = decided.answer.approved.map(|approved| approved.currency);
     let aggregates = considered.aggregates.iter().enumerate().map(|(place, value)| {
+        let declared = rules.and_then(|rules| rules.aggregates.get(place));
         let name =
-            rules.and_then(|rules| rules.aggregates.get(place)).map(|aggregate| aggregate.name.to_string());
-        (name.unwrap_or_else(|| format!("aggregate {place}")), value.map(|value| value as f64))
+            declared.map_or_else(|| format!("aggregate {place}"), |aggregate| aggregate.name.to_string());
+        let unit = match (declared, currency) {
+            (Some(aggregate), Some(currency)) if aggregate.measure.is_money() => currency.minor_per_major(),
+            _ => 1,
+        };
+        (name, value.map(|value| value as f64 / unit as f64))
     });
     DecisionRecord {
         rules_fired: considered.fired.iter().map(id).collect(),

@@ -33,6 +33,13 @@ pub enum Measure {
     Distinct(Attribute),
 }
 
+impl Measure {
+    /// Whether it is an amount, in minor units of the account's currency.
+    pub fn is_money(self) -> bool {
+        !matches!(self, Measure::Count | Measure::Distinct(_))
+    }
+}
+
 /// What can be counted distinctly.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Attribute {

@@ -39,7 +39,7 @@ const VERSION: u8 = 2;
 pub const NO_CARD: u8 = u8::MAX;
 
 /// Numbers of the versions a decision was made with; 0 where there was none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct VersionNumbers {
     pub rules: u32,
     pub model: u32,

@@ -94,6 +94,10 @@ families! {
     RULE_UNKNOWNS = "saker_rule_unknowns_total" Kind::Counter, ["rule", "mode"]
         "Authorisations on which a rule could not be told for want of a value, and did not fire.";
 
+    RULES_RELOADS = "saker_rules_reloads_total" Kind::Counter, ["result"]
+        "Times the rules were read anew: loaded, unchanged (they decided already), refused (the file is wrong) or failed \
+         (the file, or the disk); after the last two the rules before go on deciding.";
+
     ERRORS = "saker_errors_total" Kind::Counter, ["code", "reason"]
         "Calls and items that ended in a gRPC error, by status code and reason.";
     SHED = "saker_shed_total" Kind::Counter, ["cause"]

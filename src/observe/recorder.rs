@@ -89,6 +89,7 @@ struct Inner {
     expired_by_sweeper: Counter,
     snapshots_failed: Counter,
     snapshots_without_room: Counter,
+    rules_reloads: [Counter; 4],
     errors: NamedCounters,
     shed: NamedCounters,
     changes: NamedCounters,
@@ -113,6 +114,18 @@ pub enum KeyFileMade {
     First = 0,
     /// The one before was missing or damaged.
     Again = 1,
+}
+
+/// What became of reading the rules anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RulesRead {
+    Loaded = 0,
+    /// They decided already.
+    Unchanged = 1,
+    /// The file is wrong.
+    Refused = 2,
+    /// The file cannot be read, or the new version not be kept.
+    Failed = 3,
 }
 
 /// What the journal's one thread counts.
@@ -224,6 +237,8 @@ impl Metrics {
             expired_by_sweeper: expired("sweeper"),
             snapshots_failed: registry.counter(&table::SNAPSHOT_FAILURES, &["failed"]),
             snapshots_without_room: registry.counter(&table::SNAPSHOT_FAILURES, &["no_room"]),
+            rules_reloads: ["loaded", "unchanged", "refused", "failed"]
+                .map(|label| registry.counter(&table::RULES_RELOADS, &[label])),
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
             changes: NamedCounters::new(table::CHANGES),
@@ -292,6 +307,11 @@ impl Metrics {
         for cause in causes {
             self.0.shed.add(&self.0.registry, [cause, ""], 0);
         }
+    }
+
+    /// The rules of a running engine were read anew.
+    pub fn rules_read(&self, result: RulesRead) {
+        self.0.rules_reloads[result as usize].increment(1);
     }
 
     /// A decision was voided because its deadline passed before its answer was handed over.

@@ -9,17 +9,19 @@ use std::{
 use super::{
     Effect, Finding, Mode, Rule, RuleSet, cases,
     check::{Checker, Form, Scope, Set, Sets, Variable},
+    explain::Words,
     file::{self, At, Expression, File, ListValues, RuleDeclaration},
     filter,
     finding::Report,
     parse,
     program::{self, Program},
+    reach::Facts,
     typed::Bool,
 };
 use crate::{
     features::{
         aggregate::{Aggregate, Measure},
-        catalog::{self, CATALOG, Entry, Type},
+        catalog::{self, CATALOG, Entry, Type, slot},
         values::Slot,
     },
     limits::{AGGREGATES_MAX, RULE_COST_MAX_NS, RULES_FILE_BYTES_MAX, RULES_MAX},
@@ -91,10 +93,15 @@ impl Compiler<'_, '_> {
             .zip(&conditions)
             .map(|(rule, condition)| finished(rule, condition.as_ref()?))
             .collect();
+        self.unreachable(file, &scope, &conditions);
         let tests = cases::check(file, &scope, self.report);
         self.unused(file);
         let (rules, conditions) = (rules?, conditions.into_iter().collect::<Option<Vec<Bool>>>()?);
 
+        let aggregates = aggregates?;
+        let words = Words::new(&scope, &self.sets, &aggregates);
+        let explanations =
+            rules.iter().zip(&conditions).map(|(rule, condition)| words.explain(rule, condition)).collect();
         let mut program = Program::new(&self.sets);
         let conditions = conditions.iter().map(|condition| program.add(condition)).collect();
         let mut precedence: Vec<u16> = (0..rules.len() as u16).collect();
@@ -103,7 +110,8 @@ impl Compiler<'_, '_> {
         Some(RuleSet {
             version: Arc::from(&blake3::hash(source.as_bytes()).to_hex()[..12]),
             source: Arc::from(source),
-            aggregates: aggregates?,
+            aggregates,
+            explanations,
             warnings: Vec::new(),
             precedence,
             program,
@@ -296,6 +304,52 @@ impl Compiler<'_, '_> {
             let message =
                 format!("the condition costs about {cost_ns} ns, at most {RULE_COST_MAX_NS} are allowed");
             self.report.error(span, message, Some("split it, or use a list and `in`".into()));
+        }
+    }
+
+    /// Warns of rules that can never fire, and of those behind which an earlier one always decides.
+    fn unreachable(&mut self, file: &File, scope: &Scope, conditions: &[Option<Bool>]) {
+        if self.report.has_errors() {
+            return;
+        }
+        let counts = file.aggregates.iter().enumerate().filter_map(|(index, aggregate)| {
+            let counts = matches!(aggregate.measure, Some(Measure::Count | Measure::Distinct(_)));
+            counts.then_some((CATALOG.len() + index) as Slot)
+        });
+        let counts: Vec<Slot> = counts.chain([slot::AMOUNT]).collect();
+        let mut before: Vec<(&RuleDeclaration, Facts)> = Vec::new();
+        for (rule, condition) in file.rules.iter().zip(conditions) {
+            let (Some(when), Some(condition)) = (&rule.when, condition) else { continue };
+            let mut facts = Facts::of(condition, &self.sets);
+            counts.iter().for_each(|slot| facts.never_negative(*slot));
+            if let Some(slot) = facts.contradiction(&self.sets) {
+                let name = scope.variables.iter().find(|(_, variable)| variable.slot == slot);
+                let name = name.map_or("a field", |(name, _)| name.as_str());
+                let message = format!("the condition is never true: no value of `{name}` satisfies it");
+                self.report.warning(when.span(), message, None);
+                continue;
+            }
+            if rule.mode != Mode::Live {
+                continue;
+            }
+            let (Some(then), Some(id)) = (rule.then, &rule.id) else { continue };
+            let covering = before.iter().find(|(other, wider)| {
+                other.then.is_some_and(|earlier| earlier <= then) && facts.imply(wider)
+            });
+            match covering {
+                Some((other, _)) if then != Effect::Flag => {
+                    let Some(first) = &other.id else { continue };
+                    let message = format!(
+                        "rule `{}` never decides: wherever it fires, `{}` on line {} fires too and decides before it",
+                        id.value,
+                        first.value,
+                        self.report.line_of(first.span.start)
+                    );
+                    let help = "put it before the other one, narrow the other one, or take it out";
+                    self.report.warning(when.span(), message, Some(help.into()));
+                }
+                _ => before.push((rule, facts)),
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! Numbers as they were written: a decimal literal keeps every digit, so that comparing it with an amount of money
 //! is a comparison of integers in every currency. A double would turn 5.005 into something else.
 
+use std::fmt;
+
 /// `mantissa / 10^scale`, without trailing zeros behind the point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Decimal {
@@ -73,6 +75,18 @@ impl Decimal {
     }
 }
 
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let power = 10_u64.pow(self.scale);
+        let (whole, fraction) = (self.mantissa.unsigned_abs() / power, self.mantissa.unsigned_abs() % power);
+        let sign = if self.mantissa < 0 { "-" } else { "" };
+        match self.scale {
+            0 => write!(f, "{sign}{whole}"),
+            scale => write!(f, "{sign}{whole}.{fraction:0width$}", width = scale as usize),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +106,9 @@ mod tests {
             ("0e99", 0, 0),
             ("100", 100, 0),
         ] {
-            assert_eq!(Decimal::parse(text), Some(Decimal { mantissa, scale }), "{text}");
+            let read = Decimal::parse(text);
+            assert_eq!(read, Some(Decimal { mantissa, scale }), "{text}");
+            assert_eq!(Decimal::parse(&read.unwrap().to_string()), read, "{text}");
         }
         for text in
             ["", ".", "-", "1e", "1.2.3", "1e30", "1.0000000001", "99999999999999999999", "0x1f", "1_0"]

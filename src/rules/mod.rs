@@ -11,11 +11,13 @@ mod cases;
 mod check;
 mod compile;
 mod decimal;
+mod explain;
 mod file;
 mod filter;
 mod finding;
 mod parse;
 mod program;
+mod reach;
 mod typed;
 
 #[cfg(test)]
@@ -30,6 +32,7 @@ use self::{
 pub use self::{
     cases::{TestResult, run_tests},
     compile::compile,
+    explain::{Explanation, Reading, aggregate as explain_aggregate, names},
     finding::{Finding, Severity},
 };
 use crate::{
@@ -50,6 +53,8 @@ pub struct RuleSet {
     pub aggregates: Vec<Aggregate>,
     /// In the order of the file.
     pub rules: Vec<Rule>,
+    /// One per rule, in words.
+    pub explanations: Vec<Explanation>,
     /// What is doubtful about the file but no error.
     pub warnings: Vec<Finding>,
     /// Indices into `rules`: by precedence, among equals in the order of the file.

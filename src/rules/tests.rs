@@ -1,9 +1,12 @@
 //! The room as a whole: what a file may say, what its rules mean, and that neither garbage nor odd values bring it
 //! down.
 
+mod explain;
 mod findings;
 mod language;
 mod oracle;
+mod reach;
+mod schema;
 
 use super::*;
 use crate::{

@@ -11,6 +11,7 @@
 mod accounts;
 mod authorisation;
 mod authorise_stream;
+mod bound;
 mod convert;
 mod deadline;
 mod decisions;
@@ -23,6 +24,7 @@ mod risk;
 mod status;
 mod unary;
 
+pub use bound::Bound;
 pub use convert::to_proto::authorise_request;
 pub use listener::{Options, Server, serve};
 pub use status::code_name;

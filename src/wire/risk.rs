@@ -1,11 +1,13 @@
-//! The `Risk` service: declared, so that clients can be built against it, and not built yet. Every call says so.
+//! The `Risk` service: the rules that decide, and how they are replaced. What is declared and not built says so.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::door::Door;
+use super::{convert::to_proto, door::Door};
 use crate::{
+    admin::{self, rules::ConfiguredError},
+    engine::{RECORD_UNREADABLE, ReloadError, Source, VERSION_NOT_KEPT},
     proto::{
         GetModelRequest, GetModelResponse, GetRulesRequest, GetRulesResponse, LabelTransactionRequest,
         Outcome, ReloadModelRequest, ReloadModelResponse, ReloadRulesRequest, ReloadRulesResponse,
@@ -17,6 +19,14 @@ use crate::{
 pub(super) struct Risk(pub(super) Arc<Door>);
 
 impl Risk {
+    /// For work that waits for the disk.
+    async fn off_the_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        tokio::task::spawn_blocking(work).await.map_err(|_| self.0.refuse(&Fault::Internal))
+    }
+
     fn unimplemented<T>(&self) -> Result<Response<T>, Status> {
         Err(self.0.refuse(&Fault::Unimplemented))
     }
@@ -24,15 +34,69 @@ impl Risk {
 
 #[tonic::async_trait]
 impl risk_server::Risk for Risk {
-    async fn get_rules(&self, _: Request<GetRulesRequest>) -> Result<Response<GetRulesResponse>, Status> {
-        self.unimplemented()
+    async fn get_rules(
+        &self,
+        request: Request<GetRulesRequest>,
+    ) -> Result<Response<GetRulesResponse>, Status> {
+        let Risk(door) = self;
+        let version = request.into_inner().version;
+        if version.is_empty() {
+            let rules = door.engine.rules();
+            let (version, content) = (rules.version.to_string(), rules.source.to_string());
+            return Ok(Response::new(GetRulesResponse { version, content }));
+        }
+        let (engine, wanted) = (Arc::clone(&door.engine), version.clone());
+        let text = self.off_the_runtime(move || engine.rules_text(&wanted)).await?;
+        match text {
+            Ok(Some(content)) => Ok(Response::new(GetRulesResponse { version, content })),
+            Ok(None) => Err(door.refuse(&Fault::NotFound { what: "version of the rules" })),
+            Err(error) => {
+                tracing::error!(error, "a version of the rules cannot be read back");
+                Err(door.refuse(&Fault::Unavailable(RECORD_UNREADABLE)))
+            }
+        }
     }
 
     async fn reload_rules(
         &self,
-        _: Request<ReloadRulesRequest>,
+        request: Request<ReloadRulesRequest>,
     ) -> Result<Response<ReloadRulesResponse>, Status> {
-        self.unimplemented()
+        let Risk(door) = self;
+        let (engine, content) = (Arc::clone(&door.engine), request.into_inner().content);
+        let reloaded = self
+            .off_the_runtime(move || match content.is_empty() {
+                true => admin::rules::reload_configured(&engine),
+                false => {
+                    let source = Source { name: "content".to_owned(), text: content };
+                    engine.reload_rules(&source).map_err(ConfiguredError::Refused)
+                }
+            })
+            .await?;
+        let reloaded = match reloaded {
+            Ok(reloaded) => reloaded,
+            Err(ConfiguredError::Refused(ReloadError::Rules(findings))) => {
+                let findings = findings.iter().map(to_proto::finding).collect();
+                return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
+            }
+            Err(
+                error @ (ConfiguredError::Unreadable { .. }
+                | ConfiguredError::Refused(ReloadError::OtherAggregates)),
+            ) => {
+                let findings = vec![to_proto::unplaced_finding(&error.to_string())];
+                return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
+            }
+            Err(ConfiguredError::Refused(ReloadError::Keep(_))) => {
+                return Err(door.refuse(&Fault::Unavailable(VERSION_NOT_KEPT)));
+            }
+            Err(ConfiguredError::Refused(ReloadError::Journal(error))) => {
+                return Err(door.refuse(&door.engine.refused(error)));
+            }
+        };
+        // What is answered here is known to a restart.
+        let durable = door.engine.on_disk(reloaded.position, &door.lane).await;
+        durable.map_err(|fault| door.refuse(&fault))?;
+        let findings = reloaded.warnings.iter().map(to_proto::finding).collect();
+        Ok(Response::new(ReloadRulesResponse { version: reloaded.version.to_string(), findings }))
     }
 
     async fn set_rule_mode(

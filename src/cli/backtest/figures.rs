@@ -48,7 +48,7 @@ pub(super) struct Yield {
 }
 
 impl Yield {
-    fn add(&mut self, billed: Option<Money>, is_fraud: Option<bool>) {
+    pub(super) fn add(&mut self, billed: Option<Money>, is_fraud: Option<bool>) {
         self.all.add(billed);
         match is_fraud {
             Some(true) => self.fraud.add(billed),
@@ -67,7 +67,7 @@ impl Yield {
 /// What the decision code tells of one decision.
 #[derive(Default)]
 pub(super) struct Seen {
-    hits: Hits,
+    pub(super) hits: Hits,
 }
 
 impl Watch for Seen {
@@ -171,6 +171,7 @@ impl Figures {
     }
 }
 
-fn is_against(decision: Decision) -> bool {
+/// Whether the cardholder did not get what was asked for.
+pub(super) fn is_against(decision: Decision) -> bool {
     matches!(decision, Decision::Declined | Decision::StepUp)
 }

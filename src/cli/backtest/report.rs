@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Args,
+    against::Against,
     figures::{Figures, Volume, Yield},
 };
 use crate::{
@@ -25,6 +26,8 @@ pub(super) struct Report<'a> {
     pub(super) survey: &'a Survey,
     pub(super) backtest: &'a Backtest,
     pub(super) figures: &'a Figures,
+    /// Where another rules file is compared with.
+    pub(super) against: Option<&'a Against<'a>>,
     /// Of the replay, reading the file included.
     pub(super) took: Duration,
 }
@@ -85,7 +88,8 @@ impl Report<'_> {
                 Mode::Shadow => text += &self.line(&format!("{} (shadow)", rule.id), brought),
             }
         }
-        text + &self.against_labels()
+        text += &self.against_labels();
+        text + &self.against.map(Against::text).unwrap_or_default()
     }
 
     /// One reason or rule.
@@ -139,7 +143,7 @@ impl Report<'_> {
     }
 
     pub(super) fn json(&self) -> Value {
-        let Report { args, survey, backtest, figures, took } = self;
+        let Report { args, survey, backtest, figures, took, .. } = self;
         let decisions = figures.decisions.iter().map(|(decision, volume)| {
             let mut value = volume_json(volume);
             value["decision"] = decision.name().into();
@@ -180,19 +184,25 @@ impl Report<'_> {
             "labelled": self.yield_json(&figures.labelled),
             "caught_by_rules_or_model": self.yield_json(&figures.suspected),
             "model_quality": figures.quality(),
+            "against": self.against.map(Against::json),
             "notes": [HOLDS_NOTE, LABELS_NOTE],
         })
     }
 
     fn yield_json(&self, brought: &Yield) -> Value {
-        let mut value = volume_json(&brought.all);
-        value["fraud"] = volume_json(&brought.fraud);
-        value["genuine"] = brought.genuine.into();
-        value["precision"] = brought.precision().into();
+        let mut value = yield_json(brought);
         let frauds = self.figures.labelled.fraud.count;
         value["share_of_fraud"] = (frauds > 0).then(|| share(brought.fraud.count, frauds)).into();
         value
     }
+}
+
+pub(super) fn yield_json(brought: &Yield) -> Value {
+    let mut value = volume_json(&brought.all);
+    value["fraud"] = volume_json(&brought.fraud);
+    value["genuine"] = brought.genuine.into();
+    value["precision"] = brought.precision().into();
+    value
 }
 
 fn volume_json(volume: &Volume) -> Value {
@@ -207,7 +217,7 @@ fn volume_json(volume: &Volume) -> Value {
 }
 
 /// The sums of all currencies.
-fn amounts(volume: &Volume) -> String {
+pub(super) fn amounts(volume: &Volume) -> String {
     let money = volume.minor.iter().map(|(currency, minor)| {
         Money::new(i64::try_from(*minor).unwrap_or(i64::MAX), *currency).to_string()
     });
@@ -215,7 +225,7 @@ fn amounts(volume: &Volume) -> String {
     if text.is_empty() { "0".to_owned() } else { text }
 }
 
-fn named(decision: Decision) -> &'static str {
+pub(super) fn named(decision: Decision) -> &'static str {
     match decision {
         Decision::Approved => "approved",
         Decision::PartiallyApproved => "approved in part",

@@ -248,7 +248,13 @@ fn authorise_fields(checks: &mut Checks, request: &proto::AuthoriseRequest) -> O
         None => (None, None),
     };
     let network = request.network.as_ref().map(|given| network(checks, given)).unwrap_or_default();
-    let cashback_amount = checks.money(request.cashback_amount.as_ref(), money_field!("cashback_amount", 17));
+    let cashback_field = money_field!("cashback_amount", 17);
+    let cashback_amount = checks.money(request.cashback_amount.as_ref(), cashback_field);
+    if let (Some(cashback), Some(amount)) = (cashback_amount, amount)
+        && (cashback.currency != amount.currency || cashback.minor > amount.minor)
+    {
+        checks.refuse(cashback_field.whole, "must be a part of the amount, in its currency");
+    }
     let original = checks.id(&request.original_transaction_id, Field::new("original_transaction_id", 18));
 
     Some(AuthRequest {

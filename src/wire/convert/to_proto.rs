@@ -3,6 +3,7 @@
 use crate::{
     engine::{Answered, DecisionRecord},
     proto,
+    rules::{Finding, Severity},
     types::{
         account::AccountView,
         auth::{AuthAnswer, AuthRequest, Merchant, Network, Subject, Verification},
@@ -196,4 +197,25 @@ fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 
 fn text(id: Option<Id>) -> String {
     id.map(|id| id.as_str().to_owned()).unwrap_or_default()
+}
+
+/// What is wrong or doubtful about a rules file, at its place.
+pub(in crate::wire) fn finding(finding: &Finding) -> proto::RuleFinding {
+    let severity = match finding.severity {
+        Severity::Error => proto::Severity::Error,
+        Severity::Warning => proto::Severity::Warning,
+    };
+    proto::RuleFinding {
+        line: finding.line,
+        column: finding.column,
+        message: finding.message.clone(),
+        help: finding.help.clone().unwrap_or_default(),
+        severity: severity.into(),
+    }
+}
+
+/// An error that concerns no line.
+pub(in crate::wire) fn unplaced_finding(message: &str) -> proto::RuleFinding {
+    let severity = proto::Severity::Error.into();
+    proto::RuleFinding { message: message.to_owned(), severity, ..proto::RuleFinding::default() }
 }

@@ -1,0 +1,302 @@
+//! Two rule files over the same history, decision by decision: what changes, which rule begins it, and what that is
+//! worth. Each file has accounts of its own, so that a change carries on into balances and windows as it would have.
+//!
+//! Accounts do not touch one another, so that the first decision that changes on an account is the work of the files
+//! alone. What changes later may be that too, or may follow from it; both are shown.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    fs::File,
+    io::BufWriter,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::{
+    figures::{Seen, Yield, is_against},
+    report::{amounts, named, yield_json},
+};
+use crate::{
+    engine::backtest::Replayed,
+    history::Transaction,
+    rules::{Mode, RuleSet},
+    types::{
+        auth::{AuthAnswer, Subject},
+        codes::Decision,
+        fault::Fault,
+    },
+};
+
+/// Changed decisions that are printed one by one; `--changes` writes all of them.
+const SHOWN: usize = 20;
+const COLUMNS: [&str; 10] = [
+    "transaction_id",
+    "account",
+    "before",
+    "before_code",
+    "before_reason",
+    "after",
+    "after_code",
+    "after_reason",
+    "cause",
+    "first_change",
+];
+
+/// What was decided on one row under one of the files.
+pub(super) type Decided = (Result<(AuthAnswer, Replayed), Fault>, Seen);
+
+/// One decision that the two files take differently.
+struct Change {
+    transaction_id: String,
+    account: String,
+    before: Side,
+    after: Side,
+    /// The rule that fires in one alone, or what else stands behind it.
+    cause: String,
+    /// The account's first changed decision, where that is another one.
+    first: Option<String>,
+}
+
+#[derive(Clone)]
+struct Side {
+    decision: Decision,
+    response_code: String,
+    reason: String,
+}
+
+impl Side {
+    fn of(answer: &AuthAnswer) -> Side {
+        Side {
+            decision: answer.decision,
+            response_code: answer.response_code.to_string(),
+            reason: answer.reasons.first().map_or(String::new(), |reason| reason.code.to_string()),
+        }
+    }
+}
+
+/// Everything that changes from one file to the other.
+pub(super) struct Against<'a> {
+    before: &'a RuleSet,
+    after: &'a RuleSet,
+    compared: u64,
+    /// By the decision before and after.
+    moves: BTreeMap<(Decision, Decision), Yield>,
+    /// By the rule that begins the change on its account.
+    causes: BTreeMap<String, Yield>,
+    /// Changed decisions on accounts where one had changed before.
+    followed: u64,
+    /// The first changed decision of each account.
+    first: HashMap<String, String>,
+    shown: Vec<Change>,
+    changes: Option<(PathBuf, csv::Writer<BufWriter<File>>)>,
+}
+
+impl<'a> Against<'a> {
+    /// # Errors
+    /// Where the file of changes cannot be written.
+    pub(super) fn new(
+        before: &'a RuleSet,
+        after: &'a RuleSet,
+        changes: Option<&Path>,
+    ) -> anyhow::Result<Against<'a>> {
+        let changes = changes.map(|path| {
+            let context = || format!("{} cannot be written", path.display());
+            let mut csv = csv::Writer::from_writer(BufWriter::new(File::create(path).with_context(context)?));
+            csv.write_record(COLUMNS).with_context(context)?;
+            anyhow::Ok((path.to_owned(), csv))
+        });
+        Ok(Against {
+            before,
+            after,
+            compared: 0,
+            moves: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            followed: 0,
+            first: HashMap::new(),
+            shown: Vec::new(),
+            changes: changes.transpose()?,
+        })
+    }
+
+    /// Compares what the two files made of one row.
+    ///
+    /// # Errors
+    /// Where the file of changes cannot be written.
+    pub(super) fn count(
+        &mut self,
+        transaction: &Transaction,
+        before: &Decided,
+        after: &Decided,
+    ) -> anyhow::Result<()> {
+        let (Ok((was, Replayed::Decided)), Ok((is, Replayed::Decided))) = (&before.0, &after.0) else {
+            return Ok(());
+        };
+        self.compared += 1;
+        if (was.decision, was.response_code) == (is.decision, is.response_code) {
+            return Ok(());
+        }
+        let billed = transaction.request.billed();
+        let is_fraud = transaction.label.map(|label| label.is_fraud);
+        self.moves.entry((was.decision, is.decision)).or_default().add(billed, is_fraud);
+        let account = match &transaction.request.subject {
+            Subject::Account(account) => account.to_string(),
+            Subject::Card(card) => card.to_string(),
+        };
+        let transaction_id = transaction.request.key.to_string();
+        let first = self.first.get(&account).cloned();
+        let cause = self.cause((was, &before.1), (is, &after.1));
+        match &first {
+            Some(_) => self.followed += 1,
+            None => {
+                self.causes.entry(cause.clone()).or_default().add(billed, is_fraud);
+                self.first.insert(account.clone(), transaction_id.clone());
+            }
+        }
+        let (before, after) = (Side::of(was), Side::of(is));
+        let change = Change { transaction_id, account, before, after, cause, first };
+        if let Some((path, csv)) = &mut self.changes {
+            csv.write_record(change.cells())
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        if self.shown.len() < SHOWN {
+            self.shown.push(change);
+        }
+        Ok(())
+    }
+
+    /// The rule that fires under one file alone, that of the decision against the cardholder first; else the deciding
+    /// reason, which is then a matter of balance or model.
+    fn cause(&self, (was, before): (&AuthAnswer, &Seen), (is, after): (&AuthAnswer, &Seen)) -> String {
+        let live = |rules: &'a RuleSet, seen: &Seen| {
+            let fired = seen.hits.fired().map(|place| &rules.rules[place]);
+            fired.filter(|rule| rule.mode == Mode::Live).collect::<Vec<_>>()
+        };
+        let (old, new) = (live(self.before, before), live(self.after, after));
+        let only_new = new.iter().find(|rule| old.iter().all(|other| other.id != rule.id));
+        let only_old = old.iter().find(|rule| new.iter().all(|other| other.id != rule.id));
+        let in_order = if is_against(is.decision) { [only_new, only_old] } else { [only_old, only_new] };
+        if let Some(rule) = in_order.into_iter().flatten().next() {
+            let side = if only_new.is_some_and(|new| std::ptr::eq(*new, *rule)) { "" } else { "without " };
+            return format!("{side}{}", rule.id);
+        }
+        let reason = if is_against(is.decision) { &is.reasons } else { &was.reasons };
+        reason.first().map_or_else(|| "the answer of a rule".to_owned(), |reason| reason.code.to_string())
+    }
+
+    /// Writes what is buffered.
+    ///
+    /// # Errors
+    /// Where the file of changes cannot be written.
+    pub(super) fn finish(&mut self) -> anyhow::Result<()> {
+        match &mut self.changes {
+            None => Ok(()),
+            Some((path, csv)) => csv.flush().with_context(|| format!("{} cannot be written", path.display())),
+        }
+    }
+
+    fn changed(&self) -> u64 {
+        self.moves.values().map(|moved| moved.all.count).sum()
+    }
+
+    pub(super) fn text(&self) -> String {
+        let changed = self.changed();
+        let mut text = format!(
+            "\nrules {} against {}: {changed} of {} decisions change, {} of them on accounts where one had changed \
+             before\n",
+            self.after.version, self.before.version, self.compared, self.followed
+        );
+        if changed == 0 {
+            return text;
+        }
+        let head = "decisions     fraud  genuine  amount";
+        let _ = writeln!(text, "\n{:<48}{head}", "before -> after");
+        for ((before, after), moved) in &self.moves {
+            text += &row(&format!("{} -> {}", named(*before), named(*after)), moved);
+        }
+        let _ = writeln!(text, "\n{:<48}{head}", "first change of an account, by cause");
+        for (cause, moved) in &self.causes {
+            text += &row(cause, moved);
+        }
+        text += "\n";
+        for change in &self.shown {
+            let Change { transaction_id, account, before, after, cause, first } = change;
+            let since =
+                first.as_ref().map_or(String::new(), |first| format!(", account changed since {first}"));
+            let _ = writeln!(
+                text,
+                "{transaction_id} of {account}: {} {} {} -> {} {} {}: {cause}{since}",
+                named(before.decision),
+                before.response_code,
+                before.reason,
+                named(after.decision),
+                after.response_code,
+                after.reason
+            );
+        }
+        let more = changed.saturating_sub(self.shown.len() as u64);
+        if more > 0 {
+            let _ = writeln!(text, "and {more} more; --changes OUT.csv writes them all");
+        }
+        text
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let moves = self.moves.iter().map(|((before, after), moved)| {
+            let mut value = yield_json(moved);
+            (value["before"], value["after"]) = (before.name().into(), after.name().into());
+            value
+        });
+        let causes = self.causes.iter().map(|(cause, moved)| {
+            let mut value = yield_json(moved);
+            value["cause"] = cause.as_str().into();
+            value
+        });
+        let shown = self.shown.iter().map(|change| {
+            let cells = COLUMNS.iter().map(|name| (*name).to_owned()).zip(change.cells().map(Value::from));
+            Value::Object(cells.collect())
+        });
+        json!({
+            "rules_version_before": &*self.before.version,
+            "rules_version_after": &*self.after.version,
+            "compared": self.compared,
+            "changed": self.changed(),
+            "followed": self.followed,
+            "moves": moves.collect::<Vec<_>>(),
+            "causes": causes.collect::<Vec<_>>(),
+            "first_changes": shown.collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Change {
+    fn cells(&self) -> [String; 10] {
+        let Change { transaction_id, account, before, after, cause, first } = self;
+        let Side { decision: was, response_code: was_code, reason: was_reason } = before.clone();
+        let Side { decision: is, response_code: is_code, reason: is_reason } = after.clone();
+        [
+            transaction_id.clone(),
+            account.clone(),
+            was.name().to_owned(),
+            was_code,
+            was_reason,
+            is.name().to_owned(),
+            is_code,
+            is_reason,
+            cause.clone(),
+            first.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+fn row(name: &str, moved: &Yield) -> String {
+    format!(
+        "{name:<48}{:>9}{:>10}{:>9}  {}\n",
+        moved.all.count,
+        moved.fraud.count,
+        moved.genuine,
+        amounts(&moved.all)
+    )
+}

@@ -1,0 +1,48 @@
+//! Files that a verb writes: never one that it reads.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+use anyhow::bail;
+
+/// Refuses to write `out`, which `flag` names, over one of the files that are read.
+///
+/// # Errors
+/// Where it is one of them, under whatever name.
+pub(super) fn apart(
+    (flag, out): (&str, Option<&Path>),
+    inputs: &[(&str, Option<&Path>)],
+) -> anyhow::Result<()> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let Some(out) = out else { return Ok(()) };
+    let Some(written) = identity(out) else { return Ok(()) };
+    for (input_flag, input) in inputs {
+        if input.is_some_and(|input| identity(input) == Some(written)) {
+            bail!("{flag} {} would overwrite the file that {input_flag} reads; name another", out.display());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_read_is_not_overwritten_under_any_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (read, other) = (directory.path().join("read"), directory.path().join("other"));
+        fs::write(&read, "rows").unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&read, &link).unwrap();
+        let check =
+            |out: &Path| apart(("--scores", Some(out)), &[("--accounts", None), ("--rules", Some(&read))]);
+        for out in [&read, &link, &directory.path().join("./read")] {
+            let refused = check(out).unwrap_err().to_string();
+            assert!(refused.contains("the file that --rules reads"), "{refused}");
+        }
+        check(&other).unwrap();
+        fs::write(&other, "").unwrap();
+        check(&other).unwrap();
+        apart(("--scores", None), &[("--rules", Some(&read))]).unwrap();
+    }
+}

@@ -1,0 +1,343 @@
+//! What a rule does, in words: when it fires, what it then asks for, what it reads and what that costs. Made from the
+//! checked expression, so that it says what is evaluated and not what was meant.
+
+use std::{cell::RefCell, cmp::Ordering, collections::BTreeSet};
+
+use serde::Serialize;
+
+use super::{
+    Effect, Rule,
+    check::{Scope, Set, Sets, type_name},
+    typed::{Arithmetic, Bool, Comparison, Float, Int, Money, Text, TextMatch},
+};
+use crate::{
+    features::{
+        aggregate::{Aggregate, Attribute, By, Measure},
+        catalog::{CATALOG, Entry, Type},
+        values::Slot,
+    },
+    types::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
+};
+
+/// How a rule writes money, whatever it is kept in.
+const MONEY_UNIT: &str = "major units";
+/// Values of a list that are written out; a longer one is told by its length.
+const VALUES_SHOWN: usize = 4;
+
+/// One rule in words.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Explanation {
+    pub rule: String,
+    /// `live`, `shadow` or `off`.
+    pub mode: &'static str,
+    /// What it asks for where it fires, as a sentence.
+    pub then: String,
+    /// When it fires, one line a condition; two blanks of indentation for what belongs to the line above.
+    pub when: Vec<String>,
+    pub reads: Vec<Reading>,
+    /// Estimated time of one evaluation.
+    pub cost_ns: u32,
+}
+
+/// A field, feature or aggregate that a rule reads.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Reading {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub ty: &'static str,
+    /// Such as `km`; empty where there is none.
+    pub unit: &'static str,
+    pub meaning: String,
+}
+
+/// Says what an aggregate counts.
+pub fn aggregate(aggregate: &Aggregate) -> String {
+    let of = match aggregate.measure {
+        Measure::Count => "number of attempts".to_owned(),
+        Measure::Sum => "sum of the amounts".to_owned(),
+        Measure::Mean => "mean amount".to_owned(),
+        Measure::Min => "smallest amount".to_owned(),
+        Measure::Max => "largest amount".to_owned(),
+        Measure::Distinct(attribute) => format!("number of different {}", plural(attribute)),
+    };
+    let whose = match aggregate.by {
+        By::Card => "of the card",
+        By::Account => "of the account",
+    };
+    let filter = aggregate.filter.as_ref();
+    let filter = filter.map_or(String::new(), |filter| format!(", counting where {}", filter.condition()));
+    format!("{of} {whose} in the last {}{filter}", length(aggregate.window_ms))
+}
+
+/// Every name that a rule may use besides its own aggregates and lists.
+pub fn names() -> Vec<Reading> {
+    let reading = |entry: &Entry| Reading {
+        name: entry.name.to_owned(),
+        ty: type_name(entry.ty),
+        unit: unit_of(entry),
+        meaning: entry.doc.to_owned(),
+    };
+    CATALOG.iter().map(reading).collect()
+}
+
+fn unit_of(entry: &Entry) -> &'static str {
+    if entry.ty == Type::Money { MONEY_UNIT } else { entry.unit }
+}
+
+fn plural(attribute: Attribute) -> &'static str {
+    match attribute {
+        Attribute::Country => "countries",
+        Attribute::Mcc => "merchant categories",
+        Attribute::Merchant => "merchants",
+        Attribute::Device => "devices",
+        Attribute::Channel => "channels",
+    }
+}
+
+/// A window's length in the largest unit that divides it.
+fn length(window_ms: i64) -> String {
+    let units = [(DAY_MS, "day"), (HOUR_MS, "hour"), (MINUTE_MS, "minute"), (SECOND_MS, "second")];
+    let unit = units.into_iter().find(|(unit_ms, _)| window_ms % unit_ms == 0);
+    match unit {
+        Some((unit_ms, name)) if window_ms == unit_ms => name.to_owned(),
+        Some((unit_ms, name)) => format!("{} {name}s", window_ms / unit_ms),
+        None => format!("{window_ms} ms"),
+    }
+}
+
+/// Puts conditions into words.
+pub struct Words<'a> {
+    scope: &'a Scope,
+    sets: &'a Sets,
+    aggregates: &'a [Aggregate],
+    /// What the present condition has named.
+    read: RefCell<BTreeSet<Slot>>,
+}
+
+impl<'a> Words<'a> {
+    pub fn new(scope: &'a Scope, sets: &'a Sets, aggregates: &'a [Aggregate]) -> Words<'a> {
+        Words { scope, sets, aggregates, read: RefCell::default() }
+    }
+
+    pub fn explain(&self, rule: &Rule, condition: &Bool) -> Explanation {
+        let mut when = Vec::new();
+        self.lines(condition, 0, &mut when);
+        let read = self.read.take();
+        Explanation {
+            rule: rule.id.to_string(),
+            mode: rule.mode.name(),
+            then: then(rule),
+            when,
+            reads: read.into_iter().map(|slot| self.reading(slot)).collect(),
+            cost_ns: rule.cost_ns,
+        }
+    }
+
+    fn reading(&self, slot: Slot) -> Reading {
+        let index = usize::from(slot);
+        match (CATALOG.get(index), index.checked_sub(CATALOG.len()).and_then(|at| self.aggregates.get(at))) {
+            (Some(entry), _) => Reading {
+                name: entry.name.to_owned(),
+                ty: type_name(entry.ty),
+                unit: unit_of(entry),
+                meaning: entry.doc.to_owned(),
+            },
+            (None, Some(declared)) => {
+                let is_money = declared.measure.is_money();
+                Reading {
+                    name: declared.name.to_string(),
+                    ty: if is_money { "money" } else { "a whole number" },
+                    unit: if is_money { MONEY_UNIT } else { "" },
+                    meaning: format!("The {}.", aggregate(declared)),
+                }
+            }
+            (None, None) => {
+                Reading { name: format!("slot {slot}"), ty: "", unit: "", meaning: String::new() }
+            }
+        }
+    }
+
+    fn name(&self, slot: Slot) -> String {
+        self.read.borrow_mut().insert(slot);
+        self.reading(slot).name
+    }
+
+    fn lines(&self, condition: &Bool, depth: usize, lines: &mut Vec<String>) {
+        let mut say = |text: String| lines.push(format!("{}{text}", "  ".repeat(depth)));
+        match condition {
+            Bool::All(terms) | Bool::Any(terms) => {
+                let all = matches!(condition, Bool::All(_));
+                say(if all { "all of these:" } else { "any of these:" }.to_owned());
+                terms.iter().for_each(|term| self.lines(term, depth + 1, lines));
+            }
+            Bool::Not(inner) if matches!(**inner, Bool::All(_) | Bool::Any(_)) => {
+                let none = matches!(**inner, Bool::Any(_));
+                say(if none { "none of these:" } else { "not all of these:" }.to_owned());
+                if let Bool::All(terms) | Bool::Any(terms) = &**inner {
+                    terms.iter().for_each(|term| self.lines(term, depth + 1, lines));
+                }
+            }
+            other => say(self.phrase(other)),
+        }
+    }
+
+    /// One condition as part of a sentence.
+    fn phrase(&self, condition: &Bool) -> String {
+        match condition {
+            Bool::Const(value) => if *value { "always" } else { "never" }.to_owned(),
+            Bool::Slot(slot) => format!("{} is true", self.name(*slot)),
+            Bool::Has(slot) => format!("{} is known", self.name(*slot)),
+            Bool::Not(inner) => match &**inner {
+                Bool::Slot(slot) => format!("{} is false", self.name(*slot)),
+                Bool::Has(slot) => format!("{} is not known", self.name(*slot)),
+                Bool::TextIn(text, set) => format!("{} is not {}", self.text(text), self.texts(*set)),
+                Bool::IntIn(int, set) => format!("{} is not {}", self.int(int), self.ints(*set)),
+                inner => format!("not ({})", self.phrase(inner)),
+            },
+            Bool::All(terms) => self.joined(terms, " and "),
+            Bool::Any(terms) => self.joined(terms, " or "),
+            Bool::If(a, b, c) => self.choice(a, self.phrase(b), self.phrase(c)),
+            Bool::Same(a, b) => match (&**a, &**b) {
+                (one, Bool::Const(true)) | (Bool::Const(true), one) => self.phrase(one),
+                (one, Bool::Const(false)) | (Bool::Const(false), one) => {
+                    format!("not ({})", self.phrase(one))
+                }
+                (one, other) => format!("({}) exactly where ({})", self.phrase(one), self.phrase(other)),
+            },
+            Bool::CompareInt(is, a, b) => compared(*is, self.int(a), self.int(b)),
+            Bool::CompareFloat(is, a, b) => compared(*is, self.float(a), self.float(b)),
+            Bool::CompareIntFloat(is, a, b) => compared(*is, self.int(a), self.float(b)),
+            Bool::CompareMoney(is, a, b) => compared(*is, self.money(a), self.money(b)),
+            Bool::CompareText(is, a, b) => compared(*is, self.text(a), self.text(b)),
+            Bool::TextIn(text, set) => format!("{} is {}", self.text(text), self.texts(*set)),
+            Bool::IntIn(int, set) => format!("{} is {}", self.int(int), self.ints(*set)),
+            Bool::Match(kind, text, part) => {
+                let verb = match kind {
+                    TextMatch::StartsWith => "begins with",
+                    TextMatch::EndsWith => "ends with",
+                    TextMatch::Contains => "contains",
+                };
+                format!("{} {verb} {}", self.text(text), self.text(part))
+            }
+        }
+    }
+
+    fn joined(&self, terms: &[Bool], with: &str) -> String {
+        let terms: Vec<String> = terms.iter().map(|term| self.phrase(term)).collect();
+        format!("({})", terms.join(with))
+    }
+
+    fn choice(&self, condition: &Bool, then: String, otherwise: String) -> String {
+        format!("({then} where {}, otherwise {otherwise})", self.phrase(condition))
+    }
+
+    fn int(&self, int: &Int) -> String {
+        match int {
+            Int::Const(value) => value.to_string(),
+            Int::Slot(slot) => self.name(*slot),
+            Int::Neg(inner) => format!("minus {}", self.int(inner)),
+            Int::Binary(sign, a, b) => arithmetic(*sign, self.int(a), self.int(b)),
+            Int::If(a, b, c) => self.choice(a, self.int(b), self.int(c)),
+            Int::Abs(inner) => format!("the size of {}", self.int(inner)),
+            Int::Pick(side, a, b) => picked(*side, self.int(a), self.int(b)),
+            Int::Size(text) => format!("the number of characters of {}", self.text(text)),
+            Int::FromFloat(inner) => format!("the whole part of {}", self.float(inner)),
+        }
+    }
+
+    fn float(&self, float: &Float) -> String {
+        match float {
+            Float::Const(value, _) => value.to_string(),
+            Float::Slot(slot) => self.name(*slot),
+            Float::Neg(inner) => format!("minus {}", self.float(inner)),
+            Float::Binary(sign, a, b) => arithmetic(*sign, self.float(a), self.float(b)),
+            Float::If(a, b, c) => self.choice(a, self.float(b), self.float(c)),
+            Float::Abs(inner) => format!("the size of {}", self.float(inner)),
+            Float::Pick(side, a, b) => picked(*side, self.float(a), self.float(b)),
+            Float::FromInt(inner) => self.int(inner),
+            Float::Ratio(a, b) => format!("({} over {})", self.money(a), self.money(b)),
+        }
+    }
+
+    fn money(&self, money: &Money) -> String {
+        match money {
+            Money::Literal(value) => value.to_string(),
+            Money::Slot(slot) => self.name(*slot),
+            Money::Neg(inner) => format!("minus {}", self.money(inner)),
+            Money::Add(a, b) => format!("({} plus {})", self.money(a), self.money(b)),
+            Money::Subtract(a, b) => format!("({} less {})", self.money(a), self.money(b)),
+            Money::Scale(factor, inner) => format!("{factor} times {}", self.money(inner)),
+            Money::Times(int, inner) => format!("{} times {}", self.int(int), self.money(inner)),
+            Money::If(a, b, c) => self.choice(a, self.money(b), self.money(c)),
+            Money::Abs(inner) => format!("the size of {}", self.money(inner)),
+            Money::Pick(side, a, b) => picked(*side, self.money(a), self.money(b)),
+        }
+    }
+
+    fn text(&self, text: &Text) -> String {
+        match text {
+            Text::Const(text) => format!("'{text}'"),
+            Text::Slot(slot) => self.name(*slot),
+            Text::If(a, b, c) => self.choice(a, self.text(b), self.text(c)),
+        }
+    }
+
+    fn texts(&self, set: usize) -> String {
+        let values = self.sets.texts[set].iter().map(|text| format!("'{text}'"));
+        self.listed(Set::Texts(set), values.collect())
+    }
+
+    fn ints(&self, set: usize) -> String {
+        self.listed(Set::Ints(set), self.sets.ints[set].iter().map(i64::to_string).collect())
+    }
+
+    fn listed(&self, set: Set, values: Vec<String>) -> String {
+        let named = self.scope.lists.iter().find(|(_, known)| **known == set);
+        let count = values.len();
+        match named {
+            Some((name, _)) => format!("on the list {name} ({count} values)"),
+            None if count <= VALUES_SHOWN => format!("one of {}", values.join(", ")),
+            None => format!("one of {count} values, such as {}", values[..VALUES_SHOWN].join(", ")),
+        }
+    }
+}
+
+fn then(rule: &Rule) -> String {
+    let code = rule.response_code.map_or(String::new(), |code| format!(" with response code {code}"));
+    let does = match rule.then {
+        Effect::Decline => "declines",
+        Effect::Refer => "declines and asks to call the issuer",
+        Effect::StepUp => "asks the cardholder to authenticate",
+        Effect::ApproveDespiteScore => "keeps the model from declining",
+        Effect::Flag => "adds a remark and decides nothing",
+    };
+    format!("{does}{code}, reason {}: {}", rule.reason, rule.text)
+}
+
+fn compared(comparison: Comparison, left: String, right: String) -> String {
+    let is = match comparison {
+        Comparison::Less => "is less than",
+        Comparison::LessEqual => "is at most",
+        Comparison::Greater => "is more than",
+        Comparison::GreaterEqual => "is at least",
+        Comparison::Equal => "is",
+        Comparison::NotEqual => "is not",
+    };
+    format!("{left} {is} {right}")
+}
+
+fn arithmetic(sign: Arithmetic, left: String, right: String) -> String {
+    let sign = match sign {
+        Arithmetic::Add => "plus",
+        Arithmetic::Subtract => "less",
+        Arithmetic::Multiply => "times",
+        Arithmetic::Divide => "over",
+        Arithmetic::Remainder => "modulo",
+    };
+    format!("({left} {sign} {right})")
+}
+
+fn picked(side: Ordering, left: String, right: String) -> String {
+    let which = if side == Ordering::Less { "smaller" } else { "greater" };
+    format!("the {which} of {left} and {right}")
+}

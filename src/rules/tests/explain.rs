@@ -1,0 +1,79 @@
+//! A rule in words says what is evaluated: each part of the language has its phrase, and no name is lost.
+
+use super::{SHIPPED, compiled};
+
+fn explained(when: &str) -> Vec<String> {
+    let source = format!(
+        "version = 1\n\
+         aggregates.tries = {{ by = 'card', window = '36h', count = true, where = \"outcome == 'declined'\" }}\n\
+         aggregates.spent = {{ by = 'account', window = '1d', sum = 'amount' }}\n\
+         lists.near = {{ values = ['AT', 'CH'] }}\n\
+         [[rules]]\nid = 'r'\nwhen = '''{when}'''\nthen = 'decline'\nreason = 'R'\n"
+    );
+    compiled(&source).explanations.remove(0).when
+}
+
+#[test]
+fn each_part_of_the_language_is_said_in_words() {
+    for (when, said) in [
+        ("amount > 12.50", "amount is more than 12.5"),
+        (
+            "spent + amount >= 0.75 * account.credit_limit",
+            "(spent plus amount) is at least 0.75 times account.credit_limit",
+        ),
+        ("amount / spent > 3.0", "(amount over spent) is more than 3"),
+        ("abs(spent - amount) < 1", "the size of (spent less amount) is less than 1"),
+        ("max(tries, 3) != tries % 2", "the greater of tries and 3 is not (tries modulo 2)"),
+        ("!is_foreign", "is_foreign is false"),
+        ("!has(channel)", "channel is not known"),
+        ("merchant.country in lists.near", "merchant.country is on the list near (2 values)"),
+        ("!(merchant.country in ['AT', 'DE'])", "merchant.country is not one of 'AT', 'DE'"),
+        ("tries in [1, 2, 3, 4, 5]", "tries is one of 5 values, such as 1, 2, 3, 4"),
+        ("merchant.name.startsWith('PAY')", "merchant.name begins with 'PAY'"),
+        ("size(merchant.name) > 3", "the number of characters of merchant.name is more than 3"),
+        (
+            "amount > (currency == 'JPY' ? 500 : 5)",
+            "amount is more than (500 where currency is 'JPY', otherwise 5)",
+        ),
+        ("(is_foreign || is_night) == true", "(is_foreign is true or is_night is true)"),
+    ] {
+        assert_eq!(explained(when), [said], "{when}");
+    }
+    assert_eq!(
+        explained("is_night && (tries > 1 || !(is_foreign && spent > 2))"),
+        [
+            "all of these:",
+            "  is_night is true",
+            "  any of these:",
+            "    tries is more than 1",
+            "    not all of these:",
+            "      is_foreign is true",
+            "      spent is more than 2"
+        ]
+    );
+}
+
+#[test]
+fn what_a_rule_reads_is_named_with_its_meaning_also_where_it_is_an_aggregate() {
+    let rules = compiled(
+        "version = 1\n[aggregates.tries]\nby = 'card'\nwindow = '90m'\ncount = true\nwhere = \"outcome == 'declined'\"\n\
+         [[rules]]\nid = 'r'\nwhen = 'tries > 1 && tries < 9 && amount > 5'\nthen = 'refer'\nreason = 'R'\ntext = 'So.'\n",
+    );
+    let rule = &rules.explanations[0];
+    assert_eq!(rule.then, "declines and asks to call the issuer with response code 01, reason R: So.");
+    let read: Vec<(&str, &str, &str)> =
+        rule.reads.iter().map(|read| (read.name.as_str(), read.ty, read.unit)).collect();
+    assert_eq!(read, [("amount", "money", "major units"), ("tries", "a whole number", "")]);
+    assert_eq!(
+        rule.reads[1].meaning,
+        "The number of attempts of the card in the last 90 minutes, counting where outcome == 'declined'."
+    );
+}
+
+#[test]
+fn every_shipped_rule_is_explained_without_a_gap() {
+    for rule in &compiled(SHIPPED).explanations {
+        assert!(!rule.when.is_empty() && !rule.reads.is_empty() && rule.cost_ns > 0, "{rule:?}");
+        assert!(rule.reads.iter().all(|read| !read.meaning.is_empty()), "{rule:?}");
+    }
+}
