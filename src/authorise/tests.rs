@@ -339,8 +339,8 @@ fn authorise_step(
     if !reversed_before {
         twin.touch(now);
     }
-    let live =
-        chain.filter(|sent| twin.holds(sent.answer.position)).map(|sent| twin.first(sent.answer.position));
+    let added_to = chain.map(|sent| sent.answer.position).filter(|position| twin.holds(*position));
+    let live = added_to.map(|position| twin.first(position));
     let available = twin.available_minor();
     let expected = if reversed_before {
         "12"
@@ -368,7 +368,7 @@ fn authorise_step(
         let expires_at = if wanted.single_message {
             now.plus_ms(crate::limits::HOLD_LIFE_MAX_MS)
         } else {
-            now.plus_ms(life)
+            added_to.and_then(|position| twin.expires_at(position)).unwrap_or(now).max(now.plus_ms(life))
         };
         let first = live.unwrap_or(answer.position);
         twin.place(answer.position, first, held, expires_at, wanted.single_message);
@@ -766,6 +766,45 @@ fn odd_requests_get_the_answer_the_contract_gives_them() {
     assert_eq!((skewed.response_code.as_str(), &*skewed.reasons.last().unwrap().code), ("51", "TIME_SKEW"));
     let orphan = answer(&|r| (r.kind, r.original) = (Kind::Incremental, RequestKey::new("none").ok()));
     assert_eq!((orphan.response_code.as_str(), &*orphan.reasons[0].code), ("12", "ORIGINAL_NOT_FOUND"));
+}
+
+#[test]
+fn an_increment_does_not_expire_before_what_it_adds_to() {
+    let (state, setup, log) = (state(), setup("version = 1"), Log::default());
+    open(&state, &log, 0, 10_000);
+    let ask = |key: &str, kind: Kind, original: Option<&str>, day: i64| {
+        let mut wanted = request(key, "C0", 100);
+        (wanted.kind, wanted.original) = (kind, original.and_then(|key| RequestKey::new(key).ok()));
+        let mut asked = asked(Timestamp(day * DAY_MS));
+        asked.original =
+            wanted.original.and_then(|key| state.answers.lookup(state.answers.hash(0, &key)).known());
+        decided(decide_now(&state, &setup, &log, &wanted, asked)).hold_expires_at.unwrap()
+    };
+    // A pre-authorisation lives for thirty days, a purchase and an increment alone for five.
+    let rental = ask("rental", Kind::PreAuthorisation, None, 0);
+    assert_eq!(rental, Timestamp(30 * DAY_MS));
+    assert_eq!(ask("more", Kind::Incremental, Some("rental"), 1), rental);
+    let late = ask("yet more", Kind::Incremental, Some("rental"), 28);
+    assert_eq!(late, Timestamp(31 * DAY_MS), "not behind the end of the chain");
+    assert_eq!(ask("sale", Kind::Purchase, None, 40), Timestamp(45 * DAY_MS));
+    assert_eq!(ask("tip", Kind::Incremental, Some("sale"), 42), Timestamp(47 * DAY_MS));
+}
+
+#[test]
+fn a_slip_of_the_currency_is_no_attempt_of_the_cardholder() {
+    let rules = "version = 1\n[aggregates.tries]\nby = 'card'\nwindow = '1d'\ncount = true\n[[rules]]\nid = 'r'\n\
+                 when = 'tries >= 1'\nthen = 'decline'\nreason = 'R'\n";
+    let (state, setup, log) = (state(), setup(rules), Log::default());
+    open(&state, &log, 0, 1_000);
+    let ask = |key: &str, code: &str| {
+        let mut wanted = request(key, "C0", 100);
+        wanted.amount = Some(Money::new(100, Currency::from_alpha(code).unwrap()));
+        decided(decide_now(&state, &setup, &log, &wanted, asked(Timestamp(DAY_MS)))).response_code.to_string()
+    };
+    assert_eq!(
+        [ask("a", "EUR"), ask("b", "EUR"), ask("c", "USD"), ask("d", "USD")],
+        ["13", "13", "00", "59"]
+    );
 }
 
 #[test]

@@ -390,10 +390,11 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
 
 /// Reads levels, alone or by target. A word that is no level would be taken for a target, and silence all others.
 fn log_filter(directives: &str) -> anyhow::Result<tracing_subscriber::EnvFilter> {
-    for directive in directives.split(',').map(str::trim).filter(|directive| !directive.contains('=')) {
-        directive.parse::<tracing_subscriber::filter::LevelFilter>()?;
+    let directives: Vec<&str> = directives.split(',').map(str::trim).collect();
+    for level in directives.iter().filter(|directive| !directive.contains('=')) {
+        level.parse::<tracing_subscriber::filter::LevelFilter>()?;
     }
-    Ok(tracing_subscriber::EnvFilter::try_new(directives)?)
+    Ok(tracing_subscriber::EnvFilter::try_new(directives.join(","))?)
 }
 
 #[cfg(test)]

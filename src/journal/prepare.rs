@@ -145,16 +145,16 @@ pub(super) fn zero_fill(
 ) -> io::Result<()> {
     let zeros = vec![0; PIECE_BYTES.min(to.saturating_sub(from)) as usize];
     let mut at = from;
+    let next = || if go_on() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::Interrupted)) };
     while at < to {
-        if !go_on() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
         let step_end = to.min(at + SYNC_STEP_BYTES);
         while at < step_end {
+            next()?;
             let piece = PIECE_BYTES.min(step_end - at);
             file.write_at(at, &zeros[..piece as usize])?;
             at += piece;
         }
+        next()?;
         file.sync()?;
     }
     Ok(())

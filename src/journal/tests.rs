@@ -887,8 +887,8 @@ fn a_slow_preparation_that_gets_on_is_neither_a_stall_nor_a_hang() {
     let disk = SimulatedDisk::new();
     let told = Arc::new(Told::default());
     let observer = Arc::clone(&told);
-    // Twelve steps of 100 ms are more than both, and each of them is far less.
-    disk.delay_writes("saker-prepare", Duration::from_millis(100));
+    // Some two hundred writes of 10 ms are more than both, and each of them is far less.
+    disk.delay_writes("saker-prepare", Duration::from_millis(10));
     let segment_bytes = 12 * 4 * 1024 * 1024;
     let options = Options { segment_bytes, stall_ms: 1_000, hang_ms: 1_000, observer, ..options() };
     let journal = before_a_long_segment(&disk, options);

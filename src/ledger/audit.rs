@@ -102,6 +102,11 @@ impl Twin {
         self.entries.iter().any(|e| e.position == position && !e.posted && e.left() > 0)
     }
 
+    /// When the hold at `position` expires; `None` where none was placed there.
+    pub fn expires_at(&self, position: u64) -> Option<Timestamp> {
+        self.entries.iter().find(|e| e.position == position).map(|e| e.expires_at)
+    }
+
     /// The first position of the chain that the authorisation at `position` belongs to.
     pub fn first(&self, position: u64) -> u64 {
         self.entries.iter().find(|e| e.position == position).map_or(position, |e| e.first)

@@ -392,6 +392,7 @@ fn any_request(rng: &mut ChaCha8Rng) -> AuthRequest {
     let kind = code(Kind::ALL)(rng);
     let zero =
         |money: Money| if kind == Kind::AccountVerification { Money::new(0, money.currency) } else { money };
+    let asked_for = zero(amount(rng));
     AuthRequest {
         key: RequestKey(id(rng)),
         kind,
@@ -400,7 +401,7 @@ fn any_request(rng: &mut ChaCha8Rng) -> AuthRequest {
         } else {
             Subject::Card(CardToken(id(rng)))
         },
-        amount: Some(zero(amount(rng))),
+        amount: Some(asked_for),
         billing_amount: maybe(rng, amount).map(zero),
         transaction_time: maybe(rng, |rng| {
             Timestamp(rng.random_range(-62_135_596_800_000..=NOW.0 + 24 * HOUR_MS))
@@ -441,7 +442,9 @@ fn any_request(rng: &mut ChaCha8Rng) -> AuthRequest {
         },
         partial_approval_allowed: rng.random(),
         single_message: rng.random(),
-        cashback_amount: maybe(rng, amount),
+        cashback_amount: maybe(rng, |rng| {
+            Money::new(rng.random_range(0..=asked_for.minor), asked_for.currency)
+        }),
         original: maybe(rng, id).map(RequestKey),
         instalments: rng.random(),
     }
