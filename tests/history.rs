@@ -236,19 +236,20 @@ fn a_changed_decision_is_told_from_what_follows_of_it() {
     // A limit of 100. Before, the first payment of A leaves no room for its second; after, it is declined and does.
     std::fs::write(
         at("t.csv"),
-        "transaction_id,timestamp,account_id,amount,currency,merchant_id,is_fraud\n\
-         T0,2026-01-01T12:00:00Z,A,60,USD,M,1\n\
-         T1,2026-01-01T13:00:00Z,B,60,USD,M,0\n\
-         T2,2026-01-02T12:00:00Z,A,50,USD,M,0\n\
-         T3,2026-01-02T13:00:00Z,C,10,USD,M,0\n\
-         T3,2026-01-02T13:00:00Z,C,10,USD,M,0\n",
+        "transaction_id,timestamp,account_id,card_id,amount,currency,merchant_id,is_fraud\n\
+         T0,2026-01-01T12:00:00Z,A,A-1,60,USD,M,1\n\
+         T1,2026-01-01T13:00:00Z,B,B-1,60,USD,M,0\n\
+         T2,2026-01-02T12:00:00Z,A,A-2,50,USD,M,0\n\
+         T3,2026-01-02T13:00:00Z,C,C-1,10,USD,M,0\n\
+         T3,2026-01-02T13:00:00Z,C,C-1,10,USD,M,0\n",
     )
     .unwrap();
     std::fs::write(at("before.toml"), "version = 1\n").unwrap();
     let rule = |id: &str, rest: &str| {
         format!("[[rules]]\nid = '{id}'\nwhen = 'amount > 55'\nthen = 'decline'\nreason = 'LARGE'\n{rest}")
     };
-    let rules = format!("version = 1\n{}{}", rule("large", ""), rule("tried", "mode = 'shadow'\n"));
+    let flag = "[[rules]]\nid = 'seen'\nwhen = 'amount > 1'\nthen = 'flag'\nreason = 'SEEN'\n";
+    let rules = format!("version = 1\n{flag}{}{}", rule("large", ""), rule("tried", "mode = 'shadow'\n"));
     std::fs::write(at("after.toml"), rules).unwrap();
     let path = |name: &str| at(name).to_str().unwrap().to_owned();
     let compared = |before: &str, after: &str| {

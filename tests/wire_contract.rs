@@ -693,6 +693,10 @@ async fn rules_change_whole_or_not_at_all_and_no_decision_is_dropped() {
     let missing = risk.reload_rules(proto::ReloadRulesRequest::default()).await.unwrap().into_inner();
     assert!(missing.findings[0].message.contains("cannot be read"), "{missing:?}");
     std::fs::write(&file, STRICT).unwrap();
+    until_rules_are(&mut risk, STRICT).await;
+    // The file is as it was read: nothing but the signal has it read again.
+    let content = proto::ReloadRulesRequest { content: EMPTY.into() };
+    assert_eq!(risk.reload_rules(content).await.unwrap().into_inner().version, empty);
     let pid = engine.child.id().to_string();
     assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     until_rules_are(&mut risk, STRICT).await;

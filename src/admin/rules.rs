@@ -3,24 +3,28 @@
 use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
     engine::{Engine, ReloadError, Reloaded, Source},
-    observe::RulesRead,
     rules,
 };
 
-/// Between two looks at the file. A change counts once two looks in a row found the same, so that a file is not read
-/// while it is written; twice this and the time to compile stay well below a second.
-const LOOK: Duration = Duration::from_millis(200);
+/// Between two looks at the file.
+const LOOK: Duration = Duration::from_millis(150);
+/// Looks in a row that must find the same before a file counts as written: one that replaced another was whole when it
+/// got its name, one that is written in place may be in the middle of it.
+const LOOKS_REPLACED: u32 = 1;
+const LOOKS_IN_PLACE: u32 = 4;
+/// Before a file that could not be read, or rules that could not be kept, are tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The rules that a configuration names: the file at `path`, or those that ship.
 ///
@@ -33,83 +37,165 @@ pub fn source(path: Option<&Path>) -> io::Result<Source> {
     }
 }
 
-/// Why the configured rules were not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfiguredError {
-    #[error("{path} cannot be read: {error}")]
-    Unreadable { path: PathBuf, error: io::Error },
-    #[error(transparent)]
-    Refused(#[from] ReloadError),
-}
-
 /// Puts the configured rules in force as they stand now.
 ///
 /// # Errors
 /// Where they cannot be read or are not taken; the rules before go on deciding.
-pub fn reload_configured(engine: &Engine) -> Result<Reloaded, ConfiguredError> {
+pub fn reload_configured(engine: &Engine) -> Result<Reloaded, ReloadError> {
     let path = engine.rules_path();
-    let source = source(path).map_err(|error| {
-        let path = path.unwrap_or(Path::new("")).to_owned();
-        engine.metrics().rules_read(RulesRead::Failed);
-        tracing::error!(path = %path.display(), %error, "the rules file cannot be read: the rules before decide");
-        ConfiguredError::Unreadable { path, error }
-    })?;
-    Ok(engine.reload_rules(&source)?)
+    engine.reload_rules_read(|| {
+        source(path).map_err(|error| {
+            let path = path.unwrap_or(Path::new("the shipped rules"));
+            ReloadError::Unreadable { path: path.to_owned(), error }
+        })
+    })
 }
 
-/// Watches the configured file; ends when dropped, or when the engine is gone.
-pub struct Watch {
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
+/// Watches the configured file until it is dropped or the engine is gone.
+pub struct Watch(Arc<AtomicBool>);
 
 impl Watch {
-    /// `None` where the shipped rules decide, which never change.
+    /// `None` where the shipped rules decide, which never change. What the engine was started with is taken for the
+    /// file's present text.
     ///
     /// # Errors
     /// Where no thread can be started.
     pub fn start(engine: &Arc<Engine>) -> io::Result<Option<Watch>> {
         let Some(path) = engine.rules_path().map(Path::to_owned) else { return Ok(None) };
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, engine) = (Arc::clone(&stop), Arc::downgrade(engine));
-        let thread =
-            thread::Builder::new().name("rules".to_owned()).spawn(move || watch(&path, &engine, &stopped))?;
-        Ok(Some(Watch { stop, thread: Some(thread) }))
+        let (stopped, text) = (Arc::clone(&stop), engine.rules().source.to_string());
+        let engine = Arc::downgrade(engine);
+        thread::Builder::new()
+            .name("rules".to_owned())
+            .spawn(move || Watcher::new(text).watch(&path, &engine, &stopped))?;
+        Ok(Some(Watch(stop)))
     }
 }
 
+/// The thread is not waited for: the file system of the rules may hang, and a stop must not.
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // One that panicked has nothing left to end.
-            let _ = thread.join();
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// What tells one state of a file from the next. The time of its last change of any kind, permissions included, is
+/// among it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct State {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl State {
+    fn of(path: &Path) -> Option<State> {
+        let found = fs::metadata(path).ok()?;
+        Some(State {
+            inode: found.ino(),
+            bytes: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+struct Watcher {
+    /// The text that was last read from the file. The same text again is no change, whatever was put in force by a call
+    /// in the meantime.
+    text: String,
+    /// The state in which it was read.
+    read: Option<State>,
+    last: Option<State>,
+    /// Looks in a row that found `last`.
+    looks: u32,
+    /// Not before this is a state tried again that failed for another cause than its text.
+    retry_at: Option<Instant>,
+}
+
+impl Watcher {
+    fn new(text: String) -> Watcher {
+        Watcher { text, read: None, last: None, looks: 0, retry_at: None }
+    }
+
+    fn watch(mut self, path: &Path, engine: &Weak<Engine>, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            if self.is_due(State::of(path), Instant::now()) {
+                let Some(engine) = engine.upgrade() else { return };
+                self.take(path, &engine);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Whether the file is to be read: it is another than the one that was, and nobody is writing it.
+    fn is_due(&mut self, now: Option<State>, time: Instant) -> bool {
+        self.looks = if now == self.last { self.looks.saturating_add(1) } else { 0 };
+        self.last = now;
+        let Some(now) = now.filter(|now| Some(*now) != self.read) else { return false };
+        let in_place = self.read.is_none_or(|read| read.inode == now.inode);
+        let looks = if in_place { LOOKS_IN_PLACE } else { LOOKS_REPLACED };
+        self.looks >= looks && self.retry_at.is_none_or(|at| time >= at)
+    }
+
+    /// Reads the file and has it put in force. What comes of it is counted and logged there.
+    fn take(&mut self, path: &Path, engine: &Engine) {
+        let (state, text) = (self.last, source(Some(path)));
+        // A write that began after the last look is waited for like any other.
+        if State::of(path) != state {
+            return;
+        }
+        if text.as_ref().is_ok_and(|source| source.text == self.text) {
+            self.read = state;
+            return;
+        }
+        match reload_configured(engine) {
+            Err(ReloadError::Unreadable { .. } | ReloadError::Keep(_) | ReloadError::Journal(_)) => {
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+            Ok(_) | Err(ReloadError::Rules(_) | ReloadError::OtherAggregates) => {
+                (self.read, self.retry_at) = (state, None);
+                self.text = text.map_or_else(|_| String::new(), |source| source.text);
+            }
         }
     }
 }
 
-/// What tells one state of a file from the next; a file that was replaced by another has another inode.
-type State = Option<(u64, u64, i64, i64)>;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn state(path: &Path) -> State {
-    let found = fs::metadata(path).ok()?;
-    Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
-}
+    fn state(inode: u64, bytes: u64) -> Option<State> {
+        Some(State { inode, bytes, modified: (1, 0), changed: (1, 0) })
+    }
 
-fn watch(path: &Path, engine: &Weak<Engine>, stop: &AtomicBool) {
-    // Whatever changed between the start's reading and this look is found by its text: equal rules change nothing.
-    let (mut taken, mut last): (State, State) = (None, None);
-    while !stop.load(Ordering::Acquire) {
-        let now = state(path);
-        let is_steady = now == last;
-        last = now;
-        if is_steady && now != taken && now.is_some() {
-            let Some(engine) = engine.upgrade() else { return };
-            taken = now;
-            // Counted and logged there; the next change tries again.
-            let _ = reload_configured(&engine);
+    #[test]
+    fn a_file_is_read_once_it_stands_still_and_not_again_until_it_changes() {
+        let (mut watcher, now) = (Watcher::new(String::new()), Instant::now());
+        watcher.read = state(1, 10);
+        assert!(!watcher.is_due(state(1, 10), now), "it is the one that was read");
+        // Written in place: not while it grows, nor in a pause of the writer.
+        for bytes in [20, 30, 30, 30, 30] {
+            assert!(!watcher.is_due(state(1, bytes), now), "{bytes}");
         }
-        thread::park_timeout(LOOK);
+        assert!(watcher.is_due(state(1, 30), now));
+        watcher.read = state(1, 30);
+        assert!(!watcher.is_due(state(1, 30), now));
+        // Replaced: one look to see that it stays.
+        assert!(!watcher.is_due(state(2, 30), now));
+        assert!(watcher.is_due(state(2, 30), now));
+        assert!(!watcher.is_due(None, now), "a file that is gone changes nothing");
+    }
+
+    #[test]
+    fn what_failed_for_another_cause_than_its_text_is_tried_again() {
+        let (mut watcher, now) = (Watcher::new(String::new()), Instant::now());
+        watcher.read = state(1, 10);
+        watcher.is_due(state(2, 10), now);
+        assert!(watcher.is_due(state(2, 10), now));
+        watcher.retry_at = Some(now + RETRY);
+        assert!(!watcher.is_due(state(2, 10), now));
+        assert!(watcher.is_due(state(2, 10), now + RETRY));
     }
 }

@@ -109,7 +109,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     past::open(&mut backtest, openings)?;
 
     let (before, after) = (other.as_ref().map(Backtest::rules_shared), backtest.rules_shared());
-    let against = before.as_deref().map(|before| Against::new(before, &after, args.changes.as_deref()));
+    let against =
+        before.as_deref().map(|before| Against::new(before, &after, args.changes.as_deref(), args.observe));
     let mut against = against.transpose()?;
     let mut scores = args.scores.as_deref().map(Scores::create).transpose()?;
     let mut figures = Figures::new(backtest.rules());

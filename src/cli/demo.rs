@@ -13,7 +13,7 @@ mod traffic;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -107,7 +107,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         ..Config::default()
     };
     let talk = format == Format::Text;
-    let grpc = next_free("gRPC", &config.listen.grpc, talk, Bound::new)?;
+    let listen = |address| TcpListener::bind(address).map(Bound::listening);
+    let grpc = next_free("gRPC", &config.listen.grpc, talk, listen)?;
     let admin = next_free("HTTP", &config.listen.admin, talk, AdminListener::bind)?;
 
     let rules = rules::compile("the shipped rules", rules::SHIPPED)
@@ -277,15 +278,13 @@ fn is_empty_or_absent(path: &Path) -> anyhow::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
 
     #[test]
     fn a_taken_port_moves_to_the_next_free_one() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let wanted = taken.local_addr().unwrap();
-        let found = next_free("gRPC", &wanted.to_string(), false, Bound::new).unwrap();
+        let found = next_free("gRPC", &wanted.to_string(), false, TcpListener::bind).unwrap();
         assert!(found.local_addr().unwrap().port() > wanted.port());
     }
 

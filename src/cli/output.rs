@@ -4,20 +4,20 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::bail;
 
-/// Refuses to write `out`, which `flag` names, over one of the files that are read.
+/// Refuses to write `out`, which `flag` names, over one of the files that are read or written beside it.
 ///
 /// # Errors
 /// Where it is one of them, under whatever name.
 pub(super) fn apart(
     (flag, out): (&str, Option<&Path>),
-    inputs: &[(&str, Option<&Path>)],
+    others: &[(&str, Option<&Path>)],
 ) -> anyhow::Result<()> {
     let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     let Some(out) = out else { return Ok(()) };
-    let Some(written) = identity(out) else { return Ok(()) };
-    for (input_flag, input) in inputs {
-        if input.is_some_and(|input| identity(input) == Some(written)) {
-            bail!("{flag} {} would overwrite the file that {input_flag} reads; name another", out.display());
+    let written = identity(out);
+    for (other_flag, other) in others {
+        if other.is_some_and(|other| other == out || written.is_some() && identity(other) == written) {
+            bail!("{flag} {} would overwrite the file of {other_flag}; name another", out.display());
         }
     }
     Ok(())
@@ -38,11 +38,13 @@ mod tests {
             |out: &Path| apart(("--scores", Some(out)), &[("--accounts", None), ("--rules", Some(&read))]);
         for out in [&read, &link, &directory.path().join("./read")] {
             let refused = check(out).unwrap_err().to_string();
-            assert!(refused.contains("the file that --rules reads"), "{refused}");
+            assert!(refused.contains("the file of --rules"), "{refused}");
         }
         check(&other).unwrap();
         fs::write(&other, "").unwrap();
         check(&other).unwrap();
+        let new = directory.path().join("new");
+        assert!(apart(("--changes", Some(&new)), &[("--scores", Some(&new))]).is_err());
         apart(("--scores", None), &[("--rules", Some(&read))]).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 
 use serde_json::json;
 
-use crate::rules::{self, Finding, RuleSet};
+use crate::rules::{self, Finding, Mode, RuleSet};
 
 /// Checks a rules file. Exit code 0 where it can be used (warnings are shown), 1 where it is wrong, 2 where it
 /// cannot be read.
@@ -72,7 +72,8 @@ pub fn explain(path: &Path, format_json: bool) -> ExitCode {
         Ok(rules) => rules,
         Err(findings) => return refuse(&name, &findings, format_json),
     };
-    let cost_ns: u32 = rules.explanations.iter().map(|rule| rule.cost_ns).sum();
+    let evaluated = rules.explanations.iter().filter(|rule| rule.mode != Mode::Off.name());
+    let cost_ns: u32 = evaluated.map(|rule| rule.cost_ns).sum();
     if format_json {
         let aggregates = rules.aggregates.iter().map(
             |aggregate| json!({ "name": &*aggregate.name, "meaning": rules::explain_aggregate(aggregate) }),

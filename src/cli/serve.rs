@@ -119,12 +119,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // A second signal means now: the operator has seen that the first one takes its time.
     let (sender, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || sender.send(service.stop()));
-    runtime.block_on(async {
+    let stopped = runtime.block_on(async {
         tokio::select! {
             stopped = ended => stopped.unwrap_or_else(|_| bail!("stopping failed")),
             name = stop.next() => Err(Failure::wrong(format!("cut off by a second {name}"))),
         }
-    })
+    });
+    // Rules may be being read from a file system that hangs.
+    runtime.shutdown_background();
+    stopped
 }
 
 /// Reads the configured rules anew, off the thread that waits for signals. What comes of it is logged and counted.

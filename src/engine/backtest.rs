@@ -219,7 +219,10 @@ impl Backtest {
         });
         answer.decision = if observed.approved { Decision::Approved } else { Decision::Declined };
         let for_credit = observed.response_code == Some(ResponseCode::INSUFFICIENT_FUNDS);
+        let wrong_currency = answer.reasons.first() == Some(&reason::WRONG_CURRENCY);
         answer.reasons = Reasons::new();
+        // Whatever history made of it, no window remembers it, as where the engine decides.
+        answer.reasons.extend(wrong_currency.then_some(reason::WRONG_CURRENCY));
         answer.reasons.extend((!observed.approved && for_credit).then_some(reason::INSUFFICIENT_CREDIT));
         *decided
     }

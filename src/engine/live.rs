@@ -3,7 +3,7 @@
 //! A version is kept on disk first, then introduced in the journal, and only then in force, so that no record names a
 //! version that is not there. A decision that began under the version before ends under it: each names exactly one.
 
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use super::{Engine, RETRY, Source, versions};
 use crate::{
@@ -61,6 +61,8 @@ pub enum ReloadError {
          this file, or leave the aggregates as they are"
     )]
     OtherAggregates,
+    #[error("{path} cannot be read: {error}")]
+    Unreadable { path: PathBuf, error: io::Error },
     #[error("the new version cannot be kept: {0}")]
     Keep(io::Error),
     #[error("the journal takes no record: {0}")]
@@ -83,8 +85,9 @@ impl Engine {
     /// # Errors
     /// In words, where its file is missing or no longer what it was.
     pub fn rules_text(&self, version: &str) -> Result<Option<String>, String> {
-        if *self.rules().version == *version {
-            return Ok(Some(self.rules().source.to_string()));
+        let rules = self.rules();
+        if *rules.version == *version {
+            return Ok(Some(rules.source.to_string()));
         }
         match self.names.number(Versioned::Rules, version) {
             None => Ok(None),
@@ -96,15 +99,33 @@ impl Engine {
     ///
     /// # Errors
     /// [`ReloadError`]; the rules before go on deciding.
-    pub fn reload_rules(&self, source: &Source) -> Result<Reloaded, ReloadError> {
-        let reloaded = self.try_reload_rules(source);
+    pub fn reload_rules(&self, source: Source) -> Result<Reloaded, ReloadError> {
+        self.reload_rules_read(|| Ok(source))
+    }
+
+    /// As [`Engine::reload_rules`], with rules that are read once no other reload is under way: what was read later is
+    /// never put in force before what was read earlier.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the rules before go on deciding.
+    pub fn reload_rules_read(
+        &self,
+        read: impl FnOnce() -> Result<Source, ReloadError>,
+    ) -> Result<Reloaded, ReloadError> {
+        let one_at_a_time = self.reloading.lock();
+        let (from, reloaded) = match read() {
+            Ok(source) => (source.name.clone(), self.try_reload_rules(&source)),
+            Err(error) => (String::new(), Err(error)),
+        };
+        drop(one_at_a_time);
         self.metrics.rules_read(match &reloaded {
             Ok(Reloaded { changed: true, .. }) => RulesRead::Loaded,
             Ok(Reloaded { changed: false, .. }) => RulesRead::Unchanged,
             Err(ReloadError::Rules(_) | ReloadError::OtherAggregates) => RulesRead::Refused,
-            Err(ReloadError::Keep(_) | ReloadError::Journal(_)) => RulesRead::Failed,
+            Err(ReloadError::Unreadable { .. } | ReloadError::Keep(_) | ReloadError::Journal(_)) => {
+                RulesRead::Failed
+            }
         });
-        let from = &source.name;
         match &reloaded {
             Ok(Reloaded { version, changed: true, .. }) => {
                 tracing::info!(from, %version, "the rules were read anew and decide from now on");
@@ -120,13 +141,13 @@ impl Engine {
     }
 
     fn try_reload_rules(&self, source: &Source) -> Result<Reloaded, ReloadError> {
-        let _one_at_a_time = self.reloading.lock();
         let rules = rules::compile(&source.name, &source.text).map_err(ReloadError::Rules)?;
         let before = self.in_force.load_full();
         if rules.version == before.setup.rules.version {
             return Ok(Reloaded {
                 version: before.setup.rules_version.clone(),
-                position: self.journal.durable(),
+                // They may have been introduced a moment ago.
+                position: self.journal.taken(),
                 changed: false,
                 warnings: rules.warnings.clone(),
             });
@@ -151,10 +172,11 @@ impl Engine {
                 Err(error) => return Err(ReloadError::Journal(error)),
             }
         };
+        // Named before it is published: a snapshot that begins behind the introduction must know the name.
+        self.names.introduce(&introduced);
         let position = slot.take_sequence();
         introduced.encode(slot.buffer());
         slot.publish();
-        self.names.introduce(&introduced);
         let Setup { model, holds, model_version, numbers, .. } = &before.setup;
         let reloaded = Reloaded {
             version: Label::new(&rules.version),

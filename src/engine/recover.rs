@@ -376,10 +376,11 @@ fn introduce(
 ) -> io::Result<u32> {
     let version = if text.is_empty() { String::new() } else { versions::version_of(text) };
     versions::keep(data_dir, what, &version, text)?;
-    if let Some((number, newest)) = names.newest(what)
-        && *newest == *version
-    {
-        return Ok(number);
+    if let Some((number, newest)) = names.newest(what) {
+        if *newest == *version {
+            return Ok(number);
+        }
+        tracing::warn!(?what, before = %newest, now = version, "another version decides than before this start");
     }
     // A version that comes back is introduced again under its own number, so that the newest is always the one in
     // force.
@@ -388,9 +389,9 @@ fn introduce(
     let mut slot = journal
         .reserve(Class::Essential)
         .map_err(|error| io::Error::other(format!("the journal takes no record: {error}")))?;
+    names.introduce(&introduced);
     slot.take_sequence();
     introduced.encode(slot.buffer());
     slot.publish();
-    names.introduce(&introduced);
     Ok(number)
 }

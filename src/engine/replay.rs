@@ -5,8 +5,9 @@
 //! the same ones: up to its start records are put in force as they stand, inside it they are decided again.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     path::Path,
+    sync::Arc,
 };
 
 use super::{
@@ -30,7 +31,8 @@ use crate::{
         },
     },
     limits::ANSWER_RETENTION_MS,
-    types::{auth::Subject, codes::Decision},
+    model::Model,
+    types::{auth::Subject, codes::Decision, reasons::Label},
 };
 
 /// How many differences are listed in full.
@@ -89,7 +91,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
     let stretches = stretches(data_dir, &epochs, &names)?;
     for (place, stretch) in stretches.iter().enumerate() {
         let end = stretches.get(place + 1).map_or(last + 1, |next| next.from);
-        let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new() };
+        let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new(), models: HashMap::new() };
         let (state, mut ages, mut outlived) = (empty_state(&unbounded(), (0, 0)), Ages::default(), 0);
         journal::verify(&journal_dir(data_dir), &mut |frame| {
             let position = frame.position;
@@ -139,12 +141,24 @@ struct Stretch {
 /// The stretches that have records.
 fn stretches(data_dir: &Path, epochs: &[Epoch], names: &Names) -> Result<Vec<Stretch>, VerifyError> {
     let mut stretches: Vec<Stretch> = Vec::new();
-    let mut plan = None;
+    let (mut plans, mut checked, mut plan) = (HashMap::new(), HashSet::new(), None);
     for epoch in epochs.iter().filter(|epoch| epoch.records > 0) {
-        let setup = load(data_dir, epoch.numbers, names)
-            .map_err(|what| VerifyError::Versions { position: epoch.from, what })?;
-        if plan != Some(setup.plan.fingerprint()) {
-            plan = Some(setup.plan.fingerprint());
+        let missing = |what| VerifyError::Versions { position: epoch.from, what };
+        // Every version that decided must be there, said at once and with its place.
+        if checked.insert((epoch.numbers.model, epoch.numbers.config)) {
+            load(data_dir, epoch.numbers, names, None).map_err(missing)?;
+        }
+        let found = match plans.entry(epoch.numbers.rules) {
+            Entry::Occupied(found) => *found.into_mut(),
+            Entry::Vacant(vacant) => {
+                let rules = kept(data_dir, Versioned::Rules, epoch.numbers.rules, names).map_err(missing)?;
+                let rules =
+                    setup_of(&rules, None, &Config::default()).map_err(|error| missing(error.to_string()))?;
+                *vacant.insert(rules.plan.fingerprint())
+            }
+        };
+        if plan != Some(found) {
+            plan = Some(found);
             stretches.push(Stretch { from: epoch.from, numbers: epoch.numbers });
         }
     }
@@ -156,13 +170,20 @@ struct Setups<'a> {
     data_dir: &'a Path,
     names: &'a Names,
     loaded: HashMap<VersionNumbers, Setup>,
+    /// By number: many rules decide beside one model.
+    models: HashMap<u32, Option<Arc<Model>>>,
 }
 
 impl Setups<'_> {
     fn of(&mut self, numbers: VersionNumbers) -> Result<&Setup, String> {
         match self.loaded.entry(numbers) {
             Entry::Occupied(found) => Ok(found.into_mut()),
-            Entry::Vacant(vacant) => Ok(vacant.insert(load(self.data_dir, numbers, self.names)?)),
+            Entry::Vacant(vacant) => {
+                let model = self.models.get(&numbers.model).cloned();
+                let setup = load(self.data_dir, numbers, self.names, model)?;
+                self.models.insert(numbers.model, setup.model.clone());
+                Ok(vacant.insert(setup))
+            }
         }
     }
 }
@@ -206,17 +227,33 @@ fn epochs(data_dir: &Path, names: &Names) -> Result<(journal::VerifyReport, Vec<
     Ok((chain, epochs, introductions))
 }
 
-fn load(data_dir: &Path, numbers: VersionNumbers, names: &Names) -> Result<Setup, String> {
-    let source = |what: Versioned, number: u32| -> Result<Source, String> {
-        let version = names.version(what, number).ok_or("a version is named but was never introduced")?;
-        let text = if version.is_empty() { String::new() } else { versions::read(data_dir, what, &version)? };
-        Ok(Source { name: version.to_string(), text })
-    };
-    let rules = source(Versioned::Rules, numbers.rules)?;
-    let model = Some(source(Versioned::Model, numbers.model)?).filter(|model| !model.text.is_empty());
-    let config = source(Versioned::Config, numbers.config)?;
+/// The text of a version that decided; empty where there was none.
+fn kept(data_dir: &Path, what: Versioned, number: u32, names: &Names) -> Result<Source, String> {
+    let version = names.version(what, number).ok_or("a version is named but was never introduced")?;
+    let text = if version.is_empty() { String::new() } else { versions::read(data_dir, what, &version)? };
+    Ok(Source { name: version.to_string(), text })
+}
+
+/// What decided under these versions, with `model` where that was loaded before.
+fn load(
+    data_dir: &Path,
+    numbers: VersionNumbers,
+    names: &Names,
+    model: Option<Option<Arc<Model>>>,
+) -> Result<Setup, String> {
+    let rules = kept(data_dir, Versioned::Rules, numbers.rules, names)?;
+    let config = kept(data_dir, Versioned::Config, numbers.config, names)?;
     let config = Config::parse(&config.name, &config.text).map_err(|error| error.to_string())?;
-    let mut setup = setup_of(&rules, model.as_ref(), &config).map_err(|error| error.to_string())?;
+    let source = match model {
+        Some(_) => None,
+        None => Some(kept(data_dir, Versioned::Model, numbers.model, names)?)
+            .filter(|model| !model.text.is_empty()),
+    };
+    let mut setup = setup_of(&rules, source.as_ref(), &config).map_err(|error| error.to_string())?;
+    if let Some(model) = model {
+        setup.model_version = model.as_ref().map_or(Label::Static(""), |model| model.version().clone());
+        setup.model = model;
+    }
     setup.numbers = numbers;
     Ok(setup)
 }

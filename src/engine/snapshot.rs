@@ -314,8 +314,7 @@ impl Taker {
 }
 
 impl Engine {
-    /// Takes a snapshot at once and waits for it, while decisions go on. It is taken by a thread of its own, which goes
-    /// behind those that serve.
+    /// Takes a snapshot at once, on this thread, while decisions go on; see [`super::yield_to_decisions`].
     ///
     /// # Errors
     /// [`SnapshotError`]: nothing else is any worse for it, and the snapshots before are still there.

@@ -45,6 +45,10 @@ impl Storage for Beside {
         self.storage.place()
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.storage.free_bytes()
+    }
+
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
         self.storage.lock()
     }

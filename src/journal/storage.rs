@@ -32,9 +32,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
     /// Bytes that may still be written here; `None` where the storage does not say.
-    fn free_bytes(&self) -> Option<u64> {
-        None
-    }
+    fn free_bytes(&self) -> Option<u64>;
 }
 
 /// One file of a [`Storage`].

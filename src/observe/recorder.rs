@@ -391,6 +391,8 @@ impl Metrics {
         let groups = RuleGroups::new(rules.iter().map(|rule| (rule.reason, rule.group)));
         let counts = Arc::new(RuleCells { lanes: cells, groups });
         let mut scrape = self.0.scrape.lock();
+        // Sets that no decision uses any more go here too, since nobody may ever scrape.
+        scrape.gather_rules();
         let counters = rules.iter().map(|rule| scrape.rule_counters(&self.0.registry, rule)).collect();
         scrape.rule_sets.push(RuleSet {
             counts: counts.clone(),

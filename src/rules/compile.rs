@@ -93,7 +93,7 @@ impl Compiler<'_, '_> {
             .zip(&conditions)
             .map(|(rule, condition)| finished(rule, condition.as_ref()?))
             .collect();
-        self.unreachable(file, &scope, &conditions);
+        self.unreachable(file, &conditions);
         let tests = cases::check(file, &scope, self.report);
         self.unused(file);
         let (rules, conditions) = (rules?, conditions.into_iter().collect::<Option<Vec<Bool>>>()?);
@@ -308,7 +308,7 @@ impl Compiler<'_, '_> {
     }
 
     /// Warns of rules that can never fire, and of those behind which an earlier one always decides.
-    fn unreachable(&mut self, file: &File, scope: &Scope, conditions: &[Option<Bool>]) {
+    fn unreachable(&mut self, file: &File, conditions: &[Option<Bool>]) {
         if self.report.has_errors() {
             return;
         }
@@ -323,8 +323,13 @@ impl Compiler<'_, '_> {
             let mut facts = Facts::of(condition, &self.sets);
             counts.iter().for_each(|slot| facts.never_negative(*slot));
             if let Some(slot) = facts.contradiction(&self.sets) {
-                let name = scope.variables.iter().find(|(_, variable)| variable.slot == slot);
-                let name = name.map_or("a field", |(name, _)| name.as_str());
+                let declared = |slot: Slot| {
+                    Some(file.aggregates.get(usize::from(slot) - CATALOG.len())?.name.value.as_str())
+                };
+                let name = match CATALOG.get(usize::from(slot)) {
+                    Some(entry) => entry.name,
+                    None => declared(slot).unwrap_or("a field"),
+                };
                 let message = format!("the condition is never true: no value of `{name}` satisfies it");
                 self.report.warning(when.span(), message, None);
                 continue;
@@ -345,7 +350,10 @@ impl Compiler<'_, '_> {
                         first.value,
                         self.report.line_of(first.span.start)
                     );
-                    let help = "put it before the other one, narrow the other one, or take it out";
+                    let help = match other.then == Some(then) {
+                        true => "put it before the other one, narrow the other one, or take it out",
+                        false => "narrow the other one, or take it out",
+                    };
                     self.report.warning(when.span(), message, Some(help.into()));
                 }
                 _ => before.push((rule, facts)),

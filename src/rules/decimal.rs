@@ -40,12 +40,15 @@ impl Decimal {
             }
             mantissa = mantissa.checked_mul(10)?.checked_add(i64::from(byte - b'0'))?;
         }
+        if mantissa == 0 {
+            return Some(Decimal { mantissa, scale: 0 });
+        }
         let mut scale = i32::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
         while scale > 0 && mantissa % 10 == 0 {
             mantissa /= 10;
             scale -= 1;
         }
-        while scale < 0 && mantissa != 0 {
+        while scale < 0 {
             mantissa = mantissa.checked_mul(10)?;
             scale += 1;
         }
@@ -104,6 +107,7 @@ mod tests {
             ("15e-1", 15, 1),
             ("0.0", 0, 0),
             ("0e99", 0, 0),
+            ("0e-2000000000", 0, 0),
             ("100", 100, 0),
         ] {
             let read = Decimal::parse(text);

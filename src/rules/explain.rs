@@ -296,6 +296,7 @@ impl<'a> Words<'a> {
         let count = values.len();
         match named {
             Some((name, _)) => format!("on the list {name} ({count} values)"),
+            None if count == 0 => "one of no values".to_owned(),
             None if count <= VALUES_SHOWN => format!("one of {}", values.join(", ")),
             None => format!("one of {count} values, such as {}", values[..VALUES_SHOWN].join(", ")),
         }

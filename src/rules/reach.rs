@@ -56,6 +56,8 @@ struct Texts {
     without: BTreeSet<String>,
 }
 
+/// A longer list is not looked into: rules compare with one another, and each would copy it.
+const SET_MAX: usize = 256;
 /// One whole in the units of [`Numbers`].
 const WHOLE: i128 = 10_i128.pow(SCALE_MAX);
 
@@ -166,7 +168,7 @@ impl Facts {
                 };
                 self.field(*slot).meet_texts(is_equal, [text.clone()].into());
             }
-            Bool::TextIn(Text::Slot(slot), set) => {
+            Bool::TextIn(Text::Slot(slot), set) if sets.texts[*set].len() <= SET_MAX => {
                 let texts = sets.texts[*set].iter().cloned().collect();
                 self.field(*slot).meet_texts(truth, texts);
             }

@@ -1,4 +1,5 @@
-//! A port that is taken before the engine is ready to answer on it.
+//! A port that is bound before the engine is ready to answer on it. Another program may bind it too as long as neither
+//! listens; the first to listen has it, and the other is told so by [`Bound::listen`].
 
 use std::{
     io,
@@ -26,6 +27,11 @@ impl Bound {
         Ok(Bound(socket))
     }
 
+    /// Of a port that is listened on already, for whoever is ready in no time.
+    pub fn listening(listener: TcpListener) -> Bound {
+        Bound(listener.into())
+    }
+
     /// The address with the port that port 0 became.
     ///
     /// # Errors
@@ -34,7 +40,7 @@ impl Bound {
         Ok(SocketAddr::try_from(net::getsockname(&self.0)?)?)
     }
 
-    /// Takes connections from now on.
+    /// Takes connections from now on; one that listens already goes on.
     ///
     /// # Errors
     /// Where another program listened on the port in the meantime.

@@ -118,9 +118,12 @@ pub fn serve(engine: Arc<Engine>, listener: net::TcpListener, options: Options) 
             acceptor: acceptor.take(),
             dealt,
         };
-        let thread = thread::Builder::new()
-            .name(format!("saker-wire-{index}"))
-            .spawn(move || runtime.block_on(worker.run()))?;
+        let thread = thread::Builder::new().name(format!("saker-wire-{index}")).spawn(move || {
+            let all_ended = runtime.block_on(worker.run());
+            // What still waits for a disk that hangs is not waited for.
+            runtime.shutdown_background();
+            all_ended
+        })?;
         threads.push(thread);
     }
     Ok(Server { local_addr, phase, drain_grace: options.drain_grace, threads })

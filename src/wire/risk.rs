@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{convert::to_proto, door::Door};
 use crate::{
-    admin::{self, rules::ConfiguredError},
+    admin,
     engine::{RECORD_UNREADABLE, ReloadError, Source, VERSION_NOT_KEPT},
     proto::{
         GetModelRequest, GetModelResponse, GetRulesRequest, GetRulesResponse, LabelTransactionRequest,
@@ -66,29 +66,23 @@ impl risk_server::Risk for Risk {
         let reloaded = self
             .off_the_runtime(move || match content.is_empty() {
                 true => admin::rules::reload_configured(&engine),
-                false => {
-                    let source = Source { name: "content".to_owned(), text: content };
-                    engine.reload_rules(&source).map_err(ConfiguredError::Refused)
-                }
+                false => engine.reload_rules(Source { name: "content".to_owned(), text: content }),
             })
             .await?;
         let reloaded = match reloaded {
             Ok(reloaded) => reloaded,
-            Err(ConfiguredError::Refused(ReloadError::Rules(findings))) => {
+            Err(ReloadError::Rules(findings)) => {
                 let findings = findings.iter().map(to_proto::finding).collect();
                 return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
             }
-            Err(
-                error @ (ConfiguredError::Unreadable { .. }
-                | ConfiguredError::Refused(ReloadError::OtherAggregates)),
-            ) => {
+            Err(error @ (ReloadError::Unreadable { .. } | ReloadError::OtherAggregates)) => {
                 let findings = vec![to_proto::unplaced_finding(&error.to_string())];
                 return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
             }
-            Err(ConfiguredError::Refused(ReloadError::Keep(_))) => {
+            Err(ReloadError::Keep(_)) => {
                 return Err(door.refuse(&Fault::Unavailable(VERSION_NOT_KEPT)));
             }
-            Err(ConfiguredError::Refused(ReloadError::Journal(error))) => {
+            Err(ReloadError::Journal(error)) => {
                 return Err(door.refuse(&door.engine.refused(error)));
             }
         };

@@ -22,12 +22,8 @@ use super::{
 use crate::{
     engine::backtest::Replayed,
     history::Transaction,
-    rules::{Mode, RuleSet},
-    types::{
-        auth::{AuthAnswer, Subject},
-        codes::Decision,
-        fault::Fault,
-    },
+    rules::{Effect, Rule, RuleSet},
+    types::{auth::AuthAnswer, codes::Decision, fault::Fault},
 };
 
 /// Changed decisions that are printed one by one; `--changes` writes all of them.
@@ -88,6 +84,8 @@ pub(super) struct Against<'a> {
     causes: BTreeMap<String, Yield>,
     /// Changed decisions on accounts where one had changed before.
     followed: u64,
+    /// Whether history's outcomes are in force, and not these decisions.
+    observed: bool,
     /// The first changed decision of each account.
     first: HashMap<String, String>,
     shown: Vec<Change>,
@@ -101,6 +99,7 @@ impl<'a> Against<'a> {
         before: &'a RuleSet,
         after: &'a RuleSet,
         changes: Option<&Path>,
+        observed: bool,
     ) -> anyhow::Result<Against<'a>> {
         let changes = changes.map(|path| {
             let context = || format!("{} cannot be written", path.display());
@@ -115,6 +114,7 @@ impl<'a> Against<'a> {
             moves: BTreeMap::new(),
             causes: BTreeMap::new(),
             followed: 0,
+            observed,
             first: HashMap::new(),
             shown: Vec::new(),
             changes: changes.transpose()?,
@@ -141,12 +141,10 @@ impl<'a> Against<'a> {
         let billed = transaction.request.billed();
         let is_fraud = transaction.label.map(|label| label.is_fraud);
         self.moves.entry((was.decision, is.decision)).or_default().add(billed, is_fraud);
-        let account = match &transaction.request.subject {
-            Subject::Account(account) => account.to_string(),
-            Subject::Card(card) => card.to_string(),
-        };
+        let account = transaction.account.to_string();
         let transaction_id = transaction.request.key.to_string();
-        let first = self.first.get(&account).cloned();
+        // Where history's outcomes are in force nothing follows from a decision.
+        let first = self.first.get(&account).filter(|_| !self.observed).cloned();
         let cause = self.cause((was, &before.1), (is, &after.1));
         match &first {
             Some(_) => self.followed += 1,
@@ -167,17 +165,18 @@ impl<'a> Against<'a> {
         Ok(())
     }
 
-    /// The rule that fires under one file alone, that of the decision against the cardholder first; else the deciding
-    /// reason, which is then a matter of balance or model.
+    /// The rule that fires under one file alone and stands above the others that do, that of the decision against the
+    /// cardholder first; else the deciding reason, which is then a matter of balance or model. A flag decides nothing, and
+    /// what silences the model only where the model would have declined.
     fn cause(&self, (was, before): (&AuthAnswer, &Seen), (is, after): (&AuthAnswer, &Seen)) -> String {
-        let live = |rules: &'a RuleSet, seen: &Seen| {
-            let fired = seen.hits.fired().map(|place| &rules.rules[place]);
-            fired.filter(|rule| rule.mode == Mode::Live).collect::<Vec<_>>()
-        };
-        let (old, new) = (live(self.before, before), live(self.after, after));
+        let (old, new) = (deciding(self.before, before), deciding(self.after, after));
         let only_new = new.iter().find(|rule| old.iter().all(|other| other.id != rule.id));
         let only_old = old.iter().find(|rule| new.iter().all(|other| other.id != rule.id));
-        let in_order = if is_against(is.decision) { [only_new, only_old] } else { [only_old, only_new] };
+        let speaks_against = |rule: &&&Rule| rule.then != Effect::ApproveDespiteScore;
+        let in_order = match is_against(is.decision) {
+            true => [only_new.filter(speaks_against), only_old],
+            false => [only_old.filter(speaks_against), only_new],
+        };
         if let Some(rule) = in_order.into_iter().flatten().next() {
             let side = if only_new.is_some_and(|new| std::ptr::eq(*new, *rule)) { "" } else { "without " };
             return format!("{side}{}", rule.id);
@@ -238,7 +237,12 @@ impl<'a> Against<'a> {
         }
         let more = changed.saturating_sub(self.shown.len() as u64);
         if more > 0 {
-            let _ = writeln!(text, "and {more} more; --changes OUT.csv writes them all");
+            let where_to = if self.changes.is_some() {
+                "all are in the file of --changes"
+            } else {
+                "--changes OUT.csv writes them all"
+            };
+            let _ = writeln!(text, "and {more} more; {where_to}");
         }
         text
     }
@@ -266,7 +270,7 @@ impl<'a> Against<'a> {
             "followed": self.followed,
             "moves": moves.collect::<Vec<_>>(),
             "causes": causes.collect::<Vec<_>>(),
-            "first_changes": shown.collect::<Vec<_>>(),
+            "changes": shown.collect::<Vec<_>>(),
         })
     }
 }
@@ -289,6 +293,11 @@ impl Change {
             first.clone().unwrap_or_default(),
         ]
     }
+}
+
+/// The live rules that fired and that can change a decision, the one that stands above the others first.
+fn deciding<'r>(rules: &'r RuleSet, seen: &'r Seen) -> Vec<&'r Rule> {
+    rules.deciding(&seen.hits).filter(|rule| rule.then != Effect::Flag).collect()
 }
 
 fn row(name: &str, moved: &Yield) -> String {

@@ -194,6 +194,73 @@ async fn snapshots_under_load_come_to_the_same_as_the_whole_journal() {
     assert!(found == from_log);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rules_that_change_amid_decisions_and_snapshots_are_named_by_every_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = Engine::open(settings(dir.path(), RULES)).unwrap();
+    let bench = Bench::of(engine.clone());
+    for account in 0..40 {
+        bench.account(account, 1_000_000).await;
+    }
+    let callers: Vec<_> =
+        (0..4).map(|caller| tokio::spawn(hammer(engine.clone(), bench.lane.clone(), caller, 300))).collect();
+    let (reloader, place) = (engine.clone(), dir.path().join("snapshots"));
+    let (done, stop) = mpsc::channel::<()>();
+    let reloaded = std::thread::spawn(move || {
+        let strict = RULES.replace(">= 6", ">= 2");
+        let (mut taken, mut reloads) = (BTreeMap::new(), 0);
+        let reload = |text: &str| {
+            let source = crate::engine::Source { name: "rules.toml".into(), text: text.to_owned() };
+            reloader.reload_rules(source).unwrap()
+        };
+        while stop.try_recv() == Err(mpsc::TryRecvError::Empty) || reloads < 4 {
+            reload(if reloads % 2 == 0 { &strict } else { RULES });
+            reloads += 1;
+            if taken.len() < 8 {
+                let written = reloader.snapshot_now().unwrap();
+                taken.insert(written.name.clone(), std::fs::read(place.join(&written.name)).unwrap());
+            }
+        }
+        // As the restarts below have it, so that they have nothing to introduce.
+        reload(RULES);
+        taken
+    });
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    done.send(()).unwrap();
+    let taken = reloaded.join().unwrap();
+    let live = whole_of(&engine);
+    engine.close().unwrap();
+    drop((bench, engine));
+
+    let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
+    assert_eq!(verified.different, 0, "{:#?}", verified.differences);
+    let (from_log, _) = reopened(copy_with(dir.path(), &[]).path(), RULES);
+    assert!(from_log == live, "the journal says otherwise than the engine that wrote it");
+    for (name, bytes) in &taken {
+        let (found, recovered) = reopened(copy_with(dir.path(), &[(name, bytes)]).path(), RULES);
+        assert_eq!(recovered.snapshot.as_ref(), Some(name), "{:?}", recovered.passed_over);
+        assert_eq!(found.newest, from_log.newest, "{name}");
+        assert_eq!(found.accounts, from_log.accounts, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_would_take_the_journal_s_room_is_not_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, files) = (SimulatedDisk::new(), SimulatedDisk::new());
+    let opened = Engine::open_on(settings(dir.path(), RULES), Arc::new(log), Arc::new(files.clone()));
+    let (engine, _) = opened.unwrap_or_else(|error| panic!("{error}"));
+    Bench::of(engine.clone()).account(1, 100_000).await;
+    // A segment has 1 MiB here.
+    files.set_capacity(2 * 1024 * 1024 - 1);
+    assert!(matches!(engine.snapshot_now(), Err(SnapshotError::NoRoom { .. })));
+    files.set_capacity(u64::MAX);
+    engine.snapshot_now().unwrap();
+    engine.close().unwrap();
+}
+
 /// A data directory with some of everything and a snapshot in the middle of its log.
 async fn small(dir: &Path, rules: &str) -> (Whole, Written) {
     let (engine, _) = Engine::open(settings(dir, rules)).unwrap();
@@ -481,6 +548,10 @@ async fn a_snapshot_that_hangs_on_its_disk_holds_up_no_close_and_keeps_the_direc
 fn a_directory_of_snapshots_that_cannot_be_listed_is_said() {
     struct Unlisted;
     impl Storage for Unlisted {
+        fn free_bytes(&self) -> Option<u64> {
+            None
+        }
+
         fn place(&self) -> String {
             "nowhere".into()
         }
