@@ -430,18 +430,25 @@ impl Config {
     /// # Errors
     /// At the first key or value that cannot be taken.
     pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
-        toml::from_str(text).map_err(|error| {
-            let offset = error.span().map_or(0, |span| span.start).min(text.len());
-            let before = &text[..text.floor_char_boundary(offset)];
+        let wrong = |offset: usize, message: &str| {
+            let before = &text[..text.floor_char_boundary(offset.min(text.len()))];
             let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
             ConfigError {
                 file: file.to_owned(),
                 line: before.matches('\n').count() + 1,
                 column: before[line_start..].chars().count() + 1,
-                message: error.message().to_owned(),
+                message: message.to_owned(),
                 source: text[line_start..].lines().next().unwrap_or_default().to_owned(),
             }
-        })
+        };
+        let config: Config = toml::from_str(text)
+            .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
+        let Journal { stall_ms, hang_ms, .. } = config.journal;
+        if hang_ms <= stall_ms {
+            let named = text.find("hang_ms").or(text.find("stall_ms")).unwrap_or_default();
+            return Err(wrong(named, "`hang_ms` must be above `stall_ms`: a disk stalls before it hangs"));
+        }
+        Ok(config)
     }
 
     /// The settings that change decisions, and no others, as a configuration file: kept under its hash, so that a
@@ -497,6 +504,8 @@ mod tests {
             ("[overload]\nshed_after_ms = \"soon\"\n", 2, 17, "invalid type: string"),
             ("[accounts]\nshards = 1000\n", 2, 10, "1000 is no power of two"),
             ("[snapshots]\nbytes_per_s = 5\n", 2, 15, "5 is not between 1048576 and"),
+            ("[journal]\nhang_ms = 1_000\n", 2, 1, "`hang_ms` must be above `stall_ms`"),
+            ("[journal]\nstall_ms = 20_000\n", 2, 1, "`hang_ms` must be above `stall_ms`"),
             ("[log]\nlevel = \"loud\"\n", 2, 9, "unknown variant `loud`"),
             ("[log]\nlevel = \n", 2, 9, ""),
         ] {

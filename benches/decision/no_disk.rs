@@ -18,6 +18,10 @@ pub struct NoDisk(Mutex<HashMap<String, Arc<NoFile>>>);
 struct NoFile(Mutex<(u64, Vec<u8>)>);
 
 impl Storage for NoDisk {
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     fn place(&self) -> String {
         "nowhere".to_owned()
     }

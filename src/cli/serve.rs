@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow, bail};
@@ -63,6 +63,9 @@ pub struct Args {
 
 /// How long calls that were waiting for a journal that stopped have to hear of it.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// A second signal that comes sooner is the same one sent twice.
+const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs the engine until it is told to stop or stops itself.
 ///
@@ -117,12 +120,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     drop(watch);
     // A second signal means now: the operator has seen that the first one takes its time.
-    let (sender, ended) = tokio::sync::oneshot::channel();
+    let (sender, mut ended) = tokio::sync::oneshot::channel();
+    let told = Instant::now();
     std::thread::spawn(move || sender.send(service.stop()));
     let stopped = runtime.block_on(async {
-        tokio::select! {
-            stopped = ended => stopped.unwrap_or_else(|_| bail!("stopping failed")),
-            name = stop.next() => Err(Failure::wrong(format!("cut off by a second {name}"))),
+        loop {
+            tokio::select! {
+                stopped = &mut ended => return stopped.unwrap_or_else(|_| bail!("stopping failed")),
+                // Supervisors send the same signal to a process and to its group.
+                name = stop.next() => if told.elapsed() >= SECOND_SIGNAL_AFTER {
+                    return Err(Failure::wrong(format!("cut off by a second {name}")));
+                },
+            }
         }
     });
     // Rules may be being read from a file system that hangs.
