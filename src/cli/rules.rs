@@ -5,72 +5,60 @@ use std::{path::Path, process::ExitCode};
 
 use serde_json::json;
 
+use super::say;
 use crate::rules::{self, Finding, Mode, RuleSet};
 
 /// Checks a rules file. Exit code 0 where it can be used (warnings are shown), 1 where it is wrong, 2 where it
 /// cannot be read.
 pub fn check(path: &Path, format_json: bool) -> ExitCode {
-    let (name, source) = match read(path) {
-        Ok(file) => file,
+    let (name, rules) = match usable(path, format_json) {
+        Ok(usable) => usable,
         Err(code) => return code,
     };
-    match rules::compile(&name, &source) {
-        Ok(rules) => {
-            if format_json {
-                print_json(&name, Some(&rules), &rules.warnings);
-            } else {
-                print_findings(&rules.warnings);
-                let (count, aggregates) = (rules.rules.len(), rules.aggregates.len());
-                println!(
-                    "{name}: version {}, {count} rules, {aggregates} aggregates: can be used",
-                    rules.version
-                );
-            }
-            ExitCode::SUCCESS
-        }
-        Err(findings) => refuse(&name, &findings, format_json),
+    if format_json {
+        print_json(&name, Some(&rules), &rules.warnings);
+    } else {
+        print_findings(&rules.warnings);
+        let (count, aggregates) = (rules.rules.len(), rules.aggregates.len());
+        say(format_args!(
+            "{name}: version {}, {count} rules, {aggregates} aggregates: can be used",
+            rules.version
+        ));
     }
+    ExitCode::SUCCESS
 }
 
 /// Runs the tests written in a rules file. Exit code 0 where all pass, 1 where one fails or the file is wrong, 2
 /// where it cannot be read.
 pub fn test(path: &Path, format_json: bool) -> ExitCode {
-    let (name, source) = match read(path) {
-        Ok(file) => file,
+    let (name, rules) = match usable(path, format_json) {
+        Ok(usable) => usable,
         Err(code) => return code,
-    };
-    let rules = match rules::compile(&name, &source) {
-        Ok(rules) => rules,
-        Err(findings) => return refuse(&name, &findings, format_json),
     };
     let results = rules::run_tests(&rules);
     let failed = results.iter().filter(|result| !result.passed).count();
     if format_json {
-        println!(
+        say(format_args!(
             "{}",
             json!({ "file": name, "version": &*rules.version, "failed": failed, "tests": results })
-        );
+        ));
     } else {
         for result in results.iter().filter(|result| !result.passed) {
-            println!("{name}:{}: test failed: {}", result.line, result.name);
+            say(format_args!("{name}:{}: test failed: {}", result.line, result.name));
             for failure in &result.failures {
-                println!("  {failure}");
+                say(format_args!("  {failure}"));
             }
         }
-        println!("{name}: {} tests, {failed} failed", results.len());
+        say(format_args!("{name}: {} tests, {failed} failed", results.len()));
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
 /// Says in words what a rules file does, reads and costs. Exit code 0, or 1 where it is wrong, 2 where it cannot be read.
 pub fn explain(path: &Path, format_json: bool) -> ExitCode {
-    let (name, source) = match read(path) {
-        Ok(file) => file,
+    let (name, rules) = match usable(path, format_json) {
+        Ok(usable) => usable,
         Err(code) => return code,
-    };
-    let rules = match rules::compile(&name, &source) {
-        Ok(rules) => rules,
-        Err(findings) => return refuse(&name, &findings, format_json),
     };
     let evaluated = rules.explanations.iter().filter(|rule| rule.mode != Mode::Off.name());
     let cost_ns: u32 = evaluated.map(|rule| rule.cost_ns).sum();
@@ -78,7 +66,7 @@ pub fn explain(path: &Path, format_json: bool) -> ExitCode {
         let aggregates = rules.aggregates.iter().map(
             |aggregate| json!({ "name": &*aggregate.name, "meaning": rules::explain_aggregate(aggregate) }),
         );
-        println!(
+        say(format_args!(
             "{}",
             json!({
                 "file": name,
@@ -87,24 +75,24 @@ pub fn explain(path: &Path, format_json: bool) -> ExitCode {
                 "aggregates": aggregates.collect::<Vec<_>>(),
                 "rules": rules.explanations,
             })
-        );
+        ));
         return ExitCode::SUCCESS;
     }
-    println!(
+    say(format_args!(
         "{name}: version {}, {} rules, about {cost_ns} ns a decision where all are evaluated to the end",
         rules.version,
         rules.rules.len()
-    );
+    ));
     for rule in &rules.explanations {
-        println!("\n{} ({}, about {} ns)\n  {}", rule.rule, rule.mode, rule.cost_ns, rule.then);
-        println!("  Fires where:");
+        say(format_args!("\n{} ({}, about {} ns)\n  {}", rule.rule, rule.mode, rule.cost_ns, rule.then));
+        say(format_args!("  Fires where:"));
         for line in &rule.when {
-            println!("    {line}");
+            say(format_args!("    {line}"));
         }
-        println!("  Reads:");
+        say(format_args!("  Reads:"));
         for read in &rule.reads {
             let unit = if read.unit.is_empty() { String::new() } else { format!(" in {}", read.unit) };
-            println!("    {} ({}{unit}): {}", read.name, read.ty, read.meaning);
+            say(format_args!("    {} ({}{unit}): {}", read.name, read.ty, read.meaning));
         }
     }
     ExitCode::SUCCESS
@@ -114,14 +102,23 @@ pub fn explain(path: &Path, format_json: bool) -> ExitCode {
 pub fn names(format_json: bool) -> ExitCode {
     let names = rules::names();
     if format_json {
-        println!("{}", json!({ "names": names }));
+        say(format_args!("{}", json!({ "names": names })));
         return ExitCode::SUCCESS;
     }
     for name in names {
         let unit = if name.unit.is_empty() { String::new() } else { format!(" in {}", name.unit) };
-        println!("{:<32}{:<26}{}", name.name, format!("{}{unit}", name.ty), name.meaning);
+        say(format_args!("{:<32}{:<26}{}", name.name, format!("{}{unit}", name.ty), name.meaning));
     }
     ExitCode::SUCCESS
+}
+
+/// A file's name and its rules. One that cannot be used has been told of already, and leads to the exit code.
+fn usable(path: &Path, format_json: bool) -> Result<(String, RuleSet), ExitCode> {
+    let (name, source) = read(path)?;
+    match rules::compile(&name, &source) {
+        Ok(rules) => Ok((name, rules)),
+        Err(findings) => Err(refuse(&name, &findings, format_json)),
+    }
 }
 
 fn read(path: &Path) -> Result<(String, String), ExitCode> {
@@ -140,14 +137,14 @@ fn refuse(name: &str, findings: &[Finding], format_json: bool) -> ExitCode {
         print_json(name, None, findings);
     } else {
         print_findings(findings);
-        println!("{name}: cannot be used");
+        say(format_args!("{name}: cannot be used"));
     }
     ExitCode::from(1)
 }
 
 fn print_findings(findings: &[Finding]) {
     for finding in findings {
-        println!("{finding}\n");
+        say(format_args!("{finding}\n"));
     }
 }
 
@@ -160,5 +157,5 @@ fn print_json(name: &str, rules: Option<&RuleSet>, findings: &[Finding]) {
         "aggregates": rules.map(|rules| rules.aggregates.len()),
         "findings": findings,
     });
-    println!("{result}");
+    say(format_args!("{result}"));
 }
