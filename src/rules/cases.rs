@@ -205,7 +205,16 @@ fn check_given(
     };
     if given.is_none() {
         let message = format!("`{}` is {}, which this is not", name.value, type_name(variable.ty));
-        report.error(value.span.clone(), message, None);
+        let help = match (&value.value, variable.ty) {
+            (GivenValue::Text(text), Type::Bool | Type::Int | Type::Float | Type::Money)
+                if text.parse::<f64>().is_ok() || text.parse::<bool>().is_ok() =>
+            {
+                Some(format!("write it without quotes: {text}"))
+            }
+            (GivenValue::Int(_) | GivenValue::Float(_), Type::Text) => Some("write it in quotes".to_string()),
+            _ => None,
+        };
+        report.error(value.span.clone(), message, help);
     }
     given.map(|given| (variable.slot, given))
 }

@@ -14,6 +14,7 @@ use super::{
     builtins::{self, Builtin, Function},
     decimal::Decimal,
     finding::did_you_mean,
+    guesses,
     parse::{Expr, ExprKind, Operator},
     typed::{Arithmetic, Bool, Comparison, Float, Int, Money, Text, TextMatch, Typed},
 };
@@ -245,7 +246,9 @@ impl Checker<'_> {
         let help = if self.scope.variables.values().any(is_word) {
             Some(format!("texts stand in quotes: '{name}'"))
         } else {
-            did_you_mean(name, self.scope.variables.keys().map(String::as_str))
+            let variables = &self.scope.variables;
+            guesses::name(name, |name| variables.contains_key(name))
+                .or_else(|| did_you_mean(name, variables.keys().map(String::as_str)))
         };
         self.wrong(expr, format!("unknown name `{name}`"), help)
     }
@@ -279,7 +282,10 @@ impl Checker<'_> {
                     let what = self.text_of(side);
                     let symbol = operator.symbol();
                     let message = format!("`{symbol}` needs true or false; `{what}` is {}", type_of(&other));
-                    self.wrong::<()>(side, message, "compare it with something, such as `x > 5`");
+                    let help = self
+                        .one_of_several(left, right)
+                        .unwrap_or_else(|| "compare it with something, such as `x > 5`".to_string());
+                    self.wrong::<()>(side, message, help);
                 }
                 None => {}
             }
@@ -288,6 +294,20 @@ impl Checker<'_> {
         let whole = sides.len() >= 2 && self.problems.is_empty();
         whole
             .then(|| Typed::Bool(if operator == Operator::And { Bool::All(sides) } else { Bool::Any(sides) }))
+    }
+
+    /// What `x == 'a' || 'b'` should be.
+    fn one_of_several(&self, left: &Expr, right: &Expr) -> Option<String> {
+        let last = match &left.kind {
+            ExprKind::Binary(Operator::Or, _, last) => last,
+            _ => left,
+        };
+        let ExprKind::Binary(Operator::Equal, field, first) = &last.kind else { return None };
+        let is_literal = |expr: &Expr| matches!(expr.kind, ExprKind::Text(_) | ExprKind::Int(_));
+        (is_literal(first) && is_literal(right)).then(|| {
+            let (field, first) = (self.text_of(field), self.text_of(first));
+            format!("write `{field} in [{first}, {}]`", self.text_of(right))
+        })
     }
 
     fn compare(
@@ -472,6 +492,9 @@ impl Checker<'_> {
                     operator.symbol()
                 );
                 let help = match other {
+                    Typed::Float(_) if beside == "amount" && own.contains("_major") => {
+                        Some("write `amount_major`, which is the amount as a decimal number")
+                    }
                     Typed::Int(_) | Typed::Float(_) => {
                         Some("beside money only a literal number is read as an amount (in major units)")
                     }
@@ -532,7 +555,8 @@ impl Checker<'_> {
                     }
                     None if self.scope.broken.contains(name) => return None,
                     None => {
-                        let help = did_you_mean(list, self.scope.lists.keys().map(String::as_str));
+                        let help = did_you_mean(list, self.scope.lists.keys().map(String::as_str))
+                            .unwrap_or_else(|| format!("declare it: `[lists.{list}]` with `values = [..]`"));
                         return self.wrong(right, format!("unknown list `{list}`"), help);
                     }
                 },
@@ -570,13 +594,20 @@ impl Checker<'_> {
                     Set::Texts(_) => "texts",
                     _ => "whole numbers",
                 };
-                let message = match left {
-                    Typed::Text(_) | Typed::Int(_) => {
-                        format!("`{what}` is {}, the list has {items}", type_of(&left))
+                let (message, help) = match left {
+                    Typed::Text(_) => (
+                        format!("`{what}` is text, the list has {items}"),
+                        Some("put its values into quotes, such as '6011'".to_string()),
+                    ),
+                    Typed::Int(_) => (
+                        format!("`{what}` is a whole number, the list has {items}"),
+                        Some("write its values without quotes".to_string()),
+                    ),
+                    _ => {
+                        (format!("`in` takes texts and whole numbers; `{what}` is {}", type_of(&left)), None)
                     }
-                    _ => format!("`in` takes texts and whole numbers; `{what}` is {}", type_of(&left)),
                 };
-                return self.wrong(expr, message, None);
+                return self.wrong(expr, message, help);
             }
         };
         Some(Typed::Bool(membership))
@@ -633,6 +664,12 @@ impl Checker<'_> {
         arguments: &[Expr],
     ) -> Option<Typed> {
         let Some(builtin) = builtins::lookup(name) else {
+            // `exists(x)` asks something else than the loop `list.exists(x, ..)`.
+            if let (Some(help), true) =
+                (guesses::function(name), receiver.is_none() || builtins::refusal(name).is_none())
+            {
+                return self.wrong(expr, format!("unknown function `{name}`"), help);
+            }
             if let Some(why) = builtins::refusal(name) {
                 return self.wrong(expr, format!("rules do not have `{name}`"), why);
             }
@@ -666,7 +703,13 @@ impl Checker<'_> {
 
     fn has(&mut self, argument: &Expr) -> Option<Typed> {
         let ExprKind::Name(name) = &argument.kind else {
-            return self.wrong(argument, "`has` takes the name of a field, feature or aggregate", None);
+            let help = match &argument.kind {
+                ExprKind::Text(name) if self.scope.variables.contains_key(name) => {
+                    Some(format!("write `has({name})`"))
+                }
+                _ => None,
+            };
+            return self.wrong(argument, "`has` takes the name of a field, feature or aggregate", help);
         };
         match self.variable(name) {
             Some(variable) => Some(Typed::Bool(Bool::Has(variable.slot))),
@@ -768,7 +811,26 @@ impl Checker<'_> {
             Typed::Text(Text::Const(text)) => text.parse::<f64>().is_ok(),
             _ => false,
         };
+        let is_comparison = |expr: &Expr| {
+            matches!(
+                expr.kind,
+                ExprKind::Binary(
+                    Operator::Less | Operator::LessEqual | Operator::Greater | Operator::GreaterEqual,
+                    ..
+                )
+            )
+        };
         let help = match (left, right) {
+            (Typed::Bool(_), Typed::Int(_) | Typed::Float(_) | Typed::Money(_))
+                if is_comparison(left_expr) =>
+            {
+                let ExprKind::Binary(_, _, middle) = &left_expr.kind else { return None };
+                let middle = self.text_of(middle);
+                Some(format!("write `{left_text} && {middle} {} {right_text}`", operator.symbol()))
+            }
+            (Typed::Bool(_), Typed::Text(Text::Const(_)) | Typed::Int(Int::Const(_))) => {
+                Some(format!("write `{left_text}`, or `!{left_text}` for the contrary"))
+            }
             (Typed::Text(_), Typed::Int(_) | Typed::Float(_)) if !quoted_number(left) => {
                 Some(format!("texts stand in quotes: '{right_text}'"))
             }

@@ -139,6 +139,7 @@ impl Compiler<'_, '_> {
                 format!("{} aggregates, at most {AGGREGATES_MAX} are allowed", file.aggregates.len());
             self.report.error(span, message, None);
         }
+        scope.broken.extend(file.broken.iter().cloned());
         for (index, aggregate) in file.aggregates.iter().enumerate() {
             let ty = match aggregate.measure {
                 _ if !self.is_free_name(&aggregate.name, "an aggregate") => None,
@@ -259,7 +260,7 @@ impl Compiler<'_, '_> {
             let line = self.report.line_of(id.span.start);
             if let Some(other) = first.get(id.value.as_str()) {
                 let message = format!("rule id `{}` is already used on line {other}", id.value);
-                self.report.error(id.span.clone(), message, None);
+                self.report.error(id.span.clone(), message, Some("give one of the two another id".into()));
             } else {
                 first.insert(id.value.as_str(), line);
             }

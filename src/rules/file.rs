@@ -13,6 +13,7 @@ use toml::{
 use super::{
     Effect, Mode,
     finding::{Report, did_you_mean},
+    guesses,
 };
 use crate::{
     features::aggregate::{Attribute, By, Measure},
@@ -37,6 +38,8 @@ pub struct File {
     pub lists: Vec<ListDeclaration>,
     pub rules: Vec<RuleDeclaration>,
     pub tests: Vec<TestDeclaration>,
+    /// Names of aggregates and, with `lists.` before them, of lists whose declaration is no table.
+    pub broken: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -183,26 +186,37 @@ fn string_places(raw: &str) -> Option<(String, Vec<usize>)> {
     Some((text, places))
 }
 
+/// How a window is written.
+const WINDOW: &str = "a window is a whole number and s, m, h or d, such as \"10m\" or \"24h\"";
+
 /// Reads a whole file, reporting everything that is wrong with its shape.
 pub fn read<'s>(source: &'s str, report: &mut Report<'s>) -> File {
-    let (root, errors) = DeTable::parse_recoverable(source);
+    let (root, mut errors) = DeTable::parse_recoverable(source);
+    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
     let mut file = File::default();
+    let mut lines = Vec::new();
+    let mut in_duplicate = false;
     for error in &errors {
-        report.error(error.span().unwrap_or(0..0), format!("not TOML: {}", error.message()), None);
+        let span = error.span().unwrap_or(0..0);
+        let line = report.line_of(span.start);
+        let (written, found) = line_at(source, span.start);
+        // What follows from a table that there is twice, and what the parser makes of the rest of a wrong line.
+        let is_duplicate = error.message().starts_with("duplicate key");
+        let follows = lines.contains(&line) || in_duplicate && is_duplicate && !written.starts_with('[');
+        lines.push(line);
+        if follows {
+            continue;
+        }
+        in_duplicate = is_duplicate && written.starts_with('[');
+        let (message, help) = guesses::toml(error.message(), written, found);
+        report.error(span, message, help);
     }
     if !errors.is_empty() {
         return file;
     }
-    let mut reader = Reader { source, report };
+    let mut reader = Reader { source, report, broken: Vec::new(), has_version_below: false };
     let mut top = Section::new("the file", root.get_ref(), 0..0);
-    match top.take("version") {
-        Some(version) => reader.version(version),
-        None => reader.report.error(
-            0..0,
-            "`version` is missing",
-            Some("write `version = 1` at the top of the file".into()),
-        ),
-    }
+    let version = top.take("version");
     for (name, value) in reader.named(&mut top, "aggregates", "[aggregates.NAME]") {
         let table = Section::new("[aggregates.NAME]", value.get_ref(), value.span());
         file.aggregates.push(reader.aggregate(name, table));
@@ -217,7 +231,20 @@ pub fn read<'s>(source: &'s str, report: &mut Report<'s>) -> File {
     for table in reader.tables(&mut top, "tests", "[[tests]]") {
         file.tests.push(reader.test(table));
     }
+    let top_keys: Vec<String> = top.table.keys().map(|name| name.get_ref().to_string()).collect();
     reader.finish(top);
+    match version {
+        Some(version) => reader.version(version),
+        // Said of already, at its place.
+        None if reader.has_version_below => {}
+        None if top_keys.iter().any(|name| did_you_mean(name, ["version"]).is_some()) => {}
+        None => reader.report.error(
+            0..0,
+            "`version` is missing",
+            Some("write `version = 1` at the top of the file".into()),
+        ),
+    }
+    file.broken = reader.broken;
     file
 }
 
@@ -243,6 +270,9 @@ impl<'t, 'i> Section<'t, 'i> {
 struct Reader<'r, 's> {
     source: &'s str,
     report: &'r mut Report<'s>,
+    broken: Vec<String>,
+    /// Whether `version` stands in some table below the top of the file.
+    has_version_below: bool,
 }
 
 impl<'s> Reader<'_, 's> {
@@ -266,7 +296,11 @@ impl<'s> Reader<'_, 's> {
         let Some(table) = self.table(value, form) else { return Vec::new() };
         let mut named = Vec::new();
         for (name, value) in table {
-            let Some(inner) = self.table(value, form) else { continue };
+            let Some(inner) = self.table(value, form) else {
+                let prefix = if key == "lists" { "lists." } else { "" };
+                self.broken.push(format!("{prefix}{}", name.get_ref()));
+                continue;
+            };
             let name = At { value: name.get_ref().to_string(), span: name.span() };
             named.push((name, Spanned::new(value.span(), inner)));
         }
@@ -282,11 +316,14 @@ impl<'s> Reader<'_, 's> {
     ) -> Vec<Section<'t, 'i>> {
         let Some(value) = top.take(key) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
-            self.report.error(
-                value.span(),
-                format!("`{key}` must be tables"),
-                Some(format!("write `{form}`")),
-            );
+            let named = value.get_ref().as_table().and_then(|table| {
+                table.iter().find(|(_, inner)| inner.get_ref().is_table()).map(|(name, _)| name.get_ref())
+            });
+            let help = match named {
+                Some(name) if key == "rules" => format!("write `{form}` and below it `id = \"{name}\"`"),
+                _ => format!("write `{form}`"),
+            };
+            self.report.error(value.span(), format!("`{key}` must be tables"), Some(help));
             return Vec::new();
         };
         let mut tables = Vec::new();
@@ -301,7 +338,10 @@ impl<'s> Reader<'_, 's> {
     fn table<'t, 'i>(&mut self, value: &'t Spanned<DeValue<'i>>, form: &str) -> Option<&'t DeTable<'i>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
-            let help = Some(format!("write `{form}`"));
+            let is_named = form.starts_with('[') && !form.starts_with("[[");
+            let is_array = value.get_ref().is_array();
+            let brackets = if is_named && is_array { ", with one bracket on each side" } else { "" };
+            let help = Some(format!("write `{form}`{brackets}"));
             self.report.error(
                 value.span(),
                 format!("expected a table, found {}", kind_of(value.get_ref())),
@@ -356,8 +396,7 @@ impl<'s> Reader<'_, 's> {
             _ => None,
         };
         let Some((count, unit_ms)) = digits.parse::<i64>().ok().zip(unit_ms) else {
-            let help = "a window is a whole number and s, m, h or d, such as \"10m\" or \"24h\"";
-            self.report.error(window.span(), format!("`{text}` is no window"), Some(help.into()));
+            self.report.error(window.span(), format!("`{text}` is no window"), Some(WINDOW.into()));
             return None;
         };
         let window_ms = count.checked_mul(unit_ms).filter(|ms| (SECOND_MS..=WINDOW_MAX_MS).contains(ms));
@@ -675,7 +714,10 @@ impl<'s> Reader<'_, 's> {
         at: &Range<usize>,
     ) -> Option<&'t Spanned<DeValue<'i>>> {
         let value = table.take(key);
-        if value.is_none() {
+        let is_mistaken =
+            |name: &str| guesses::word(name, [key]).is_some() || did_you_mean(name, [key]).is_some();
+        // A key of another name that probably means this one is said to be unknown; that is enough.
+        if value.is_none() && !table.table.keys().any(|name| is_mistaken(name.get_ref())) {
             self.report.error(at.clone(), format!("`{key}` is missing in {}", table.what), None);
         }
         value
@@ -684,8 +726,19 @@ impl<'s> Reader<'_, 's> {
     fn text(&mut self, key: &str, value: &Spanned<DeValue>) -> Option<String> {
         let text = value.get_ref().as_str().map(str::to_string);
         if text.is_none() {
+            let written = self.source.get(value.span()).unwrap_or("..");
+            let help = match value.get_ref() {
+                _ if key == "window" => Some(WINDOW.to_string()),
+                DeValue::Integer(_) if key == "response_code" => {
+                    Some(format!("write `{key} = \"{written:0>2}\"`"))
+                }
+                DeValue::Array(_) if key == "when" => {
+                    Some("one text, its conditions joined by `&&` or `||`".to_string())
+                }
+                _ => None,
+            };
             let message = format!("`{key}` must be a text in quotes, found {}", kind_of(value.get_ref()));
-            self.report.error(value.span(), message, None);
+            self.report.error(value.span(), message, help);
         }
         text
     }
@@ -705,8 +758,10 @@ impl<'s> Reader<'_, 's> {
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
         if found.is_none() {
             let names = words.map(|(word, _)| word);
-            let help =
-                did_you_mean(&text, names).unwrap_or_else(|| format!("it is one of: {}", names.join(", ")));
+            let help = guesses::word(&text, names)
+                .map(|word| format!("did you mean `{word}`?"))
+                .or_else(|| did_you_mean(&text, names))
+                .unwrap_or_else(|| format!("it is one of: {}", names.join(", ")));
             self.report.error(value.span(), format!("`{key}` cannot be `{text}`"), Some(help));
         }
         found
@@ -717,12 +772,29 @@ impl<'s> Reader<'_, 's> {
         for (key, _) in table.table {
             let name = key.get_ref().as_ref();
             if !table.known.contains(&name) {
-                let help = did_you_mean(name, table.known.iter().copied())
-                    .unwrap_or_else(|| format!("known are: {}", table.known.join(", ")));
+                let known = table.known.iter().copied();
+                let help = match guesses::word(name, known.clone()) {
+                    _ if name == "version" => {
+                        self.has_version_below = true;
+                        "a key belongs to the table above it: move `version = 1` to the top of the file"
+                            .into()
+                    }
+                    Some(word) => format!("did you mean `{word}`?"),
+                    None => did_you_mean(name, known)
+                        .unwrap_or_else(|| format!("known are: {}", table.known.join(", "))),
+                };
                 self.report.error(key.span(), format!("unknown key `{name}` in {}", table.what), Some(help));
             }
         }
     }
+}
+
+/// The line that a byte stands on, and what of it begins there.
+fn line_at(source: &str, at: usize) -> (&str, &str) {
+    let at = (0..=at.min(source.len())).rev().find(|at| source.is_char_boundary(*at)).unwrap_or(0);
+    let start = source[..at].rfind('\n').map_or(0, |place| place + 1);
+    let end = source[at..].find('\n').map_or(source.len(), |place| at + place);
+    (source[start..end].trim_end(), source[at..end].trim_end())
 }
 
 fn of_span(table: &Section<'_, '_>, key: &str) -> Range<usize> {

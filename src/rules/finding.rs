@@ -54,6 +54,8 @@ impl fmt::Display for Finding {
     }
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Collects the findings of one file.
 pub struct Report<'a> {
     file: String,
@@ -97,7 +99,11 @@ impl<'a> Report<'a> {
         let clamp = |byte: usize| (0..=byte.min(source.len())).rev().find(|at| source.is_char_boundary(*at));
         let (start, end) = (clamp(span.start).unwrap_or(0), clamp(span.end).unwrap_or(0));
         let line = self.line_of(start);
-        let line_start = self.line_starts[line as usize - 1];
+        // What some editors put before the first line is no part of it.
+        let mark =
+            if line == 1 && source.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
+        let line_start = self.line_starts[line as usize - 1] + mark;
+        let (start, end) = (start.max(line_start), end.max(line_start));
         let text = source[line_start..].split(['\n', '\r']).next().unwrap_or("");
         let covered = source.get(start..end.min(line_start + text.len())).unwrap_or("");
         self.findings.push(Finding {

@@ -15,6 +15,7 @@ mod explain;
 mod file;
 mod filter;
 mod finding;
+mod guesses;
 mod parse;
 mod program;
 mod reach;

@@ -10,7 +10,7 @@ use cel::{
     common::ast::{Expr as CelExpr, LiteralValue, SourceInfo, operators},
 };
 
-use super::decimal::Decimal;
+use super::{decimal::Decimal, guesses};
 use crate::limits::{EXPRESSION_BYTES_MAX, EXPRESSION_NESTING_MAX};
 
 /// One node of an expression.
@@ -108,7 +108,11 @@ impl SyntaxError {
 /// The first syntax error; what a parser says after it is mostly noise.
 pub fn parse(source: &str) -> Result<Expr, SyntaxError> {
     if source.trim().is_empty() {
-        return Err(SyntaxError::new(0..source.len(), "the expression is empty"));
+        return Err(SyntaxError {
+            span: 0..source.len(),
+            message: "the expression is empty".into(),
+            help: Some("write what must be true, such as `amount > 100`".into()),
+        });
     }
     if source.len() > EXPRESSION_BYTES_MAX {
         let message =
@@ -254,7 +258,14 @@ impl Converter<'_> {
                 let span = condition.span.start..otherwise.span.end;
                 (ExprKind::Conditional(condition, then, otherwise), span)
             }
-            (None, operators::INDEX) => return Err(unsupported(token, "`[..]` behind a value")),
+            (None, operators::INDEX) => {
+                let parts = (boxed.next().map(|value| value.kind), boxed.next().map(|index| index.kind));
+                let mut error = unsupported(token, "`[..]` behind a value");
+                if let (Some(ExprKind::Name(name)), Some(ExprKind::Text(part))) = parts {
+                    error.help = Some(format!("write `{name}.{part}`"));
+                }
+                return Err(error);
+            }
             (None, name) => {
                 let arguments: Vec<Expr> = boxed.map(|argument| *argument).collect();
                 // The node's token is the opening bracket; the name stands before it.
@@ -294,18 +305,7 @@ fn syntax_error(source: &str, (line, column): (isize, isize), message: &str) -> 
     let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
     let length = if word > 0 { word } else { rest.chars().next().map_or(0, char::len_utf8) };
     let found = &rest[..length];
-    let help = match found {
-        "" => Some("something is missing at the end"),
-        "=" => Some("`==` compares"),
-        "and" | "AND" => Some("write `&&`"),
-        "or" | "OR" => Some("write `||`"),
-        "not" | "NOT" => Some("write `!`"),
-        "&" => Some("write `&&`"),
-        "|" => Some("write `||`"),
-        ">" if source[..at].ends_with('<') => Some("write `!=`"),
-        "'" | "\"" => Some("the text is not closed"),
-        _ => None,
-    };
+    let guess = guesses::syntax(source, at, found);
     let message = match message {
         _ if message.starts_with("reserved identifier") => {
             format!("`{found}` is a reserved word")
@@ -315,7 +315,11 @@ fn syntax_error(source: &str, (line, column): (isize, isize), message: &str) -> 
         _ if found.is_empty() => "the expression ends too early".to_string(),
         _ => format!("`{found}` is not expected here"),
     };
-    SyntaxError { span: at..at + length, message, help: help.map(str::to_string) }
+    let (span, own, help) = match guess {
+        Some(guess) => (guess.span, guess.message, Some(guess.help)),
+        None => (None, None, None),
+    };
+    SyntaxError { span: span.unwrap_or(at..at + length), message: own.unwrap_or(message), help }
 }
 
 /// The byte of a line and a column, both from 1, the column in characters.

@@ -7,6 +7,7 @@ mod language;
 mod oracle;
 mod reach;
 mod schema;
+mod wrong;
 
 use super::*;
 use crate::{
