@@ -737,6 +737,9 @@ impl Checker<'_> {
             (Function::Abs, Some(Typed::Money(x)), None) => Typed::Money(Money::Abs(Box::new(x))),
             (Function::Double, Some(Typed::Int(x)), None) => Typed::Float(Float::FromInt(Box::new(x))),
             (Function::Int, Some(Typed::Float(x)), None) => Typed::Int(Int::FromFloat(Box::new(x))),
+            // As in CEL, what is of the type already stays as it is.
+            (Function::Double, Some(Typed::Float(x)), None) => Typed::Float(x),
+            (Function::Int, Some(Typed::Int(x)), None) => Typed::Int(x),
             (Function::Min, Some(x), Some(y)) => return self.pick(expr, builtin, Ordering::Less, x, y),
             (Function::Max, Some(x), Some(y)) => return self.pick(expr, builtin, Ordering::Greater, x, y),
             _ => {

@@ -1,6 +1,7 @@
 //! The room as a whole: what a file may say, what its rules mean, and that neither garbage nor odd values bring it
 //! down.
 
+mod conformance;
 mod explain;
 mod findings;
 mod language;
