@@ -814,23 +814,21 @@ impl Checker<'_> {
             Typed::Text(Text::Const(text)) => text.parse::<f64>().is_ok(),
             _ => false,
         };
-        let is_comparison = |expr: &Expr| {
+        let is_ordering = |operator: &Operator| {
             matches!(
-                expr.kind,
-                ExprKind::Binary(
-                    Operator::Less | Operator::LessEqual | Operator::Greater | Operator::GreaterEqual,
-                    ..
-                )
+                operator,
+                Operator::Less | Operator::LessEqual | Operator::Greater | Operator::GreaterEqual
             )
         };
-        let help = match (left, right) {
-            (Typed::Bool(_), Typed::Int(_) | Typed::Float(_) | Typed::Money(_))
-                if is_comparison(left_expr) =>
-            {
-                let ExprKind::Binary(_, _, middle) = &left_expr.kind else { return None };
-                let middle = self.text_of(middle);
-                Some(format!("write `{left_text} && {middle} {} {right_text}`", operator.symbol()))
+        let chained = match &left_expr.kind {
+            ExprKind::Binary(first, _, middle) if is_ordering(first) && is_ordering(&operator) => {
+                Some(self.text_of(middle))
             }
+            _ => None,
+        };
+        let help = match (left, right) {
+            (Typed::Bool(_), _) if chained.is_some() => chained
+                .map(|middle| format!("write `{left_text} && {middle} {} {right_text}`", operator.symbol())),
             (Typed::Bool(_), Typed::Text(Text::Const(_)) | Typed::Int(Int::Const(_))) => {
                 Some(format!("write `{left_text}`, or `!{left_text}` for the contrary"))
             }

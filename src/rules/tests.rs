@@ -4,6 +4,7 @@
 mod conformance;
 mod explain;
 mod findings;
+mod interpreter;
 mod language;
 mod oracle;
 mod reach;
