@@ -1,5 +1,7 @@
 //! The windows against a list that is scanned from end to end for every question.
 
+mod lives;
+
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
