@@ -130,7 +130,11 @@ pub fn parse(source: &str) -> Result<Expr, SyntaxError> {
             || SyntaxError::new(0..source.len(), "the expression cannot be parsed"),
             |error| syntax_error(source, error.pos, &error.msg),
         )),
-        Err(_) => Err(SyntaxError::new(0..source.len(), "the expression cannot be parsed")),
+        Err(_) => Err(SyntaxError {
+            span: 0..source.len(),
+            message: "the parser gave up on the expression".into(),
+            help: Some("write it more simply, and please report it".into()),
+        }),
     }
 }
 

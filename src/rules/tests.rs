@@ -1,9 +1,11 @@
 //! The room as a whole: what a file may say, what its rules mean, and that neither garbage nor odd values bring it
 //! down.
 
+mod attack;
 mod conformance;
 mod explain;
 mod findings;
+mod fuzz;
 mod interpreter;
 mod language;
 mod oracle;
