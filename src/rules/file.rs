@@ -12,7 +12,7 @@ use toml::{
 
 use super::{
     Effect, Mode,
-    finding::{Report, did_you_mean},
+    finding::{Report, did_you_mean, nearest},
     guesses,
 };
 use crate::{
@@ -231,13 +231,11 @@ pub fn read<'s>(source: &'s str, report: &mut Report<'s>) -> File {
     for table in reader.tables(&mut top, "tests", "[[tests]]") {
         file.tests.push(reader.test(table));
     }
-    let top_keys: Vec<String> = top.table.keys().map(|name| name.get_ref().to_string()).collect();
-    reader.finish(top);
+    let meant = reader.finish(top);
     match version {
         Some(version) => reader.version(version),
         // Said of already, at its place.
-        None if reader.has_version_below => {}
-        None if top_keys.iter().any(|name| did_you_mean(name, ["version"]).is_some()) => {}
+        None if reader.has_version_below || meant.contains(&"version") => {}
         None => reader.report.error(
             0..0,
             "`version` is missing",
@@ -254,11 +252,13 @@ struct Section<'t, 'i> {
     table: &'t DeTable<'i>,
     span: Range<usize>,
     known: Vec<&'static str>,
+    /// Keys that must be there and are not, with the place to say so at.
+    missing: Vec<(&'static str, Range<usize>)>,
 }
 
 impl<'t, 'i> Section<'t, 'i> {
     fn new(what: &'static str, table: &'t DeTable<'i>, span: Range<usize>) -> Section<'t, 'i> {
-        Section { what, table, span, known: Vec::new() }
+        Section { what, table, span, known: Vec::new(), missing: Vec::new() }
     }
 
     fn take(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'i>>> {
@@ -714,11 +714,8 @@ impl<'s> Reader<'_, 's> {
         at: &Range<usize>,
     ) -> Option<&'t Spanned<DeValue<'i>>> {
         let value = table.take(key);
-        let is_mistaken =
-            |name: &str| guesses::word(name, [key]).is_some() || did_you_mean(name, [key]).is_some();
-        // A key of another name that probably means this one is said to be unknown; that is enough.
-        if value.is_none() && !table.table.keys().any(|name| is_mistaken(name.get_ref())) {
-            self.report.error(at.clone(), format!("`{key}` is missing in {}", table.what), None);
+        if value.is_none() {
+            table.missing.push((key, at.clone()));
         }
         value
     }
@@ -767,25 +764,33 @@ impl<'s> Reader<'_, 's> {
         found
     }
 
-    /// Reports every key that was not asked for.
-    fn finish(&mut self, table: Section<'_, '_>) {
+    /// Reports every key that was not asked for, and every one that is missing unless one of those probably means it.
+    /// Returns what they mean.
+    fn finish(&mut self, table: Section<'_, '_>) -> Vec<&'static str> {
+        let known = table.known.iter().copied();
+        let mut meant = Vec::new();
         for (key, _) in table.table {
             let name = key.get_ref().as_ref();
-            if !table.known.contains(&name) {
-                let known = table.known.iter().copied();
-                let help = match guesses::word(name, known.clone()) {
-                    _ if name == "version" => {
-                        self.has_version_below = true;
-                        "a key belongs to the table above it: move `version = 1` to the top of the file"
-                            .into()
-                    }
-                    Some(word) => format!("did you mean `{word}`?"),
-                    None => did_you_mean(name, known)
-                        .unwrap_or_else(|| format!("known are: {}", table.known.join(", "))),
-                };
-                self.report.error(key.span(), format!("unknown key `{name}` in {}", table.what), Some(help));
+            if table.known.contains(&name) {
+                continue;
             }
+            let word = guesses::word(name, known.clone()).or_else(|| nearest(name, known.clone()));
+            let help = match word {
+                _ if name == "version" => {
+                    self.has_version_below = true;
+                    "a key belongs to the table above it: move `version = 1` to the top of the file"
+                        .to_string()
+                }
+                Some(word) => format!("did you mean `{word}`?"),
+                None => format!("known are: {}", table.known.join(", ")),
+            };
+            meant.extend(word);
+            self.report.error(key.span(), format!("unknown key `{name}` in {}", table.what), Some(help));
         }
+        for (key, at) in table.missing.into_iter().filter(|(key, _)| !meant.contains(key)) {
+            self.report.error(at, format!("`{key}` is missing in {}", table.what), None);
+        }
+        meant
     }
 }
 

@@ -119,8 +119,13 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The candidate that was probably meant, as a hint: near in spelling, or the last part of a longer name.
+/// The candidate that was probably meant, as a hint.
 pub fn did_you_mean<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
+    nearest(written, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
+}
+
+/// The candidate that was probably meant: near in spelling, or the last part of a longer name.
+pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let lower = written.to_ascii_lowercase();
     let allowed = (written.chars().count() / 3).max(1);
     let rank = |candidate: &str| {
@@ -129,9 +134,6 @@ pub fn did_you_mean<'c>(written: &str, candidates: impl IntoIterator<Item = &'c 
         // A longer name that ends so comes after every name that is only misspelt.
         if distance <= allowed { Some(distance) } else { is_last_part().then_some(usize::MAX) }
     };
-    candidates
-        .into_iter()
-        .filter_map(|candidate| Some((rank(candidate)?, candidate)))
-        .min()
-        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+    let ranked = candidates.into_iter().filter_map(|candidate| Some((rank(candidate)?, candidate)));
+    ranked.min().map(|(_, candidate)| candidate)
 }

@@ -227,7 +227,7 @@ impl Fuzzer {
 /// Whether a finding points at something that is in the file.
 fn is_inside(finding: &Finding, source: &str) -> bool {
     let line = source.split('\n').nth(finding.line as usize - 1).unwrap_or("\u{1}");
-    let line = if finding.line == 1 { line.trim_start_matches('\u{feff}') } else { line };
+    let line = if finding.line == 1 { line.strip_prefix('\u{feff}').unwrap_or(line) } else { line };
     let characters = finding.source_line.chars().count();
     let (column, length) = (finding.column as usize, finding.length as usize);
     // At the end of a line there is a place too, and one character is the least that is marked.
