@@ -17,9 +17,6 @@ mod thresholds;
 mod voices;
 mod volume;
 
-#[cfg(test)]
-mod tests;
-
 use std::{
     fs::{File, OpenOptions},
     io::Write as _,

@@ -232,4 +232,4 @@ impl Backtest {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

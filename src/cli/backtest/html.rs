@@ -464,7 +464,7 @@ fn cuts(report: &Report<'_>, has_labels: bool) -> Markup {
     html! {
         section {
             h2 { "By amount" }
-            (two_plots(WIDE, "by amount", &short, has_labels))
+            (two_plots(WIDE, "by amount, in major units", &short, has_labels))
             (slices("amount", "amount in major units", has_labels, &bands, whole))
         }
         section {

@@ -54,6 +54,21 @@ impl Band {
         Some(next * self.currency.minor_per_major())
     }
 
+    /// For the axis of a plot, thousands as `k`.
+    pub(super) fn short_name(self) -> String {
+        let short = |major: i64| match major {
+            1_000.. => format!("{}k", major as f64 / 1_000.0),
+            _ => major.to_string(),
+        };
+        let from = BANDS_FROM[usize::from(self.place)];
+        match (self.place, BANDS_FROM.get(usize::from(self.place) + 1)) {
+            (0, _) => "0".to_owned(),
+            (1, Some(to)) => format!("<{to}"),
+            (_, Some(to)) => format!("{}–{}", short(from), short(*to)),
+            (_, None) => format!("≥{}", short(from)),
+        }
+    }
+
     /// In major units, without the currency.
     pub(super) fn name(self) -> String {
         let from = BANDS_FROM[usize::from(self.place)];

@@ -18,9 +18,10 @@ pub(super) const HALF: Size = Size { width: 480.0, height: 300.0 };
 const LEFT: f64 = 58.0;
 const BOTTOM: f64 = 38.0;
 const TOP: f64 = 20.0;
-const RIGHT: f64 = 14.0;
-/// Room that a label under a bar takes at the least.
-const LABEL_WIDTH: f64 = 62.0;
+const RIGHT: f64 = 20.0;
+/// Room that a letter of a label takes, and what is left free beside it.
+const LETTER: f64 = 6.8;
+const LABEL_GAP: f64 = 10.0;
 
 /// One bar: what stands under it, and what it is made of from the bottom up.
 pub(super) struct Bar {
@@ -36,7 +37,8 @@ pub(super) fn bars(size: Size, title: &str, classes: &[&str], labels: &[&str], b
     let frame = Frame { size, left: 0.0, right: bars.len().max(1) as f64, low: 0.0, high: top };
     let step = frame.x(1.0) - frame.x(0.0);
     let gap = if step > 4.0 { step * 0.15 } else { 0.0 };
-    let every = (LABEL_WIDTH / step).ceil().max(1.0) as usize;
+    let longest = bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or(0);
+    let every = ((longest as f64 * LETTER + LABEL_GAP) / step).ceil().max(1.0) as usize;
     html! {
         svg viewBox=(frame.view_box()) role="img" aria-label=(title) {
             (frame.horizontals(ticks.iter().map(|tick| (*tick as f64, grouped(i128::from(*tick))))))
@@ -115,7 +117,8 @@ impl Axis {
     }
 }
 
-/// A curve of shares, in percent on both axes; `titles` say what the upright and the lying axis are.
+/// A curve of shares, in percent on both axes; `titles` say what the upright and the lying axis are. The marks' names
+/// stand above and below them in turn.
 pub(super) fn curve(titles: (&str, &str), axis: Axis, points: &[(f64, f64)], marks: &[Mark]) -> Markup {
     let frame = Frame { size: HALF, left: 0.0, right: 1.0, low: 0.0, high: 1.0 };
     let at = |x: f64, y: f64| (coordinate(frame.x(axis.place(x))), coordinate(frame.y(y)));
@@ -137,12 +140,12 @@ pub(super) fn curve(titles: (&str, &str), axis: Axis, points: &[(f64, f64)], mar
                 (titles.1)
             }
             path class="curve" d=(path) {}
-            @for mark in marks {
+            @for (nth, mark) in marks.iter().enumerate() {
                 @let (x, y) = at(mark.x, mark.y);
                 @let is_right = axis.place(mark.x) > 0.6;
                 circle class="mark" cx=(x) cy=(y) r="5" { title { (mark.name) } }
                 text class="label" x=(coordinate(frame.x(axis.place(mark.x)) + if is_right { -9.0 } else { 9.0 }))
-                    y=(coordinate(frame.y(mark.y) + 15.0)) text-anchor=(if is_right { "end" } else { "start" }) {
+                    y=(coordinate(frame.y(mark.y) + if nth % 2 == 0 { -8.0 } else { 16.0 })) text-anchor=(if is_right { "end" } else { "start" }) {
                     (mark.name)
                 }
             }
@@ -193,7 +196,7 @@ impl Frame {
 fn ticks(highest: u64) -> Vec<u64> {
     let steps = (0..19).flat_map(|decade| [1, 2, 5].map(|digit| digit * 10_u64.pow(decade)));
     let step = steps.into_iter().find(|step| highest.div_ceil(*step) <= 5).unwrap_or(u64::MAX / 5);
-    (0..=highest.div_ceil(step).max(1)).map(|nth| nth * step).collect()
+    (0..=highest.div_ceil(step).max(1)).map(|nth| step.saturating_mul(nth)).collect()
 }
 
 /// With a comma before every three digits.

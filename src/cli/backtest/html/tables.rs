@@ -91,7 +91,7 @@ fn first_slices(
     slices[shown..].iter().for_each(|(_, slice)| rest.merge(slice));
     html! {
         div.wide {
-            table data-table=(cut) {
+            table.cut data-table=(cut) {
                 thead {
                     tr {
                         th { (head) } th { "decisions" } th { "amount" } th { "declined" } th { "% declined" }
