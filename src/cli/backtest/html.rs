@@ -459,8 +459,14 @@ fn cuts(report: &Report<'_>, has_labels: bool) -> Markup {
     let owned = |slices: &[(String, &Slice)]| {
         slices.iter().map(|(name, slice)| (name.clone(), (*slice).clone())).collect::<Vec<_>>()
     };
-    let short: Vec<_> =
-        owned(&bands).into_iter().map(|(name, slice)| (name.replace("to below", "–"), slice)).collect();
+    let currencies = whole.all.minor.len();
+    let axis_name = |band: Band| match currencies {
+        ..=1 => band.short_name(),
+        _ => format!("{} {}", band.currency, band.short_name()),
+    };
+    let short = cuts.bands().into_iter();
+    let short = short.map(|(band, slice)| (band.map_or("none".to_owned(), axis_name), slice.clone()));
+    let short: Vec<_> = short.collect();
     html! {
         section {
             h2 { "By amount" }

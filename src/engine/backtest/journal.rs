@@ -82,7 +82,12 @@ impl PastJournal {
         let newest = self.names.newest(what);
         let (number, version) = newest.ok_or("the journal has no decision: nothing ever decided")?;
         let kept = kept(&self.data_dir, what, number, &self.names)?;
-        Ok(Source { name: format!("{what:?} {version} of the journal"), ..kept })
+        let word = match what {
+            Versioned::Rules => "rules",
+            Versioned::Model => "model",
+            Versioned::Config => "settings",
+        };
+        Ok(Source { name: format!("{word} {version} of the journal"), ..kept })
     }
 
     /// An engine without accounts, with the settings that the journal named last.
