@@ -44,12 +44,12 @@ impl Band {
     }
 
     /// Its lower end in minor units; the second band begins above nothing.
-    pub(super) fn from_minor(self) -> i64 {
+    pub(super) fn low_minor(self) -> i64 {
         BANDS_FROM[usize::from(self.place)] * self.currency.minor_per_major()
     }
 
     /// Where the next band begins, in minor units.
-    pub(super) fn to_minor(self) -> Option<i64> {
+    pub(super) fn high_minor(self) -> Option<i64> {
         let next = BANDS_FROM.get(usize::from(self.place) + 1).filter(|_| self.place > 0)?;
         Some(next * self.currency.minor_per_major())
     }
@@ -183,7 +183,7 @@ mod tests {
         ] {
             let currency = Currency::from_alpha(code).unwrap();
             let band = Band::of(Money::new(minor, currency));
-            let ends = (band.name(), band.from_minor(), band.to_minor());
+            let ends = (band.name(), band.low_minor(), band.high_minor());
             assert_eq!(ends, (name.to_owned(), from, to), "{code} {minor}");
         }
     }

@@ -106,10 +106,7 @@ impl PastJournal {
     ///
     /// # Errors
     /// Where the log cannot be read any more, or what `on_record` refused.
-    pub fn replay(
-        &self,
-        on_record: &mut dyn FnMut(u64, &Record) -> Result<ControlFlow<()>, String>,
-    ) -> Result<(), VerifyError> {
+    pub fn replay(&self, on_record: &mut OnRecord<'_>) -> Result<(), VerifyError> {
         let (last, mut is_over) = (self.last_position(), false);
         journal::verify(&journal_dir(&self.data_dir), &mut |frame| {
             // A directory in use has grown since.
@@ -124,6 +121,9 @@ impl PastJournal {
         Ok(())
     }
 }
+
+/// Takes a record and its position, and says whether more are wanted.
+pub type OnRecord<'a> = dyn FnMut(u64, &Record) -> Result<ControlFlow<()>, String> + 'a;
 
 /// Why a journal cannot be decided anew.
 #[derive(Debug, thiserror::Error)]

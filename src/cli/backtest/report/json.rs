@@ -102,8 +102,8 @@ impl Report<'_> {
         let bands = slices.bands().into_iter().map(|(band, slice)| {
             let mut value = with(slice_json(slice), "name", band.map(Band::name));
             value["currency"] = band.map(|band| band.currency.alpha()).into();
-            value["from_minor"] = band.map(Band::from_minor).into();
-            value["below_minor"] = band.and_then(Band::to_minor).into();
+            value["from_minor"] = band.map(Band::low_minor).into();
+            value["below_minor"] = band.and_then(Band::high_minor).into();
             value
         });
         let days = slices.days().into_iter().map(|(day, slice)| (day.to_string().into(), slice));
