@@ -171,6 +171,361 @@ fn a_file_decided_through_the_port_and_in_one_process_comes_out_the_same() {
     }
     // Every decision that went through the port can be made again from its journal, too.
     assert!(saker(&["journal", "verify", data.to_str().unwrap()]).status.success());
+    let again = json(&saker(&["backtest", "--journal", data.to_str().unwrap(), "--format", "json"]));
+    let recorded = &again["recorded"];
+    assert!(recorded["compared"].as_u64().unwrap() > 2_000, "{recorded}");
+    assert_eq!(recorded["compared"], recorded["equal"], "{recorded}");
+    assert_eq!((&recorded["under_other_versions"], &recorded["not_applied"]), (&0.into(), &0.into()));
+    assert_eq!(again["duplicates"], backtest["duplicates"]);
+    assert_eq!(again["decisions"], backtest["decisions"]);
+    assert_eq!(again["reasons"].as_array().map(Vec::len), backtest["reasons"].as_array().map(Vec::len));
+}
+
+#[test]
+fn a_journal_decided_by_other_rules_shows_what_differs_and_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let demo =
+        ["demo", "--once", "--seed", "5", "--limit", "4000", "--data", &path("data"), "--format", "json"];
+    let world = path("world");
+    assert!(
+        saker(&["simulate", "--accounts", "50", "--days", "30", "--seed", "5", "--out", &world])
+            .status
+            .success()
+    );
+    let file = format!("{world}/transactions.csv");
+    json(&saker(&[&demo[..], &["--transactions", &file]].concat()));
+    std::fs::write(
+        path("strict.toml"),
+        "version = 1\n[[rules]]\nid = 'strict'\nwhen = 'amount > 20'\nthen = 'decline'\nreason = 'STRICT'\n",
+    )
+    .unwrap();
+    let data = path("data");
+    let arguments = ["backtest", "--journal", &data, "--format", "json", "--limit", "2000"];
+    let (scores, html) = (path("scores.csv"), path("report.html"));
+    let arguments = [&arguments[..], &["--scores", &scores, "--report", &html]].concat();
+    let same = json(&saker(&arguments));
+    assert_eq!(
+        (&same["rows"], &same["recorded"]["equal"]),
+        (&2_000.into(), &2_000.into()),
+        "{}",
+        same["recorded"]
+    );
+    assert_eq!(read(Path::new(&scores)).len(), 2_000);
+    let said = std::fs::read_to_string(&html).unwrap();
+    assert!(
+        said.contains("fraud figures need labels") && said.contains("2000 of 2000 recorded decisions"),
+        "no note"
+    );
+
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/default.toml");
+    let strict = path("strict.toml");
+    let other = json(&saker(&[&arguments[..], &["--rules", &strict, "--against", shipped]].concat()));
+    let recorded = &other["recorded"];
+    assert_eq!(recorded["under_other_versions"], 2_000);
+    assert!(recorded["equal"].as_u64().unwrap() < 2_000, "{recorded}");
+    assert_eq!(recorded["not_applied"], 0);
+    let first = &recorded["differences"][0];
+    assert!(first["differs_in"].as_array().unwrap().iter().any(|what| what == "reasons"), "{first}");
+    // What the journal recorded was decided by the shipped rules.
+    let rules_change = other["against"]["changed"].as_u64().unwrap();
+    assert!(rules_change > 100, "{rules_change}");
+    for (option, out) in [("--scores", "data/scores.csv"), ("--report", "data/versions/report.html")] {
+        let refused = saker(&["backtest", "--journal", &path("data"), option, &path(out)]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(!Path::new(&path(out)).exists());
+    }
+}
+
+/// What the report says in its tables: table, row, figure and currency to the number.
+fn figures_of(html: &str) -> BTreeMap<(String, String, String, String), i64> {
+    let attribute = |tag: &str, name: &str| {
+        let from = tag.find(&format!("{name}=\""))? + name.len() + 2;
+        Some(tag[from..].split('"').next().unwrap().to_owned())
+    };
+    let (mut table, mut row) = (String::new(), String::new());
+    let mut figures = BTreeMap::new();
+    for tag in html.split('<').filter_map(|part| part.split('>').next()) {
+        table = attribute(tag, "data-table").unwrap_or(table);
+        row = attribute(tag, "data-row").unwrap_or(row);
+        if let (Some(figure), Some(value)) = (attribute(tag, "data-figure"), attribute(tag, "data-value")) {
+            let currency = attribute(tag, "data-currency").unwrap_or_default();
+            let before =
+                figures.insert((table.clone(), row.clone(), figure, currency), value.parse().unwrap());
+            assert_eq!(before, None, "{table} {row} is there twice");
+        }
+    }
+    figures
+}
+
+#[test]
+fn the_report_adds_up_to_the_decisions_that_the_scores_file_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let world = path("world");
+    assert!(
+        saker(&["simulate", "--accounts", "80", "--days", "40", "--seed", "11", "--out", &world])
+            .status
+            .success()
+    );
+    let transactions = format!("{world}/transactions.csv");
+    let arguments =
+        ["backtest", "--transactions", &transactions, "--default-limit", "900", "--format", "json"];
+    let (scores, html) = (path("scores.csv"), path("report.html"));
+    let outputs = ["--scores", &scores, "--report", &html];
+    let report = json(&saker(&[&arguments[..], &outputs].concat()));
+    let html = std::fs::read_to_string(path("report.html")).unwrap();
+    let found = figures_of(&html);
+
+    let mut summed = BTreeMap::<(String, String, String, String), i64>::new();
+    let (rows, lines) = (read(Path::new(&transactions)), read(Path::new(&path("scores.csv"))));
+    assert_eq!(rows.len(), lines.len());
+    let suspicions: BTreeSet<&str> = report["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|reason| !reason["alone"].is_null())
+        .map(|reason| reason["reason"].as_str().unwrap())
+        .collect();
+    for (row, line) in rows.iter().zip(&lines) {
+        assert_eq!(row["transaction_id"], line["transaction_id"]);
+        let billed = if row["billing_amount"].is_empty() { "" } else { "billing_" };
+        let (amount, currency) = (&row[&format!("{billed}amount")], &row[&format!("{billed}currency")]);
+        let exponent = match currency.as_str() {
+            "JPY" => 0,
+            "KWD" => 3,
+            _ => 2,
+        };
+        let minor = (amount.parse::<f64>().unwrap() * 10_f64.powi(exponent)).round() as i64;
+        let is_against = line["decision"] == "DECLINED" || line["decision"] == "STEP_UP";
+        let reason = line["reasons"].split('|').next().unwrap();
+        let is_fraud = row["is_fraud"] == "1";
+        let is_suspected = is_against && suspicions.contains(reason);
+        let given =
+            |cell: &str| if row[cell].is_empty() { "not given".to_owned() } else { row[cell].clone() };
+        let mut add = |table: &str, name: &str, figures: &[(&str, bool)], amounts: &[(&str, bool)]| {
+            let mut put = |figure: &str, currency: &str, number: i64| {
+                let at = (table.to_owned(), name.to_owned(), figure.to_owned(), currency.to_owned());
+                *summed.entry(at).or_default() += number;
+            };
+            figures.iter().for_each(|(figure, counts)| put(figure, "", i64::from(*counts)));
+            amounts.iter().filter(|(_, counts)| *counts).for_each(|(figure, _)| put(figure, currency, minor));
+        };
+        let amounts = [("amount", true), ("fraud-amount", is_fraud)];
+        let slice = [
+            ("decisions", true),
+            ("declined", is_against),
+            ("fraud", is_fraud),
+            ("caught", is_fraud && is_suspected),
+            ("false-positives", !is_fraud && is_suspected),
+        ];
+        let (month, hour) = (&row["timestamp"][..7], &row["timestamp"][11..13]);
+        for (table, name) in [
+            ("mcc", given("mcc").as_str()),
+            ("country", given("country").as_str()),
+            ("month", month),
+            ("day", &row["timestamp"][..10]),
+            ("hour", hour),
+        ] {
+            add(table, name, &slice, &amounts);
+            add(table, "all", &slice, &amounts);
+        }
+        add("amount", "all", &slice, &amounts);
+        add("decision", &line["decision"], &[("decisions", true)], &amounts[..1]);
+        add("decision", "all", &[("decisions", true)], &amounts[..1]);
+        if is_against {
+            let counts = [("decisions", true), ("fraud", is_fraud), ("genuine", !is_fraud)];
+            add("reason", reason, &counts, &amounts);
+        }
+    }
+    let mut tables = BTreeSet::new();
+    for (at, number) in &found {
+        let (table, row, figure, _) = at;
+        let is_summed = summed.keys().any(|(known, name, ..)| (known, name) == (table, row));
+        if is_summed && !figure.starts_with("alone") {
+            assert_eq!(summed.remove(at).unwrap_or(0), *number, "{at:?}");
+            tables.insert(table.as_str());
+        } else if table == "hour" {
+            assert_eq!(*number, 0, "{at:?}");
+        }
+    }
+    // Countries and categories that have no line of their own stand in that of the others.
+    summed.retain(|(table, ..), number| *number != 0 && table != "mcc" && table != "country");
+    assert_eq!(summed, BTreeMap::new(), "not in the report");
+    assert_eq!(
+        tables.into_iter().collect::<Vec<_>>(),
+        ["amount", "country", "day", "decision", "hour", "mcc", "month", "reason"]
+    );
+    // Every cut adds up to the whole, those without a test of their own above too.
+    for table in ["amount", "mcc", "country", "month", "day", "hour"] {
+        let of = |is_all: bool| {
+            let mut sums = BTreeMap::<(&str, &str), i64>::new();
+            for ((_, _, figure, currency), number) in
+                found.iter().filter(|((name, row, ..), _)| name == table && (row == "all") == is_all)
+            {
+                *sums.entry((figure, currency)).or_default() += number;
+            }
+            sums.retain(|_, number| *number != 0);
+            sums
+        };
+        assert_eq!(of(false), of(true), "{table}");
+    }
+    // The JSON of the run says the same.
+    let all =
+        |figure: &str| found[&("amount".to_owned(), "all".to_owned(), figure.to_owned(), String::new())];
+    assert_eq!(report["whole"]["count"], all("decisions"));
+    assert_eq!(report["whole"]["caught"]["count"], all("caught"));
+    assert!(
+        all("caught") > 10 && all("false-positives") > 0 && all("declined") > all("caught"),
+        "a dull world"
+    );
+    for (name, rows) in report["by"].as_object().unwrap() {
+        let sum: u64 = rows.as_array().unwrap().iter().map(|row| row["count"].as_u64().unwrap()).sum();
+        assert_eq!(report["whole"]["count"], sum, "{name}");
+    }
+    let money = |name: &str| report["accounts"][name]["minor"].clone();
+    let parts =
+        ["lost_before_first_decline", "saved_from_first_decline", "declined_for_other_reasons_before"];
+    for (currency, minor) in report["whole"]["fraud"]["minor"].as_object().unwrap() {
+        let sum: i64 = parts.iter().map(|part| money(part)[currency].as_i64().unwrap_or(0)).sum();
+        assert_eq!(minor, sum, "{currency}");
+    }
+}
+
+#[test]
+fn a_report_runs_nothing_and_fetches_nothing_whatever_its_data_are_called() {
+    let directory = tempfile::tempdir().unwrap();
+    let evil = "<script>alert(1)</script>";
+    let at = |name: &str| directory.path().join(name);
+    let mut text = String::from("transaction_id,timestamp,account_id,amount,currency,merchant_id,is_fraud\n");
+    for number in 0..4 {
+        text += &format!(
+            "{evil}{number},2026-01-01T1{number}:00:00Z,\"\"\"><img src=x>\",60,USD,{evil},{}\n",
+            number % 2
+        );
+    }
+    let transactions = at("<b onload='x'>&.csv");
+    std::fs::write(&transactions, text).unwrap();
+    std::fs::write(at("before.toml"), "version = 1\n").unwrap();
+    std::fs::write(
+        at("after.toml"),
+        "version = 1\n[[rules]]\nid = 'large'\nwhen = 'amount > 55'\nthen = 'decline'\nreason = 'LARGE'\n\
+         text = '</table><script>alert(2)</script>'\n",
+    )
+    .unwrap();
+    let path = |name: &str| at(name).to_str().unwrap().to_owned();
+    let arguments =
+        ["backtest", "--transactions", transactions.to_str().unwrap(), "--rules", &path("after.toml")];
+    let more = ["--against", &path("before.toml"), "--report", &path("r.html"), "--format", "json"];
+    json(&saker(&[&arguments[..], &more].concat()));
+    let html = std::fs::read_to_string(at("r.html")).unwrap();
+    assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;0"), "the changed transaction is shown");
+    assert!(html.contains("&lt;img src=x&gt;") && html.contains("&lt;b onload='x'&gt;&amp;.csv"));
+    for wrong in [
+        "<script",
+        "<img",
+        "<b onload",
+        "<link",
+        "<iframe",
+        "@import",
+        "url(",
+        "href=",
+        "src=\"",
+        "http:",
+        "https:",
+    ] {
+        assert!(!html.contains(wrong), "{wrong}");
+    }
+    // What is there already is not lost to a run that fails, and what is read is never overwritten.
+    let fails = saker(&["backtest", "--transactions", &path("before.toml"), "--report", &path("r.html")]);
+    assert_eq!(fails.status.code(), Some(2));
+    assert_eq!(std::fs::read_to_string(at("r.html")).unwrap(), html);
+    for option in ["--report", "--scores", "--changes"] {
+        let refused = saker(
+            &[&arguments[..], &["--against", &path("before.toml"), option, &path("after.toml")]].concat(),
+        );
+        assert_eq!(refused.status.code(), Some(2), "{option}");
+    }
+    assert!(std::fs::read_to_string(at("after.toml")).unwrap().contains("large"));
+}
+
+#[test]
+fn a_shadow_rule_and_a_lone_rule_are_worth_what_they_alone_would_catch() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    // Each of another account, so that nothing follows from anything.
+    let mut text =
+        String::from("transaction_id,timestamp,account_id,amount,currency,merchant_id,mcc,is_fraud\n");
+    for (number, (amount, mcc, fraud)) in [
+        (150, 7995, 1),
+        (150, 5411, 1),
+        (150, 5411, 0),
+        (80, 7995, 1),
+        (60, 5411, 1),
+        (60, 5411, 0),
+        (10, 5411, 1),
+    ]
+    .iter()
+    .enumerate()
+    {
+        text += &format!("T{number},2026-01-01T12:0{number}:00Z,A{number},{amount},USD,M,{mcc},{fraud}\n");
+    }
+    std::fs::write(at("t.csv"), text).unwrap();
+    let rule = |id: &str, when: &str, rest: &str| {
+        format!(
+            "[[rules]]\nid = '{id}'\nwhen = \"{when}\"\nthen = 'decline'\nreason = '{}'\n{rest}",
+            id.to_uppercase()
+        )
+    };
+    let rules = [
+        "version = 1\n".to_owned(),
+        rule("large", "amount > 100", ""),
+        rule("gambling", "merchant.mcc == '7995'", ""),
+        rule("middling", "amount > 50", "mode = 'shadow'\n"),
+    ];
+    std::fs::write(at("r.toml"), rules.concat()).unwrap();
+    let path = |name: &str| at(name).to_str().unwrap().to_owned();
+    let arguments =
+        ["backtest", "--transactions", &path("t.csv"), "--rules", &path("r.toml"), "--model", "none"];
+    let report = json(&saker(&[&arguments[..], &["--format", "json"]].concat()));
+    let told: Vec<_> = report["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| {
+            let number = |value: &Value| value.as_u64().unwrap();
+            let alone = &rule["alone"];
+            (
+                rule["rule"].as_str().unwrap(),
+                [number(&rule["count"]), number(&rule["fraud"]["count"])],
+                [number(&alone["fraud"]["count"]), number(&alone["genuine"])],
+            )
+        })
+        .collect();
+    assert_eq!(told, [("large", [3, 2], [1, 1]), ("gambling", [2, 2], [1, 0]), ("middling", [6, 4], [1, 1])]);
+    let pairs: BTreeSet<_> = report["rule_overlap"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| {
+            let name = |at: &str| pair[at].as_str().unwrap().to_owned();
+            (name("a"), name("b"), pair["both"].as_u64().unwrap(), pair["fraud"].as_u64().unwrap())
+        })
+        .collect();
+    let pair = |a: &str, b: &str, both, fraud| (a.to_owned(), b.to_owned(), both, fraud);
+    assert_eq!(
+        pairs,
+        BTreeSet::from([
+            pair("large", "gambling", 1, 1),
+            pair("large", "middling", 3, 2),
+            pair("gambling", "middling", 2, 2),
+        ])
+    );
+    assert_eq!(report["reason_overlap"][0]["both"], 1);
+    let whole = &report["whole"];
+    assert_eq!((&whole["caught"]["count"], &whole["fraud"]["count"]), (&3.into(), &5.into()));
+    assert_eq!((&whole["precision"], &whole["recall"]), (&0.75.into(), &0.6.into()));
+    assert_eq!(report["accounts"]["false_positives_per_caught_account"], 1.0 / 3.0);
 }
 
 #[test]

@@ -1,32 +1,52 @@
 //! `saker backtest`: history decided again by the code that serves, with windows, holds and balances, and what that
-//! was worth.
+//! was worth. History is a file of transactions or the engine's own journal.
 //!
-//! One process and one thread decide; the file is read on another. Deliberately absent: replaying a journal, and a
-//! report as HTML.
+//! One process and one thread decide; a file is read on another. Deliberately absent: what a fraud cost beyond its
+//! amount.
 
 mod against;
+mod episodes;
 mod figures;
+mod html;
+mod origin;
+mod recorded;
+mod replay;
 mod report;
+mod slices;
+mod thresholds;
+mod voices;
+mod volume;
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    fs::{File, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
+
+use anyhow::Context as _;
 
 use self::{
-    against::{Against, Decided},
-    figures::{Figures, Seen},
+    against::Against,
+    figures::{Decided, Figures, Past},
+    origin::{Input, Origin},
     report::Report,
 };
 use super::{
     Format, output,
     past::{self, DEFAULT_LIMIT},
-    progress::bar,
     say,
     scores::{Line, Scores},
     serve::{model_source, rules_source},
 };
 use crate::{
     config::Config,
-    engine::backtest::Backtest,
-    history::{Placed, Selection},
+    engine::{
+        backtest::{Backtest, PastJournal},
+        recover::Source,
+    },
+    history::{Selection, Survey},
     types::{auth::AuthAnswer, ids::RequestKey},
 };
 
@@ -34,15 +54,18 @@ use crate::{
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Transactions, CSV, plain or gzip; replayed by their timestamps.
-    #[arg(long, value_name = "FILE")]
-    pub transactions: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "journal")]
+    pub transactions: Option<PathBuf>,
     /// Their accounts; without it an account opens with its first transaction.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "journal")]
     pub accounts: Option<PathBuf>,
-    /// Replaces the shipped rules.
+    /// A data directory instead of a file, in use or not: what its journal recorded, in its order and at its times.
+    #[arg(long, value_name = "DIR", conflicts_with = "transactions")]
+    pub journal: Option<PathBuf>,
+    /// Replaces the shipped rules; with --journal, those that the journal named last.
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
-    /// Replaces the shipped model; `none` replays without one.
+    /// Replaces the shipped model, or the journal's; `none` replays without one.
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Compare with these rules, decision by decision: what they decide is `before`, what --rules decides `after`.
@@ -60,99 +83,213 @@ pub struct Args {
     /// Windows and holds follow what history decided (`outcome`; absent: approved), not what is decided here.
     #[arg(long)]
     pub observe: bool,
-    /// Only so many rows from the start of the file.
-    #[arg(long, value_name = "ROWS")]
+    /// Only so many rows from the start of the file, or requests of the journal.
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
     /// Writes what was decided on each row.
     #[arg(long, value_name = "OUT.csv")]
     pub scores: Option<PathBuf>,
+    /// Writes all figures as one HTML file that needs no other, with plots.
+    #[arg(long, value_name = "OUT.html")]
+    pub report: Option<PathBuf>,
     /// Pass over up to this many rows that cannot be read, and list them.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "journal")]
     pub skip_bad_rows: u64,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// Rows between two updates of the progress.
-const PROGRESS_EVERY: u64 = 1_024;
-
-/// Replays the file and prints what came of it on stdout.
+/// Replays history and prints what came of it on stdout.
 ///
 /// # Errors
-/// Where a file, the rules or the model cannot be used.
+/// Where a file, the journal, the rules or the model cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let inputs = [
-        ("--transactions", Some(args.transactions.as_path())),
-        ("--accounts", args.accounts.as_deref()),
-        ("--rules", args.rules.as_deref()),
-        ("--against", args.against.as_deref()),
-        ("--model", args.model.as_deref()),
-        ("--scores", args.scores.as_deref()),
-    ];
-    output::apart(("--scores", args.scores.as_deref()), &inputs[..5])?;
-    output::apart(("--changes", args.changes.as_deref()), &inputs)?;
-    let mut config = Config::default();
-    (config.decide.rules, config.decide.model) = (args.rules.clone(), args.model.clone());
-    let mut backtest = Backtest::new(&rules_source(&config)?, model_source(&config)?.as_ref())?;
-    let selection = Selection { skip_bad_rows: args.skip_bad_rows, limit: args.limit };
-    let survey = past::survey(&args.transactions, selection)?;
-    let openings =
-        past::openings(args.accounts.as_deref(), args.skip_bad_rows, &survey, &args.default_limit)?;
-    let other = args.against.as_ref().map(|path| {
-        config.decide.rules = Some(path.clone());
-        let mut other = Backtest::new(&rules_source(&config)?, model_source(&config)?.as_ref())?;
-        past::open(&mut other, openings.clone())?;
-        anyhow::Ok(other)
-    });
-    let mut other = other.transpose()?;
-    past::open(&mut backtest, openings)?;
-
+    check_outputs(&args)?;
+    let history = History::open(&args)?;
+    let mut inputs = history.inputs(&args)?;
+    let (rules, model) = (history.rules(args.rules.as_deref())?, history.model(&args)?);
+    inputs.push(Input::text("--rules", &rules.name, &rules.text));
+    inputs.extend(model.as_ref().map(|model| Input::text("--model", &model.name, &model.text)));
+    let mut backtest = history.engine(&rules, model.as_ref())?;
+    let mut other = match &args.against {
+        None => None,
+        Some(path) => {
+            let rules = history.rules(Some(path))?;
+            inputs.push(Input::text("--against", &rules.name, &rules.text));
+            Some(history.engine(&rules, model.as_ref())?)
+        }
+    };
     let (before, after) = (other.as_ref().map(Backtest::rules_shared), backtest.rules_shared());
     let against =
         before.as_deref().map(|before| Against::new(before, &after, args.changes.as_deref(), args.observe));
-    let mut against = against.transpose()?;
-    let mut scores = args.scores.as_deref().map(Scores::create).transpose()?;
-    let mut figures = Figures::new(backtest.rules());
-    let progress = bar(survey.rows, "transactions replayed");
+    let mut tally = Tally {
+        figures: Figures::new(&backtest),
+        against: against.transpose()?,
+        scores: args.scores.as_deref().map(Scores::create).transpose()?,
+    };
+    let html = args.report.as_deref().map(Html::create).transpose()?;
     let began = Instant::now();
-    for placed in survey.replay()? {
-        let Placed { place, transaction } = placed?;
-        let request = &transaction.request;
-        let again = survey.may_repeat(&request.key);
-        let replay = |backtest: &mut Backtest| -> Decided {
-            let mut seen = Seen::default();
-            let replayed = match args.observe {
-                true => backtest.observe(request, past::observed(transaction.outcome), again, &mut seen),
-                false => backtest.decide(request, again, &mut seen),
-            };
-            (replayed, seen)
-        };
-        let decided = replay(&mut backtest);
-        if let (Some(other), Some(against)) = (&mut other, &mut against) {
-            against.count(&transaction, &replay(other), &decided)?;
+    let (origin, recorded) = match &history {
+        History::File(path, survey, _) => {
+            replay::file(survey, args.observe, &mut backtest, other.as_mut(), &mut tally)?;
+            (Origin::of_file(path, survey, args.observe), None)
         }
-        let (replayed, seen) = decided;
-        figures.count(&transaction, &replayed, &seen);
-        if let Some(scores) = &mut scores {
-            scores.put(place, line(&request.key, replayed.as_ref().ok().map(|(answer, _)| answer)))?;
+        History::Journal(path, journal) => {
+            let (observe, limit) = (args.observe, args.limit.unwrap_or(u64::MAX));
+            let mut origin = Origin::of_journal(path, observe);
+            let other = other.as_mut();
+            let recorded =
+                replay::journal(journal, (observe, limit), &mut backtest, other, &mut tally, &mut origin)?;
+            (origin, Some(recorded))
         }
-        if place.is_multiple_of(PROGRESS_EVERY) {
-            progress.set_position(place);
-        }
-    }
+    };
     let took = began.elapsed();
-    progress.finish_and_clear();
+    let Tally { figures, mut against, scores } = tally;
     scores.map_or(Ok(()), Scores::finish)?;
     against.as_mut().map_or(Ok(()), Against::finish)?;
 
-    let (survey, figures, against) = (&survey, &figures, against.as_ref());
-    let report = Report { args: &args, survey, backtest: &backtest, figures, against, took };
+    let report = Report {
+        args: &args,
+        origin: &origin,
+        inputs: &inputs,
+        backtest: &backtest,
+        figures: &figures,
+        against: against.as_ref(),
+        recorded: recorded.as_ref(),
+        took,
+    };
+    html.map_or(Ok(()), |html| html.write(&report))?;
     match args.format {
         Format::Text => say(report.text().trim_end()),
         Format::Json => say(report.json()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// No file that is written may be one that is read, or another that is written.
+fn check_outputs(args: &Args) -> anyhow::Result<()> {
+    let files = [
+        ("--transactions", args.transactions.as_deref()),
+        ("--accounts", args.accounts.as_deref()),
+        ("--rules", args.rules.as_deref()),
+        ("--against", args.against.as_deref()),
+        ("--model", args.model.as_deref()),
+        ("--scores", args.scores.as_deref()),
+        ("--changes", args.changes.as_deref()),
+        ("--report", args.report.as_deref()),
+    ];
+    for written in 5..files.len() {
+        output::apart(files[written], &files[..written])?;
+        if let Some(journal) = &args.journal {
+            output::outside(files[written], ("--journal", journal))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is replayed, with what is known before the first row of it.
+enum History {
+    /// With the credit limit of accounts that are in no file.
+    File(PathBuf, Survey, Vec<crate::types::account::AccountChange>),
+    Journal(PathBuf, PastJournal),
+}
+
+impl History {
+    fn open(args: &Args) -> anyhow::Result<History> {
+        if let Some(path) = &args.journal {
+            return Ok(History::Journal(path.clone(), replay::open(path)?));
+        }
+        let path = args.transactions.clone().context("name --transactions FILE or --journal DIR")?;
+        let selection = Selection { skip_bad_rows: args.skip_bad_rows, limit: args.limit };
+        let survey = past::survey(&path, selection)?;
+        let accounts = args.accounts.as_deref();
+        let openings = past::openings(accounts, args.skip_bad_rows, &survey, &args.default_limit)?;
+        Ok(History::File(path, survey, openings))
+    }
+
+    fn inputs(&self, args: &Args) -> anyhow::Result<Vec<Input>> {
+        let mut inputs = Vec::new();
+        match self {
+            History::File(path, ..) => inputs.push(Input::file("--transactions", path)?),
+            History::Journal(path, journal) => inputs.push(Input::journal(path, journal)),
+        }
+        inputs.extend(args.accounts.as_deref().map(|path| Input::file("--accounts", path)).transpose()?);
+        Ok(inputs)
+    }
+
+    /// The rules of a file, or without one those that ship, or that the journal named last.
+    fn rules(&self, file: Option<&Path>) -> anyhow::Result<Source> {
+        match (self, file) {
+            (History::Journal(path, journal), None) => {
+                journal.rules().map_err(|why| not_kept(path, "rules", &why))
+            }
+            _ => {
+                let mut config = Config::default();
+                config.decide.rules = file.map(Path::to_owned);
+                rules_source(&config)
+            }
+        }
+    }
+
+    fn model(&self, args: &Args) -> anyhow::Result<Option<Source>> {
+        match (self, &args.model) {
+            (History::Journal(path, journal), None) => {
+                journal.model().map_err(|why| not_kept(path, "model", &why))
+            }
+            (_, model) => {
+                let mut config = Config::default();
+                config.decide.model.clone_from(model);
+                model_source(&config)
+            }
+        }
+    }
+
+    /// An engine with the accounts that are open before the first row.
+    fn engine(&self, rules: &Source, model: Option<&Source>) -> anyhow::Result<Backtest> {
+        match self {
+            History::Journal(path, journal) => {
+                journal.backtest(rules, model).with_context(|| path.display().to_string())
+            }
+            History::File(.., openings) => {
+                let mut backtest = Backtest::new(rules, model)?;
+                past::open(&mut backtest, openings.clone())?;
+                Ok(backtest)
+            }
+        }
+    }
+}
+
+fn not_kept(path: &Path, what: &str, why: &str) -> anyhow::Error {
+    anyhow::anyhow!("{}: {why}; name the {what} with --{what} FILE", path.display())
+}
+
+/// Everything that is told of each row.
+struct Tally<'a> {
+    figures: Figures,
+    against: Option<Against<'a>>,
+    scores: Option<Scores>,
+}
+
+impl Tally<'_> {
+    /// Takes what was decided on the row at `place`, counted from 0, and under the other rules.
+    fn take(
+        &mut self,
+        place: u64,
+        past: &Past<'_>,
+        decided: &Decided,
+        other: Option<&Decided>,
+    ) -> anyhow::Result<()> {
+        if let (Some(other), Some(against)) = (other, &mut self.against) {
+            against.count(past, other, decided)?;
+        }
+        self.figures.count(past, decided);
+        if let Some(scores) = &mut self.scores {
+            let answer = decided.0.as_ref().ok().map(|(answer, _)| answer);
+            scores.put(place, line(&past.request.key, answer))?;
+        }
+        Ok(())
+    }
 }
 
 /// The line of a row; without an answer where nothing was decided.
@@ -165,5 +302,27 @@ fn line(key: &RequestKey, answer: Option<&AuthAnswer>) -> Line {
         reasons: answer
             .map(|answer| answer.reasons.iter().map(|reason| reason.code.to_string()).collect())
             .unwrap_or_default(),
+    }
+}
+
+/// The report's file. What stood there before goes only once the new one is made.
+struct Html {
+    path: PathBuf,
+    file: File,
+}
+
+impl Html {
+    /// # Errors
+    /// Where the file cannot be written.
+    fn create(path: &Path) -> anyhow::Result<Html> {
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let file = opened.with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(Html { path: path.to_owned(), file })
+    }
+
+    fn write(mut self, report: &Report<'_>) -> anyhow::Result<()> {
+        let text = html::page(report).into_string();
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all(text.as_bytes()));
+        written.with_context(|| format!("{} cannot be written", self.path.display()))
     }
 }

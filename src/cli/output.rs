@@ -23,6 +23,27 @@ pub(super) fn apart(
     Ok(())
 }
 
+/// Refuses to write `out`, which `flag` names, into a directory that is read.
+///
+/// # Errors
+/// Where it would stand anywhere in it.
+pub(super) fn outside(
+    (flag, out): (&str, Option<&Path>),
+    (dir_flag, dir): (&str, &Path),
+) -> anyhow::Result<()> {
+    let Some(out) = out else { return Ok(()) };
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let (Ok(parent), Ok(dir)) = (fs::canonicalize(parent), fs::canonicalize(dir))
+        && parent.starts_with(&dir)
+    {
+        bail!(
+            "{flag} {} would be written into the directory of {dir_flag}; name another place",
+            out.display()
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +67,17 @@ mod tests {
         let new = directory.path().join("new");
         assert!(apart(("--changes", Some(&new)), &[("--scores", Some(&new))]).is_err());
         apart(("--scores", None), &[("--rules", Some(&read))]).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_written_into_a_directory_that_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = directory.path().join("journal");
+        fs::create_dir(&inside).unwrap();
+        let check = |out: &Path| outside(("--scores", Some(out)), ("--journal", directory.path()));
+        for out in [directory.path().join("s.csv"), inside.join("mark"), inside.join("../journal/s.csv")] {
+            assert!(check(&out).unwrap_err().to_string().contains("the directory of --journal"));
+        }
+        check(Path::new("s.csv")).unwrap();
     }
 }

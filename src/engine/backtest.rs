@@ -5,12 +5,15 @@
 //! sweeper, as there is none where time follows transactions: a hold expires when its account is touched, and no
 //! answer is forgotten.
 
+mod journal;
+
+pub use self::journal::{PastJournal, Redone, ReplayError};
+
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
     recover::{OpenError, Source, empty_state, setup_of},
-    replay::{Scratch, unbounded},
-    stored::duplicate_answer,
+    replay::{Retention, Scratch, unbounded},
     time::{EngineTime, TimeSource},
     versions::Names,
 };
@@ -73,6 +76,8 @@ pub struct Backtest {
     names: Names,
     /// Requests whose key may come again, with their answers, by position.
     kept: HashMap<u64, (AuthRequest, AuthAnswer)>,
+    /// For a journal: which keys the engine had forgotten.
+    retention: Retention,
 }
 
 impl Backtest {
@@ -95,6 +100,7 @@ impl Backtest {
             record: Vec::new(),
             names: Names::default(),
             kept: HashMap::new(),
+            retention: Retention::default(),
         }
     }
 
@@ -158,10 +164,7 @@ impl Backtest {
                 Some((first, answer)) if authorise::same_body(first, request) => {
                     (answer.clone(), Replayed::Repeated)
                 }
-                _ => {
-                    let numbers = &self.setup.numbers;
-                    (duplicate_answer(&self.names, now, self.position, numbers), Replayed::Duplicate)
-                }
+                _ => (self.duplicate(now, self.position), Replayed::Duplicate),
             }),
             Taken::TooManyHolds => Err(Fault::Overloaded { retry_after_ms: 0, what: super::HOLDS_FULL }),
             // One caller cannot be in its own way, there is room for every answer, and no key has left memory.
@@ -229,4 +232,4 @@ impl Backtest {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

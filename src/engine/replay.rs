@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     authorise::{
-        self, Asked, Sink, State, Taken,
+        self, Asked, Sink, State, Taken, Watch,
         answers::{Claimed, NO_ACCOUNT, Remembered, Stands, What},
         keys, maintain,
         reverse::{self, Target},
@@ -32,7 +32,11 @@ use crate::{
     },
     limits::ANSWER_RETENTION_MS,
     model::Model,
-    types::{auth::Subject, codes::Decision, reasons::Label},
+    types::{
+        auth::{AuthAnswer, Subject},
+        codes::Decision,
+        reasons::Label,
+    },
 };
 
 /// How many differences are listed in full.
@@ -64,11 +68,11 @@ pub enum VerifyError {
 }
 
 /// A stretch of the log with one version of everything.
-struct Epoch {
+pub(super) struct Epoch {
     from: u64,
-    numbers: VersionNumbers,
+    pub(super) numbers: VersionNumbers,
     /// Records to decide again; an epoch without any needs no versions.
-    records: u64,
+    pub(super) records: u64,
 }
 
 /// Reads a data directory, in use or not, and decides everything in it again. `progress` is told each position.
@@ -92,12 +96,12 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
     for (place, stretch) in stretches.iter().enumerate() {
         let end = stretches.get(place + 1).map_or(last + 1, |next| next.from);
         let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new(), models: HashMap::new() };
-        let (state, mut ages, mut outlived) = (empty_state(&unbounded(), (0, 0)), Ages::default(), 0);
+        let (state, mut retention) = (empty_state(&unbounded(), (0, 0)), Retention::default());
         journal::verify(&journal_dir(data_dir), &mut |frame| {
             let position = frame.position;
             let record =
                 Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
-            ages.note_record(time_of(&record), position);
+            retention.note(position, &record);
             if position < stretch.from {
                 restore(&state, &setups.of(stretch.numbers)?.plan, &names, position, record);
             } else if position < end && !matches!(record, Record::Introduced(_)) {
@@ -107,18 +111,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
                     _ => stretch.numbers,
                 };
                 let setup = setups.of(numbers)?;
-                let mut again = again(&state, setup, position, &record);
-                if again.is_err() {
-                    // The engine forgets by the hour in memory and by the file on disk; when it was shows only where a
-                    // key is used again, and then of that key alone.
-                    if let Some(position) = ages.outlived(time_of(&record), ANSWER_RETENTION_MS) {
-                        outlived = position;
-                    }
-                    keys::keys_of(&record, |client, key, _| {
-                        state.answers.forget_if_before(state.answers.hash(client, key), outlived);
-                    });
-                    again = self::again(&state, setup, position, &record);
-                }
+                let again = again(&state, setup, &mut retention, position, &record);
                 count(&mut verified, &record);
                 if again.as_deref() != Ok(frame.payload) {
                     differ(&mut verified, &names, position, &record, again);
@@ -196,13 +189,16 @@ pub(super) fn unbounded() -> Config {
 }
 
 /// Walks the log once for its versions, and counts their introductions.
-fn epochs(data_dir: &Path, names: &Names) -> Result<(journal::VerifyReport, Vec<Epoch>, u64), VerifyError> {
+pub(super) fn epochs(
+    data_dir: &Path,
+    names: &Names,
+) -> Result<(journal::VerifyReport, Vec<Epoch>, u64), VerifyError> {
     let mut numbers = VersionNumbers::default();
     let mut epochs: Vec<Epoch> = Vec::new();
     let mut introductions = 0;
     let chain = journal::verify(&journal_dir(data_dir), &mut |frame| {
         let record =
-            Record::decode(frame.payload, frame.position, names).map_err(|error| error.to_string())?;
+            Record::decode_brief(frame.payload, frame.position).map_err(|error| error.to_string())?;
         let Record::Introduced(introduced) = record else {
             if let Some(epoch) = epochs.last_mut() {
                 epoch.records += 1;
@@ -228,7 +224,7 @@ fn epochs(data_dir: &Path, names: &Names) -> Result<(journal::VerifyReport, Vec<
 }
 
 /// The text of a version that decided; empty where there was none.
-fn kept(data_dir: &Path, what: Versioned, number: u32, names: &Names) -> Result<Source, String> {
+pub(super) fn kept(data_dir: &Path, what: Versioned, number: u32, names: &Names) -> Result<Source, String> {
     let version = names.version(what, number).ok_or("a version is named but was never introduced")?;
     let text = if version.is_empty() { String::new() } else { versions::read(data_dir, what, &version)? };
     Ok(Source { name: version.to_string(), text })
@@ -276,22 +272,91 @@ impl Sink for Scratch<'_> {
     fn publish(self) {}
 }
 
-/// Makes a record again.
-fn again(state: &State, setup: &Setup, position: u64, record: &Record) -> Result<Vec<u8>, String> {
+/// Which keys the engine had forgotten: by the hour in memory and by the file on disk. When it was shows only where a key
+/// is used again, and then of that key alone.
+#[derive(Default)]
+pub(super) struct Retention {
+    ages: Ages,
+    /// Below this position every record is past its retention.
+    outlived: u64,
+}
+
+impl Retention {
+    /// To be told of every record, in order.
+    pub(super) fn note(&mut self, position: u64, record: &Record) {
+        self.ages.note_record(time_of(record), position);
+    }
+
+    /// Forgets the record's keys where they are past their retention.
+    fn forget_keys_of(&mut self, state: &State, record: &Record) {
+        if let Some(position) = self.ages.outlived(time_of(record), ANSWER_RETENTION_MS) {
+            self.outlived = position;
+        }
+        keys::keys_of(record, |client, key, _| {
+            state.answers.forget_if_before(state.answers.hash(client, key), self.outlived);
+        });
+    }
+}
+
+fn again(
+    state: &State,
+    setup: &Setup,
+    retention: &mut Retention,
+    position: u64,
+    record: &Record,
+) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let sink = Scratch { position, bytes: &mut bytes };
+    make_again(state, setup, retention, (position, record), &mut bytes, &mut ())?;
+    Ok(bytes)
+}
+
+/// Makes a record again, on the accounts as the records before it left them, and appends it to `bytes`, which must be
+/// empty. Gives the answer of an authorisation.
+///
+/// # Errors
+/// In words, where the accounts and the keys do not stand as the record says; nothing changed then.
+pub(super) fn make_again(
+    state: &State,
+    setup: &Setup,
+    retention: &mut Retention,
+    (position, record): (u64, &Record),
+    bytes: &mut Vec<u8>,
+    watch: &mut impl Watch,
+) -> Result<Option<AuthAnswer>, String> {
+    let first = try_again(state, setup, record, Scratch { position, bytes }, watch);
+    if first.is_ok() {
+        return first;
+    }
+    retention.forget_keys_of(state, record);
+    bytes.clear();
+    try_again(state, setup, record, Scratch { position, bytes }, watch)
+}
+
+fn try_again(
+    state: &State,
+    setup: &Setup,
+    record: &Record,
+    sink: Scratch<'_>,
+    watch: &mut impl Watch,
+) -> Result<Option<AuthAnswer>, String> {
     match record {
-        Record::Introduced(_) | Record::Duplicated(_) => record.encode(&mut bytes),
-        Record::Decided(decided) => decide(state, setup, decided, sink)?,
+        Record::Introduced(_) | Record::Duplicated(_) => record.encode(sink.bytes),
+        Record::Decided(decided) => return decide(state, setup, decided, sink, watch).map(Some),
         Record::Reversed(reversed) => reverse_again(state, reversed, sink)?,
         Record::Maintained(maintained) => maintain_again(state, maintained, sink)?,
         Record::Voided(voided) => void_again(state, voided, sink)?,
         Record::Expiry(expiry) => expire_again(state, expiry, sink)?,
     }
-    Ok(bytes)
+    Ok(None)
 }
 
-fn decide(state: &State, setup: &Setup, decided: &Decided, sink: Scratch<'_>) -> Result<(), String> {
+fn decide(
+    state: &State,
+    setup: &Setup,
+    decided: &Decided,
+    sink: Scratch<'_>,
+    watch: &mut impl Watch,
+) -> Result<AuthAnswer, String> {
     let account = decided.account.and_then(|account| state.store.find(&Subject::Account(account)));
     let original = decided.original.zip(account).map(|(position, account)| Remembered {
         what: What::Authorisation,
@@ -299,12 +364,11 @@ fn decide(state: &State, setup: &Setup, decided: &Decided, sink: Scratch<'_>) ->
         account,
     });
     let asked = Asked { client: decided.client, now: decided.time, original };
-    match authorise::authorise(state, setup, &decided.request, asked, sink, &mut ()) {
-        Taken::Decided(..) => Ok(()),
+    match authorise::authorise(state, setup, &decided.request, asked, sink, watch) {
+        Taken::Decided(answer, _) => Ok(answer),
         Taken::Known(found) => Err(format!("its key stands already for position {}", found.position)),
-        Taken::Busy | Taken::Older | Taken::Again | Taken::Full | Taken::TooManyHolds => {
-            Err("it could not be decided".into())
-        }
+        Taken::TooManyHolds => Err(super::HOLDS_FULL.into()),
+        Taken::Busy | Taken::Older | Taken::Again | Taken::Full => Err("it could not be decided".into()),
     }
 }
 

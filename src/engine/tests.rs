@@ -180,10 +180,11 @@ async fn the_same_id_after_a_restart_gives_the_same_answer_and_another_body_94()
     verified(dir.path());
 }
 
-/// Decides the whole directory again and expects no difference.
+/// Decides the whole directory again and expects no difference, nor one in a backtest of it.
 pub(super) fn verified(dir: &Path) -> replay::Verified {
     let verified = replay::verify(dir, &mut |_| {}).unwrap();
     assert_eq!(verified.different, 0, "{:#?}", verified.differences);
+    backtest::tests::a_journal_repeats_itself(dir);
     verified
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write as _,
+    fmt::{self, Write as _},
     fs::File,
     io::BufWriter,
     path::{Path, PathBuf},
@@ -16,14 +16,15 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{
-    figures::{Seen, Yield, is_against},
+    figures::{Decided, Past, is_against},
     report::{amounts, named, yield_json},
+    voices::Heard,
+    volume::Yield,
 };
 use crate::{
     engine::backtest::Replayed,
-    history::Transaction,
     rules::{Effect, Rule, RuleSet},
-    types::{auth::AuthAnswer, codes::Decision, fault::Fault},
+    types::{auth::AuthAnswer, codes::Decision},
 };
 
 /// Changed decisions that are printed one by one; `--changes` writes all of them.
@@ -41,30 +42,36 @@ const COLUMNS: [&str; 10] = [
     "first_change",
 ];
 
-/// What was decided on one row under one of the files.
-pub(super) type Decided = (Result<(AuthAnswer, Replayed), Fault>, Seen);
-
 /// One decision that the two files take differently.
-struct Change {
-    transaction_id: String,
-    account: String,
-    before: Side,
-    after: Side,
+pub(super) struct Change {
+    pub(super) transaction_id: String,
+    pub(super) account: String,
+    pub(super) before: Side,
+    pub(super) after: Side,
     /// The rule that fires in one alone, or what else stands behind it.
-    cause: String,
+    pub(super) cause: String,
     /// The account's first changed decision, where that is another one.
-    first: Option<String>,
+    pub(super) first: Option<String>,
 }
 
+/// A decision in short: what, with which code, and why.
 #[derive(Clone)]
-struct Side {
+pub(super) struct Side {
     decision: Decision,
     response_code: String,
     reason: String,
 }
 
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Side { decision, response_code, reason } = self;
+        write!(f, "{} {response_code}", named(*decision))?;
+        if reason.is_empty() { Ok(()) } else { write!(f, " {reason}") }
+    }
+}
+
 impl Side {
-    fn of(answer: &AuthAnswer) -> Side {
+    pub(super) fn of(answer: &AuthAnswer) -> Side {
         Side {
             decision: answer.decision,
             response_code: answer.response_code.to_string(),
@@ -75,20 +82,20 @@ impl Side {
 
 /// Everything that changes from one file to the other.
 pub(super) struct Against<'a> {
-    before: &'a RuleSet,
-    after: &'a RuleSet,
-    compared: u64,
+    pub(super) before: &'a RuleSet,
+    pub(super) after: &'a RuleSet,
+    pub(super) compared: u64,
     /// By the decision before and after.
-    moves: BTreeMap<(Decision, Decision), Yield>,
+    pub(super) moves: BTreeMap<(Decision, Decision), Yield>,
     /// By the rule that begins the change on its account.
-    causes: BTreeMap<String, Yield>,
+    pub(super) causes: BTreeMap<String, Yield>,
     /// Changed decisions on accounts where one had changed before.
-    followed: u64,
+    pub(super) followed: u64,
     /// Whether history's outcomes are in force, and not these decisions.
     observed: bool,
     /// The first changed decision of each account.
     first: HashMap<String, String>,
-    shown: Vec<Change>,
+    pub(super) shown: Vec<Change>,
     changes: Option<(PathBuf, csv::Writer<BufWriter<File>>)>,
 }
 
@@ -125,12 +132,7 @@ impl<'a> Against<'a> {
     ///
     /// # Errors
     /// Where the file of changes cannot be written.
-    pub(super) fn count(
-        &mut self,
-        transaction: &Transaction,
-        before: &Decided,
-        after: &Decided,
-    ) -> anyhow::Result<()> {
+    pub(super) fn count(&mut self, past: &Past<'_>, before: &Decided, after: &Decided) -> anyhow::Result<()> {
         let (Ok((was, Replayed::Decided)), Ok((is, Replayed::Decided))) = (&before.0, &after.0) else {
             return Ok(());
         };
@@ -138,11 +140,10 @@ impl<'a> Against<'a> {
         if (was.decision, was.response_code) == (is.decision, is.response_code) {
             return Ok(());
         }
-        let billed = transaction.request.billed();
-        let is_fraud = transaction.label.map(|label| label.is_fraud);
+        let (billed, is_fraud) = (past.request.billed(), past.is_fraud);
         self.moves.entry((was.decision, is.decision)).or_default().add(billed, is_fraud);
-        let account = transaction.account.to_string();
-        let transaction_id = transaction.request.key.to_string();
+        let account = past.account.map(|account| account.to_string()).unwrap_or_default();
+        let transaction_id = past.request.key.to_string();
         // Where history's outcomes are in force nothing follows from a decision.
         let first = self.first.get(&account).filter(|_| !self.observed).cloned();
         let cause = self.cause((was, &before.1), (is, &after.1));
@@ -168,7 +169,7 @@ impl<'a> Against<'a> {
     /// The rule that fires under one file alone and stands above the others that do, that of the decision against the
     /// cardholder first; else the deciding reason, which is then a matter of balance or model. A flag decides nothing, and
     /// what silences the model only where the model would have declined.
-    fn cause(&self, (was, before): (&AuthAnswer, &Seen), (is, after): (&AuthAnswer, &Seen)) -> String {
+    fn cause(&self, (was, before): (&AuthAnswer, &Heard), (is, after): (&AuthAnswer, &Heard)) -> String {
         let (old, new) = (deciding(self.before, before), deciding(self.after, after));
         let only_new = new.iter().find(|rule| old.iter().all(|other| other.id != rule.id));
         let only_old = old.iter().find(|rule| new.iter().all(|other| other.id != rule.id));
@@ -196,7 +197,7 @@ impl<'a> Against<'a> {
         }
     }
 
-    fn changed(&self) -> u64 {
+    pub(super) fn changed(&self) -> u64 {
         self.moves.values().map(|moved| moved.all.count).sum()
     }
 
@@ -224,16 +225,7 @@ impl<'a> Against<'a> {
             let Change { transaction_id, account, before, after, cause, first } = change;
             let since =
                 first.as_ref().map_or(String::new(), |first| format!(", account changed since {first}"));
-            let _ = writeln!(
-                text,
-                "{transaction_id} of {account}: {} {} {} -> {} {} {}: {cause}{since}",
-                named(before.decision),
-                before.response_code,
-                before.reason,
-                named(after.decision),
-                after.response_code,
-                after.reason
-            );
+            let _ = writeln!(text, "{transaction_id} of {account}: {before} -> {after}: {cause}{since}");
         }
         let more = changed.saturating_sub(self.shown.len() as u64);
         if more > 0 {
@@ -296,8 +288,8 @@ impl Change {
 }
 
 /// The live rules that fired and that can change a decision, the one that stands above the others first.
-fn deciding<'r>(rules: &'r RuleSet, seen: &'r Seen) -> Vec<&'r Rule> {
-    rules.deciding(&seen.hits).filter(|rule| rule.then != Effect::Flag).collect()
+fn deciding<'r>(rules: &'r RuleSet, heard: &'r Heard) -> Vec<&'r Rule> {
+    rules.deciding(&heard.hits).filter(|rule| rule.then != Effect::Flag).collect()
 }
 
 fn row(name: &str, moved: &Yield) -> String {

@@ -1,93 +1,62 @@
-//! What a replay is counted into: decisions, deciding reasons, rules, and the model's margins beside the labels.
+//! What a replay is counted into.
 //!
-//! Only a row with a label says whether a decline was right. A fraud counts as caught where rules or model declined
-//! or stepped up; what credit or status stopped is not their merit.
+//! Only a row with a label says whether a decline was right. A fraud counts as caught where rules, lists or model
+//! declined it or asked to step up; what credit or status stopped is not their merit.
 
 use std::collections::BTreeMap;
 
+use super::{
+    episodes::Episodes,
+    slices::Slices,
+    thresholds::Thresholds,
+    voices::{Heard, Spoke, Voices},
+    volume::{Row, Slice, Volume, Yield},
+};
 use crate::{
-    authorise::{self, Watch},
-    engine::backtest::Replayed,
-    history::Transaction,
+    engine::backtest::{Backtest, Replayed},
     model::quality::Quality,
     observe::{ReasonGroup, RuleGroups},
-    rules::{Hits, RuleSet},
     types::{
-        auth::AuthAnswer,
+        auth::{AuthAnswer, AuthRequest},
         codes::Decision,
-        fault::Fault,
-        money::{Currency, Money},
+        ids::AccountId,
     },
 };
 
-/// A number of transactions and what they come to.
+/// One request of history.
+#[derive(Clone, Copy)]
+pub(super) struct Past<'a> {
+    pub(super) request: &'a AuthRequest,
+    /// Absent where none is known.
+    pub(super) account: Option<AccountId>,
+    pub(super) is_fraud: Option<bool>,
+}
+
+/// What was decided on one row, or why nothing was, and what the decision code told of it.
+pub(super) type Decided = (Result<(AuthAnswer, Replayed), String>, Heard);
+
+/// What a reason decided.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Volume {
-    pub(super) count: u64,
-    /// Minor units by currency. Transactions without an amount are in none.
-    pub(super) minor: BTreeMap<Currency, i128>,
-}
-
-impl Volume {
-    fn add(&mut self, billed: Option<Money>) {
-        self.count += 1;
-        if let Some(Money { minor, currency }) = billed {
-            *self.minor.entry(currency).or_default() += i128::from(minor);
-        }
-    }
-}
-
-/// What a reason decided, or a rule fired on.
-#[derive(Clone, Default, Debug)]
-pub(super) struct Yield {
-    pub(super) all: Volume,
-    /// Of them known as fraud.
-    pub(super) fraud: Volume,
-    /// Of them known as genuine: false positives.
-    pub(super) genuine: u64,
-}
-
-impl Yield {
-    pub(super) fn add(&mut self, billed: Option<Money>, is_fraud: Option<bool>) {
-        self.all.add(billed);
-        match is_fraud {
-            Some(true) => self.fraud.add(billed),
-            Some(false) => self.genuine += 1,
-            None => {}
-        }
-    }
-
-    /// Share of fraud among what is known; absent where nothing is.
-    pub(super) fn precision(&self) -> Option<f64> {
-        let known = self.fraud.count + self.genuine;
-        (known > 0).then(|| self.fraud.count as f64 / known as f64)
-    }
-}
-
-/// What the decision code tells of one decision.
-#[derive(Default)]
-pub(super) struct Seen {
-    pub(super) hits: Hits,
-}
-
-impl Watch for Seen {
-    fn decided(&mut self, seen: &authorise::Seen<'_>) {
-        self.hits = *seen.hits;
-    }
+pub(super) struct ReasonFigures {
+    /// Where it was the deciding one.
+    pub(super) decided: Yield,
+    /// Where nothing else spoke against the transaction; of reasons that are no suspicion of fraud, nothing.
+    pub(super) alone: Yield,
+    pub(super) is_suspicion: bool,
 }
 
 /// The counts of a replay.
 pub(super) struct Figures {
     groups: RuleGroups,
     pub(super) decisions: BTreeMap<Decision, Volume>,
+    /// All decisions.
+    pub(super) whole: Slice,
+    pub(super) slices: Slices,
     /// Declines and step-ups by the code of the deciding reason.
-    pub(super) reasons: BTreeMap<String, Yield>,
-    /// In the order of the rules file.
-    pub(super) rules: Vec<Yield>,
-    /// Decided rows with a label.
-    pub(super) labelled: Yield,
-    /// Of them declined or stepped up by rules or model.
-    pub(super) suspected: Yield,
+    pub(super) reasons: BTreeMap<String, ReasonFigures>,
+    pub(super) voices: Voices,
+    pub(super) episodes: Episodes,
+    pub(super) thresholds: Thresholds,
     /// Keys that came again with the same body, and with another.
     pub(super) repeated: u64,
     pub(super) duplicates: u64,
@@ -99,14 +68,18 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn new(rules: &RuleSet) -> Figures {
+    /// For what this engine decides.
+    pub(super) fn new(backtest: &Backtest) -> Figures {
+        let rules = backtest.rules();
         Figures {
             groups: RuleGroups::new(rules.rules.iter().map(|rule| (&*rule.reason, &*rule.group))),
             decisions: BTreeMap::new(),
+            whole: Slice::default(),
+            slices: Slices::default(),
             reasons: BTreeMap::new(),
-            rules: vec![Yield::default(); rules.rules.len()],
-            labelled: Yield::default(),
-            suspected: Yield::default(),
+            voices: Voices::new(rules, backtest.model().map(|model| model.decline_threshold())),
+            episodes: Episodes::default(),
+            thresholds: Thresholds::default(),
             repeated: 0,
             duplicates: 0,
             undecided: 0,
@@ -117,17 +90,12 @@ impl Figures {
     }
 
     /// Counts one row. A repeat is no decision; a duplicate is one, but says nothing of the transaction.
-    pub(super) fn count(
-        &mut self,
-        transaction: &Transaction,
-        replayed: &Result<(AuthAnswer, Replayed), Fault>,
-        seen: &Seen,
-    ) {
-        let billed = transaction.request.billed();
-        let (answer, is_fraud) = match replayed {
-            Err(fault) => {
+    pub(super) fn count(&mut self, past: &Past<'_>, (decided, heard): &Decided) {
+        let billed = past.request.billed();
+        let (answer, is_fraud) = match decided {
+            Err(why) => {
                 self.undecided += 1;
-                self.undecided_why.get_or_insert_with(|| fault.to_string());
+                self.undecided_why.get_or_insert_with(|| why.clone());
                 return;
             }
             Ok((_, Replayed::Repeated)) => {
@@ -138,26 +106,37 @@ impl Figures {
                 self.duplicates += 1;
                 (answer, None)
             }
-            Ok((answer, Replayed::Decided)) => (answer, transaction.label.map(|label| label.is_fraud)),
+            Ok((answer, Replayed::Decided)) => (answer, past.is_fraud),
         };
+        let is_against = is_against(answer.decision);
+        let reason = answer.reasons.first().filter(|_| is_against);
+        let is_suspected = reason.is_some_and(|reason| {
+            ReasonGroup::of(reason.source, &reason.code, &self.groups).suspects_fraud()
+        });
+        let row = Row { billed, is_fraud, is_against, is_suspected };
         self.decisions.entry(answer.decision).or_default().add(billed);
-        let reason = answer.reasons.first().filter(|_| is_against(answer.decision));
+        self.whole.add(&row);
+        self.slices.add(past.request, answer.decided_at, &row);
+        let spoke = self.voices.add(heard, answer, &row);
         if let Some(reason) = reason {
-            self.reasons.entry(reason.code.to_string()).or_default().add(billed, is_fraud);
-        }
-        for rule in seen.hits.fired() {
-            self.rules[rule].add(billed, is_fraud);
-        }
-        if is_fraud.is_some() {
-            self.labelled.add(billed, is_fraud);
-            let group = reason.map(|reason| ReasonGroup::of(reason.source, &reason.code, &self.groups));
-            if group.is_some_and(ReasonGroup::suspects_fraud) {
-                self.suspected.add(billed, is_fraud);
+            let figures = match self.reasons.get_mut(&*reason.code) {
+                Some(figures) => figures,
+                None => self.reasons.entry(reason.code.to_string()).or_default(),
+            };
+            figures.decided.add(billed, is_fraud);
+            figures.is_suspicion |= is_suspected;
+            if is_suspected && spoke == Spoke::OneReason {
+                figures.alone.add(billed, is_fraud);
             }
         }
-        if let (Some(margin), Some(is_fraud)) = (answer.margin, is_fraud) {
+        let Some(is_fraud) = is_fraud else { return };
+        if let Some(account) = past.account {
+            self.episodes.add(account, answer.decided_at, &row);
+        }
+        if let Some(margin) = answer.margin {
             self.margins.push(margin);
             self.is_fraud.push(is_fraud);
+            self.thresholds.add(answer.score, is_fraud);
         }
     }
 
@@ -167,7 +146,15 @@ impl Figures {
     }
 
     pub(super) fn decided(&self) -> u64 {
-        self.decisions.values().map(|volume| volume.count).sum()
+        self.whole.all.count
+    }
+
+    /// The reasons that decided, the most frequent first.
+    pub(super) fn reasons_by_count(&self) -> Vec<(&str, &ReasonFigures)> {
+        let mut reasons: Vec<_> =
+            self.reasons.iter().map(|(code, figures)| (code.as_str(), figures)).collect();
+        reasons.sort_by_key(|(_, figures)| std::cmp::Reverse(figures.decided.all.count));
+        reasons
     }
 }
 

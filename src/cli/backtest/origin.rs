@@ -1,0 +1,113 @@
+//! Where a history comes from and what it was replayed with: everything somebody needs to make the same figures again.
+
+use std::{fs::File, io, path::Path};
+
+use anyhow::Context as _;
+
+use crate::cli::past::HOLDS_NOTE;
+use crate::{
+    engine::backtest::PastJournal,
+    history::{BadRow, Survey},
+    types::time::Timestamp,
+};
+
+/// What a reader must know of the labels.
+const LABELS_NOTE: &str = "no rule and no window reads labels yet: the label delay changes nothing";
+const JOURNAL_NOTE: &str =
+    "openings, changes, reversals, voids and expiries of holds are those of the journal, at its times";
+const OBSERVED_NOTE: &str = "windows and holds follow what history decided, not these decisions";
+const UNLABELLED: &str = "no row says whether it was fraud: fraud figures need labels";
+const JOURNAL_UNLABELLED: &str =
+    "the journal says of no transaction whether it was fraud: fraud figures need labels";
+
+/// What was replayed.
+pub(super) struct Origin {
+    /// The file, or the data directory.
+    pub(super) name: String,
+    /// Rows of the file, or requests of the journal.
+    pub(super) rows: u64,
+    /// Times of the first and of the last.
+    pub(super) period: Option<(Timestamp, Timestamp)>,
+    /// Whether the rows had to be sorted by time first.
+    pub(super) is_sorted: bool,
+    /// Rows passed over because they cannot be read.
+    pub(super) skipped: Vec<BadRow>,
+    /// What a reader of the figures must know.
+    pub(super) notes: Vec<&'static str>,
+    /// What is said where no label is known.
+    pub(super) unlabelled: &'static str,
+}
+
+impl Origin {
+    pub(super) fn of_file(file: &Path, survey: &Survey, observe: bool) -> Origin {
+        Origin {
+            name: file.display().to_string(),
+            rows: survey.rows,
+            period: survey.period,
+            is_sorted: !survey.in_order,
+            skipped: survey.skipped.clone(),
+            notes: notes(HOLDS_NOTE, observe),
+            unlabelled: UNLABELLED,
+        }
+    }
+
+    /// Rows and period are known once it was replayed.
+    pub(super) fn of_journal(data_dir: &Path, observe: bool) -> Origin {
+        Origin {
+            name: data_dir.display().to_string(),
+            rows: 0,
+            period: None,
+            is_sorted: false,
+            skipped: Vec::new(),
+            notes: notes(JOURNAL_NOTE, observe),
+            unlabelled: JOURNAL_UNLABELLED,
+        }
+    }
+
+    /// One more request, at this time.
+    pub(super) fn note(&mut self, time: Timestamp) {
+        let (first, last) = self.period.unwrap_or((time, time));
+        self.rows += 1;
+        self.period = Some((first.min(time), last.max(time)));
+    }
+}
+
+fn notes(first: &'static str, observe: bool) -> Vec<&'static str> {
+    [Some(first), Some(LABELS_NOTE), observe.then_some(OBSERVED_NOTE)].into_iter().flatten().collect()
+}
+
+/// One thing that was read, with what it was at that moment.
+pub(super) struct Input {
+    /// The option that named it.
+    pub(super) option: &'static str,
+    pub(super) name: String,
+    /// BLAKE3 of its bytes; of a journal, the head of its hash chain; of the shipped rules and model, of their text.
+    pub(super) fingerprint: String,
+}
+
+impl Input {
+    /// # Errors
+    /// Where the file cannot be read.
+    pub(super) fn file(option: &'static str, path: &Path) -> anyhow::Result<Input> {
+        let mut hasher = blake3::Hasher::new();
+        File::open(path)
+            .and_then(|mut file| io::copy(&mut file, &mut hasher))
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let fingerprint = hasher.finalize().to_hex().to_string();
+        Ok(Input { option, name: path.display().to_string(), fingerprint })
+    }
+
+    pub(super) fn text(option: &'static str, name: &str, text: &str) -> Input {
+        let fingerprint = blake3::hash(text.as_bytes()).to_hex().to_string();
+        Input { option, name: name.to_owned(), fingerprint }
+    }
+
+    pub(super) fn journal(data_dir: &Path, journal: &PastJournal) -> Input {
+        let head = blake3::Hash::from_bytes(journal.chain().summary.chain_hash);
+        Input {
+            option: "--journal",
+            name: format!("{}, up to position {}", data_dir.display(), journal.last_position()),
+            fingerprint: head.to_hex().to_string(),
+        }
+    }
+}

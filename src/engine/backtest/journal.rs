@@ -1,0 +1,199 @@
+//! History from the engine's own journal: what was asked, in the order and at the times of the journal, decided anew.
+//!
+//! Accounts open and change, holds are reversed, voided and expire as the records say; what those free depends on what
+//! was approved here. Records keep their positions, so that a reversal finds its authorisation where it stood.
+
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use super::{Backtest, Replayed};
+use crate::{
+    authorise::{Watch, restore::Effect},
+    config::Config,
+    engine::{
+        recover::{OpenError, Source, journal_dir, setup_of},
+        replay::{VerifyError, epochs, kept, make_again},
+        stored::duplicate_answer,
+        versions::Names,
+    },
+    journal::{
+        self, VerifyReport,
+        record::{Decided, Record, Versioned},
+    },
+    types::{
+        auth::{AuthAnswer, Subject},
+        time::Timestamp,
+    },
+};
+
+/// The journal of a data directory, in use or not; one in use as far as it was on disk when it was opened.
+pub struct PastJournal {
+    data_dir: PathBuf,
+    names: Names,
+    chain: VerifyReport,
+    records: u64,
+}
+
+impl PastJournal {
+    /// Reads the journal once, with every check that `journal verify` makes of its chain.
+    ///
+    /// # Errors
+    /// Where the chain is broken or a record cannot be read.
+    pub fn open(data_dir: &Path) -> Result<PastJournal, VerifyError> {
+        let names = Names::default();
+        let (chain, epochs, _) = epochs(data_dir, &names)?;
+        let records = epochs.iter().map(|epoch| epoch.records).sum();
+        Ok(PastJournal { data_dir: data_dir.to_owned(), names, chain, records })
+    }
+
+    /// What its log holds.
+    pub fn chain(&self) -> &VerifyReport {
+        &self.chain
+    }
+
+    /// Records but for introductions of versions.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    pub fn last_position(&self) -> u64 {
+        self.chain.summary.last_position.unwrap_or(0)
+    }
+
+    /// The rules that the journal named last.
+    ///
+    /// # Errors
+    /// In words, where it names none or their text was not kept.
+    pub fn rules(&self) -> Result<Source, String> {
+        self.newest(Versioned::Rules)
+    }
+
+    /// The model that the journal named last; `None` where none served.
+    ///
+    /// # Errors
+    /// In words, where its text was not kept.
+    pub fn model(&self) -> Result<Option<Source>, String> {
+        self.newest(Versioned::Model).map(|model| Some(model).filter(|model| !model.text.is_empty()))
+    }
+
+    fn newest(&self, what: Versioned) -> Result<Source, String> {
+        let newest = self.names.newest(what);
+        let (number, version) = newest.ok_or("the journal has no decision: nothing ever decided")?;
+        let kept = kept(&self.data_dir, what, number, &self.names)?;
+        let word = match what {
+            Versioned::Rules => "rules",
+            Versioned::Model => "model",
+            Versioned::Config => "settings",
+        };
+        Ok(Source { name: format!("{word} {version} of the journal"), ..kept })
+    }
+
+    /// An engine without accounts, with the settings that the journal named last.
+    ///
+    /// # Errors
+    /// Where the settings were not kept, or the rules or the model are wrong.
+    pub fn backtest(&self, rules: &Source, model: Option<&Source>) -> Result<Backtest, ReplayError> {
+        let text = self.newest(Versioned::Config).map_err(ReplayError::Versions)?;
+        let config = Config::parse(&text.name, &text.text);
+        let config = config.map_err(|error| ReplayError::Versions(error.to_string()))?;
+        let setup = setup_of(rules, model, &config)?;
+        Ok(Backtest::with(setup, &super::unbounded()))
+    }
+
+    /// Gives every record in order until it is told to stop.
+    ///
+    /// # Errors
+    /// Where the log cannot be read any more, or what `on_record` refused.
+    pub fn replay(&self, on_record: &mut OnRecord<'_>) -> Result<(), VerifyError> {
+        let (last, mut is_over) = (self.last_position(), false);
+        journal::verify(&journal_dir(&self.data_dir), &mut |frame| {
+            // A directory in use has grown since.
+            if is_over || frame.position > last {
+                return Ok(());
+            }
+            let record = Record::decode(frame.payload, frame.position, &self.names);
+            let record = record.map_err(|error| error.to_string())?;
+            is_over = on_record(frame.position, &record)?.is_break();
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+/// Takes a record and its position, and says whether more are wanted.
+pub type OnRecord<'a> = dyn FnMut(u64, &Record) -> Result<ControlFlow<()>, String> + 'a;
+
+/// Why a journal cannot be decided anew.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error("{0}")]
+    Versions(String),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// What a record of a journal came to.
+pub enum Redone {
+    /// A request, and what is answered to it here.
+    Answered(Box<AuthAnswer>, Replayed),
+    /// What is no request: an opening, a change, a reversal, a void, holds that expired.
+    Applied,
+    /// It says nothing of accounts.
+    Nothing,
+}
+
+impl Backtest {
+    /// Decides a record of a journal anew where it is a request, and does again what it did where it is none. Where
+    /// `observe`, the recorded decision is put in force instead of the new one.
+    ///
+    /// # Errors
+    /// In words, where accounts and keys do not stand as the record needs them; nothing changed then.
+    pub fn redo(
+        &mut self,
+        position: u64,
+        record: &Record,
+        observe: bool,
+        watch: &mut impl Watch,
+    ) -> Result<Redone, String> {
+        self.retention.note(position, record);
+        self.position = position;
+        self.record.clear();
+        let before = match record {
+            Record::Decided(decided) if observe => self.entry_of(decided),
+            _ => None,
+        };
+        let at = (position, record);
+        let answer = make_again(&self.state, &self.setup, &mut self.retention, at, &mut self.record, watch)?;
+        match (record, answer) {
+            (Record::Decided(decided), Some(answer)) => {
+                if let Some((at, before)) = before {
+                    let recorded = Record::Decided(decided.clone());
+                    let effect = Effect::of(&self.state.answers, position, recorded);
+                    self.state.store.with_account(at, |entry| {
+                        *entry = before;
+                        effect.apply(entry, &self.setup.plan);
+                    });
+                }
+                Ok(Redone::Answered(Box::new(answer), Replayed::Decided))
+            }
+            (Record::Duplicated(duplicated), _) => {
+                let answer = self.duplicate(duplicated.time, position);
+                Ok(Redone::Answered(Box::new(answer), Replayed::Duplicate))
+            }
+            (Record::Introduced(_), _) => Ok(Redone::Nothing),
+            _ => Ok(Redone::Applied),
+        }
+    }
+
+    /// The account of a recorded decision as it stands.
+    fn entry_of(&self, decided: &Decided) -> Option<(u32, super::Entry)> {
+        let at = self.state.store.find(&Subject::Account(decided.account?))?;
+        Some((at, self.state.store.with_account(at, |entry| entry.clone())))
+    }
+
+    pub(super) fn duplicate(&self, now: Timestamp, position: u64) -> AuthAnswer {
+        duplicate_answer(&self.names, now, position, &self.setup.numbers)
+    }
+}
