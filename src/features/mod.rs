@@ -12,6 +12,8 @@ mod distinct;
 pub mod event;
 mod fields;
 pub mod geo;
+mod present;
+pub mod shared;
 pub mod values;
 mod velocity;
 mod window;
@@ -22,6 +24,7 @@ use aggregate::{Aggregate, Filter};
 use catalog::CATALOG;
 use compact::Compact;
 use event::{Event, id_hash};
+use present::Present;
 use values::{Slot, Values};
 use velocity::Velocity;
 pub use window::stored::DecodeError;
@@ -43,7 +46,8 @@ use crate::{
 pub struct Plan {
     windows: WindowPlan,
     velocity: Velocity,
-    aggregates: Vec<aggregate::Planned>,
+    /// Those of the account's own, each with its slot.
+    aggregates: Vec<(Slot, aggregate::Planned)>,
     /// Those of equal conditions once.
     filters: Vec<Filter>,
     fingerprint: [u8; 16],
@@ -58,13 +62,14 @@ impl Plan {
         let mut windows = WindowPlan::default();
         let velocity = Velocity::new(&mut windows);
         let mut filters = Vec::<Filter>::new();
-        let planned = aggregates.iter().map(|aggregate| {
+        let own = aggregates.iter().enumerate().filter(|(_, aggregate)| !aggregate.by.cross_accounts());
+        let planned = own.map(|(index, aggregate)| {
             assert!((1..=WINDOW_MAX_MS).contains(&aggregate.window_ms), "{}", aggregate.name);
             let pick = match &aggregate.filter {
                 None => Pick::All,
                 Some(filter) => Pick::Filter(number_of(filter, &mut filters)),
             };
-            aggregate::Planned::new(aggregate, pick, &mut windows)
+            (Plan::aggregate_slot(index), aggregate::Planned::new(aggregate, pick, &mut windows))
         });
         let planned = planned.collect();
         let fingerprint = fingerprint(&windows, aggregates);
@@ -106,7 +111,10 @@ fn fingerprint(windows: &WindowPlan, aggregates: &[Aggregate]) -> [u8; 16] {
         hasher.update(text.as_bytes());
     };
     say(format!("{windows:?}"));
-    for Aggregate { by, window_ms, measure, filter, .. } in aggregates {
+    // What crosses accounts is kept elsewhere.
+    for Aggregate { by, window_ms, measure, filter, .. } in
+        aggregates.iter().filter(|aggregate| !aggregate.by.cross_accounts())
+    {
         say(format!("{by:?} {window_ms} {measure:?}"));
         say(filter.as_ref().map_or(String::new(), |filter| format!("where {}", filter.condition())));
     }
@@ -165,9 +173,10 @@ impl History {
         values.clear();
         fields::fill(moment, values);
         let view = self.windows.at(&plan.windows, moment.time.0);
-        plan.velocity.fill(&view, moment, values);
-        for (index, planned) in plan.aggregates.iter().enumerate() {
-            planned.fill(&view, moment.card, Plan::aggregate_slot(index), values);
+        let present = Present::of(moment);
+        plan.velocity.fill(&view, moment, &present, values);
+        for (slot, planned) in &plan.aggregates {
+            planned.fill(&view, present, *slot, values);
         }
     }
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     features::{
-        aggregate::{Aggregate, Measure},
+        aggregate::{Aggregate, Keys, Measure},
         catalog::{self, CATALOG, Entry, Type, slot},
         values::Slot,
     },
@@ -143,7 +143,9 @@ impl Compiler<'_, '_> {
             let ty = match aggregate.measure {
                 _ if !self.is_free_name(&aggregate.name, "an aggregate") => None,
                 Some(Measure::Count | Measure::Distinct(_)) => Some(Type::Int),
-                Some(Measure::Sum | Measure::Mean | Measure::Min | Measure::Max) => Some(Type::Money),
+                // An amount in the base currency has no unit of the request's: it is a number of major units.
+                Some(_) if aggregate.by.is_some_and(Keys::cross_accounts) => Some(Type::Float),
+                Some(_) => Some(Type::Money),
                 None => None,
             };
             let name = aggregate.name.value.clone();

@@ -12,15 +12,15 @@ fn plans() -> [Plan; 2] {
         event.kind == Kind::AccountVerification && !event.declined_for_credit
     });
     let first = [
-        aggregate(By::Card, HOUR_MS, Measure::Count, Some(declined.clone())),
-        aggregate(By::Account, WINDOW_MAX_MS, Measure::Sum, Some(abroad.clone())),
-        aggregate(By::Card, DAY_MS, Measure::Max, None),
+        aggregate(Keys::CARD, HOUR_MS, Measure::Count, Some(declined.clone())),
+        aggregate(Keys::ACCOUNT, WINDOW_MAX_MS, Measure::Sum, Some(abroad.clone())),
+        aggregate(Keys::CARD, DAY_MS, Measure::Max, None),
     ];
     let second = [
-        aggregate(By::Account, 3 * DAY_MS, Measure::Mean, Some(probing)),
-        aggregate(By::Card, WINDOW_MAX_MS, Measure::Distinct(Attribute::Merchant), Some(abroad)),
-        aggregate(By::Card, 5 * MINUTE_MS, Measure::Count, None),
-        aggregate(By::Account, 9 * DAY_MS, Measure::Count, Some(declined)),
+        aggregate(Keys::ACCOUNT, 3 * DAY_MS, Measure::Mean, Some(probing)),
+        aggregate(Keys::CARD, WINDOW_MAX_MS, Measure::Distinct(Attribute::Merchant), Some(abroad)),
+        aggregate(Keys::CARD, 5 * MINUTE_MS, Measure::Count, None),
+        aggregate(Keys::ACCOUNT, 9 * DAY_MS, Measure::Count, Some(declined)),
     ];
     [Plan::new(&first), Plan::new(&second)]
 }
@@ -159,12 +159,12 @@ fn damaged_bytes_are_refused_or_read_as_some_history_and_never_panic() {
 
 #[test]
 fn a_plan_is_known_by_what_it_keeps() {
-    let base = || aggregate(By::Card, HOUR_MS, Measure::Count, None);
+    let base = || aggregate(Keys::CARD, HOUR_MS, Measure::Count, None);
     let filter = |text: &str| Some(Filter::new(text, |_: &Event| true));
     let plans = [
         vec![],
         vec![base()],
-        vec![Aggregate { by: By::Account, ..base() }],
+        vec![Aggregate { by: Keys::ACCOUNT, ..base() }],
         vec![Aggregate { window_ms: HOUR_MS + 1, ..base() }],
         vec![Aggregate { measure: Measure::Sum, ..base() }],
         vec![Aggregate { filter: filter("kind == 'purchase'"), ..base() }],
