@@ -6,5 +6,9 @@
 //! Deliberately absent: locks and threads (the engine's), and anything that a read could change.
 
 mod event;
+mod read;
+mod stub;
+pub use stub::*;
 
 pub use event::{Parts, SharedEvent};
+pub use read::{SharedRead, SharedValue};
