@@ -79,7 +79,7 @@ impl SharedWindows {
         let _applying = self.applying.lock();
         let mut maps = self.maps.write();
         // Two streams may overtake each other; what was overtaken is taken in as it comes.
-        let position = position.max(maps.complete_to());
+        let position = position.max(maps.complete_to() + 1);
         maps.apply(&self.plan, position, event);
     }
 

@@ -11,7 +11,7 @@
 //! and never low; such a reading is marked saturated. A window that reaches back behind the last two windows' worth
 //! of steps reads unknown.
 
-mod overflow;
+pub(super) mod overflow;
 mod ring;
 mod shapes;
 pub mod stored;
@@ -329,7 +329,8 @@ impl Windows {
         }
         for length in &plan.lengths {
             for total in length.totals.iter().filter(|total| total.pick.takes(event)) {
-                overflow.summaries[plan.index(*total, event.card())].add(event, step_ms(length.window_ms));
+                let summary = &mut overflow.summaries[plan.index(*total, event.card())];
+                summary.add((event.time_ms(), event.amount_minor()), step_ms(length.window_ms));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Parts, Shared, SharedPlan};
+use super::{Parts, Shared, SharedPlan, SharedValue};
 use crate::{
     features::{
         aggregate::Aggregate,
@@ -12,13 +12,6 @@ use crate::{
     limits::AGGREGATES_MAX,
     types::{base::BaseCurrency, money::Money, time::Timestamp},
 };
-
-/// One value: a count, or minor units of the base currency. `None` is unknown.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SharedValue {
-    pub value: Option<i64>,
-    pub saturated: bool,
-}
 
 /// What was read, and the position up to which that was complete.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

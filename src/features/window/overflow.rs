@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Compact, Reading};
+use super::Reading;
 
 /// Steps that a window's summary is divided into.
 const STEPS_PER_WINDOW: i64 = 1_024;
@@ -95,8 +95,8 @@ impl Default for Summary {
 }
 
 impl Summary {
-    pub fn add(&mut self, event: &Compact, step_ms: i64) {
-        let number = event.time_ms().div_euclid(step_ms);
+    pub fn add(&mut self, (time_ms, amount_minor): (i64, i64), step_ms: i64) {
+        let number = time_ms.div_euclid(step_ms);
         if number * step_ms < self.unknown_before_ms {
             return;
         }
@@ -106,10 +106,10 @@ impl Summary {
         match index.checked_sub(1).and_then(|index| self.steps.get_mut(index)) {
             Some(step) if step.number == number => {
                 step.count += 1;
-                step.sum_minor += i128::from(event.amount_minor());
+                step.sum_minor += i128::from(amount_minor);
             }
             _ => {
-                let sum_minor = i128::from(event.amount_minor());
+                let sum_minor = i128::from(amount_minor);
                 self.steps.insert(index, Step { number, count: 1, sum_minor });
             }
         }
