@@ -20,7 +20,7 @@ use crate::{
     ledger::{Account, Hold},
     limits::HOLD_LIFE_MAX_MS,
     types::{
-        codes::{Decision, ReasonSource},
+        codes::{Decision, Kind, ReasonSource},
         money::Money,
         outcome::Maintenance,
         time::Timestamp,
@@ -55,6 +55,8 @@ enum Change {
 
 /// An authorisation as far as its account is concerned.
 struct Attempt {
+    /// Whether its account's windows were read.
+    considered: bool,
     /// `None` where no window remembers it. It lacks its amount until the account's currency is known.
     event: Option<Event>,
     billed: Option<Money>,
@@ -159,6 +161,9 @@ impl Effect {
                 account.release(of, keep_minor);
             }
             Change::Decide(attempt) => {
+                if attempt.considered {
+                    history.fit(plan);
+                }
                 if let Some(event) = attempt.event {
                     let amount_minor = features::counted_minor(attempt.billed, account.currency);
                     history.record(plan, Event { amount_minor, ..event });
@@ -181,7 +186,8 @@ impl Attempt {
             first: decided.first,
             posted: request.single_message,
         });
-        Attempt { event, billed: request.billed(), held }
+        let considered = request.kind != Kind::BalanceInquiry;
+        Attempt { considered, event, billed: request.billed(), held }
     }
 }
 

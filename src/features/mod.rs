@@ -202,7 +202,7 @@ impl History {
     /// Keeps from now on what `plan` asks for: the windows are worked out anew from the single events. What has left
     /// the ring is known to built-in totals alone, and a declared one that reaches back to it reads unknown.
     #[inline]
-    fn fit(&mut self, plan: &Plan) {
+    pub fn fit(&mut self, plan: &Plan) {
         if self.plan != plan.id {
             self.plan = plan.id;
             self.windows.refit(&plan.windows, |event| plan.passed_by(event));

@@ -208,13 +208,14 @@ async fn rules_that_change_amid_decisions_and_snapshots_are_named_by_every_recor
     let (done, stop) = mpsc::channel::<()>();
     let reloaded = std::thread::spawn(move || {
         let strict = RULES.replace(">= 6", ">= 2");
+        let longer = strict.replace("\"1h\"", "\"26h\"").replace("count = true", "distinct = \"channel\"");
         let (mut taken, mut reloads) = (BTreeMap::new(), 0);
         let reload = |text: &str| {
             let source = crate::engine::Source { name: "rules.toml".into(), text: text.to_owned() };
             reloader.reload_rules(source).unwrap()
         };
         while stop.try_recv() == Err(mpsc::TryRecvError::Empty) || reloads < 4 {
-            reload(if reloads % 2 == 0 { &strict } else { RULES });
+            reload([strict.as_str(), RULES, &longer][reloads % 3]);
             reloads += 1;
             if taken.len() < 8 {
                 let written = reloader.snapshot_now().unwrap();
