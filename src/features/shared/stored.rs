@@ -29,7 +29,7 @@ use super::{
     tracks::{ESTABLISHED, PROBATION, Tracks},
 };
 use crate::{
-    features::window::overflow::{Overflow, STEPS_MAX, Step, Summary},
+    features::window::overflow::{Overflow, STEPS_MAX, Step, Summary, step_ms},
     limits::SHARED_AMOUNT_BASE_MINOR_MAX,
     types::bytes::Misread,
 };
@@ -160,7 +160,7 @@ fn evicted<'b>(
         return Err(reader.bad("evicted keys in a table that nobody makes"));
     }
     let base = i64::from_le_bytes(reader.take()?);
-    reader.time(base)?;
+    reader.time(base.saturating_mul(tracks.evicted.unit_ms))?;
     tracks.evicted.begin(base);
     for line in 0..lines {
         match reader.take()? {
@@ -241,7 +241,7 @@ fn overflow<'b>(
         return Err(reader.bad("a summary newer than the newest event"));
     }
     let mut overflow = Overflow { newest_ms, summaries: Vec::with_capacity(series.summed_ms.len()) };
-    for _ in &series.summed_ms {
+    for window_ms in &series.summed_ms {
         let unknown_before_ms = i64::from_le_bytes(reader.take()?);
         let [capacity, count] = [u16::from_le_bytes(reader.take()?), u16::from_le_bytes(reader.take()?)];
         // A deque doubles its room, and has one step more for a moment.
@@ -259,7 +259,7 @@ fn overflow<'b>(
                 return Err(reader.bad("a step before the one before it"));
             }
             let sum_max = i128::from(step.count) * i128::from(SHARED_AMOUNT_BASE_MINOR_MAX);
-            if step.number.unsigned_abs() > TIME_MAX_MS as u64
+            if step.number.saturating_mul(step_ms(*window_ms)).unsigned_abs() > TIME_MAX_MS as u64
                 || step.count > STEP_COUNT_MAX
                 || !(0..=sum_max).contains(&step.sum_minor)
             {
