@@ -123,7 +123,7 @@ fn windows_of_other_aggregates_are_refused() {
 #[test]
 fn damaged_bytes_are_an_error_and_never_a_panic() {
     // The first is small; the end of the second has summaries.
-    let (_, small, _) = crowded(76, 20, PLENTY);
+    let (_, small, _) = crowded(76, 4, PLENTY);
     let mut evicting = World::new(aggregates(), SHARED_BUDGET_BYTES_MIN);
     let mut rng = ChaCha8Rng::seed_from_u64(77);
     for number in 0..300 {
@@ -135,13 +135,13 @@ fn damaged_bytes_are_an_error_and_never_a_panic() {
     let mut full = World::new(full_key_aggregates(), PLENTY);
     fill(&mut rng, &mut full, SHARED_EVENTS_PER_KEY_MAX + 10);
     for (world, budget, behind, ahead) in
-        [(small, PLENTY, usize::MAX, 0), (evicting, SHARED_BUDGET_BYTES_MIN, 0, 600), (full, PLENTY, 200, 0)]
+        [(small, PLENTY, usize::MAX, 0), (evicting, SHARED_BUDGET_BYTES_MIN, 0, 600), (full, PLENTY, 72, 0)]
     {
         let bytes = encoded(&world.shared).concat();
         let flipped = (0..bytes.len()).filter(|at| *at < ahead || bytes.len() - at <= behind);
         for at in flipped {
             assert!(decoded(&world.plan, budget, &[bytes[..at].to_vec()]).is_err(), "cut at {at}");
-            for bit in [1, 1 << 4, 1 << 7, 0xff] {
+            for bit in [1, 1 << 7, 0xff] {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= bit;
                 use_if_read(&world, decoded(&world.plan, budget, &[damaged]));
