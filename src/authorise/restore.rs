@@ -30,6 +30,8 @@ use crate::{
 /// What a record does.
 pub struct Effect {
     position: u64,
+    /// The rules that decided, by number; 0 where nothing was decided.
+    rules: u32,
     time: Timestamp,
     /// The account that it touched, which an opening opens.
     account: Option<IdHash>,
@@ -70,6 +72,10 @@ impl Effect {
     pub fn of(answers: &Answers, position: u64, record: Record) -> Effect {
         let keys = keys::settled(answers, &record);
         let account = keys::account_of(&record).map(|account| IdHash::of(account.as_str()));
+        let rules = match &record {
+            Record::Decided(decided) => decided.versions.rules,
+            _ => 0,
+        };
         let (time, change) = match record {
             Record::Decided(decided) => (decided.time, Change::Decide(Attempt::of(position, &decided))),
             Record::Voided(voided) => (voided.time, Change::Release { of: voided.of, keep_minor: 0 }),
@@ -88,7 +94,7 @@ impl Effect {
             Record::Introduced(introduced) => (introduced.time, Change::None),
             Record::Duplicated(duplicated) => (duplicated.time, Change::None),
         };
-        Effect { position, time, account, keys, change }
+        Effect { position, rules, time, account, keys, change }
     }
 
     /// The place of the account, or [`NO_ACCOUNT`]. An opening takes its places.
@@ -119,6 +125,11 @@ impl Effect {
 
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The number of the rules that decided, whose windows the account has from then on; 0 where nothing was decided.
+    pub fn rules(&self) -> u32 {
+        self.rules
     }
 
     /// All that is done behind the first step, by one thread.
@@ -163,15 +174,7 @@ impl Effect {
 impl Attempt {
     fn of(position: u64, decided: &Decided) -> Attempt {
         let Decided { request, answer, time, .. } = decided;
-        let for_credit = answer.decision == Decision::Declined
-            && answer.reasons.first().is_some_and(|reason| {
-                matches!(reason.source, ReasonSource::Credit | ReasonSource::ProductLimit)
-            });
-        let decided_by = answer.reasons.first().map(|reason| reason.source);
-        let event = is_attempt(request.kind, answer.response_code, decided_by).then(|| {
-            let when_and_where = (*time, window_card(decided.card));
-            features::event_of_nothing(request, when_and_where, position, answer.decision, for_credit)
-        });
+        let event = event_of(position, decided);
         let held = answer.approved.filter(|approved| approved.minor > 0).map(|approved| Held {
             amount_minor: approved.minor,
             expires_at: answer.hold_expires_at.unwrap_or(kept_posted_until(*time)),
@@ -180,6 +183,18 @@ impl Attempt {
         });
         Attempt { event, billed: request.billed(), held }
     }
+}
+
+/// What windows remember of a decision, without its amount.
+pub(super) fn event_of(position: u64, decided: &Decided) -> Option<Event> {
+    let Decided { request, answer, time, .. } = decided;
+    let decided_by = answer.reasons.first().map(|reason| reason.source);
+    let for_credit = answer.decision == Decision::Declined
+        && matches!(decided_by, Some(ReasonSource::Credit | ReasonSource::ProductLimit));
+    is_attempt(request.kind, answer.response_code, decided_by).then(|| {
+        let when_and_where = (*time, window_card(decided.card));
+        features::event_of_nothing(request, when_and_where, position, answer.decision, for_credit)
+    })
 }
 
 fn place(account: &mut Account, position: u64, time: Timestamp, held: Held) {

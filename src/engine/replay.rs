@@ -1,8 +1,8 @@
 //! Deciding again: every record of a journal is made anew from what it says was asked, with the versions it names,
 //! and must come out the same, byte for byte.
 //!
-//! Windows are a function of the rules' aggregates, so that a log in which those change is walked once per stretch of
-//! the same ones: up to its start records are put in force as they stand, inside it they are decided again.
+//! Windows go over to the aggregates of each record's rules as they did when it was decided, and what was read of windows
+//! across accounts stands in the record.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     ages::Ages,
-    recover::{Source, empty_state, journal_dir, restore, setup_of, time_of},
+    recover::{Source, empty_state, journal_dir, setup_of, time_of},
     versions::{self, Names},
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         setup::Setup,
     },
     config::Config,
+    features::shared::SharedRead,
     journal::{
         self,
         record::{
@@ -88,81 +89,50 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
         different: 0,
         differences: Vec::new(),
     };
-    let stretches = stretches(data_dir, &epochs, &names)?;
-    for (place, stretch) in stretches.iter().enumerate() {
-        let end = stretches.get(place + 1).map_or(last + 1, |next| next.from);
-        let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new(), models: HashMap::new() };
-        let (state, mut ages, mut outlived) = (empty_state(&unbounded(), (0, 0)), Ages::default(), 0);
-        journal::verify(&journal_dir(data_dir), &mut |frame| {
-            let position = frame.position;
-            let record =
-                Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
-            ages.note_record(time_of(&record), position);
-            if position < stretch.from {
-                restore(&state, &setups.of(stretch.numbers)?.plan, &names, position, record);
-            } else if position < end && !matches!(record, Record::Introduced(_)) {
-                // While rules are replaced, records of the version before stand behind the introduction of the next.
-                let numbers = match &record {
-                    Record::Decided(decided) => decided.versions,
-                    _ => stretch.numbers,
-                };
-                let setup = setups.of(numbers)?;
-                let mut again = again(&state, setup, position, &record);
-                if again.is_err() {
-                    // The engine forgets by the hour in memory and by the file on disk; when it was shows only where a
-                    // key is used again, and then of that key alone.
-                    if let Some(position) = ages.outlived(time_of(&record), ANSWER_RETENTION_MS) {
-                        outlived = position;
-                    }
-                    keys::keys_of(&record, |client, key, _| {
-                        state.answers.forget_if_before(state.answers.hash(client, key), outlived);
-                    });
-                    again = self::again(&state, setup, position, &record);
-                }
-                count(&mut verified, &record);
-                if again.as_deref() != Ok(frame.payload) {
-                    differ(&mut verified, &names, position, &record, again);
-                }
-                progress(position);
+    check_kept(data_dir, &epochs, &names)?;
+    let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new(), models: HashMap::new() };
+    let (state, mut ages, mut outlived) = (empty_state(&unbounded(), (0, 0)), Ages::default(), 0);
+    journal::verify(&journal_dir(data_dir), &mut |frame| {
+        let position = frame.position;
+        let record = Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
+        ages.note_record(time_of(&record), position);
+        if position > last || matches!(record, Record::Introduced(_)) {
+            return Ok(());
+        }
+        let mut again = again(&state, &mut setups, position, &record);
+        if again.is_err() {
+            // The engine forgets by the hour in memory and by the file on disk; when it was shows only where a
+            // key is used again, and then of that key alone.
+            if let Some(position) = ages.outlived(time_of(&record), ANSWER_RETENTION_MS) {
+                outlived = position;
             }
-            Ok(())
-        })?;
-    }
+            keys::keys_of(&record, |client, key, _| {
+                state.answers.forget_if_before(state.answers.hash(client, key), outlived);
+            });
+            again = self::again(&state, &mut setups, position, &record);
+        }
+        count(&mut verified, &record);
+        if again.as_deref() != Ok(frame.payload) {
+            differ(&mut verified, &names, position, &record, again);
+        }
+        progress(position);
+        Ok(())
+    })?;
     Ok(verified)
 }
 
-/// A part of the log in which the windows were kept under the same aggregates.
-struct Stretch {
-    from: u64,
-    /// Those of its beginning.
-    numbers: VersionNumbers,
-}
-
-/// The stretches that have records.
-fn stretches(data_dir: &Path, epochs: &[Epoch], names: &Names) -> Result<Vec<Stretch>, VerifyError> {
-    let mut stretches: Vec<Stretch> = Vec::new();
-    let (mut plans, mut checked, mut plan) = (HashMap::new(), HashSet::new(), None);
+/// Every version that decided must be there, said at once and with its place.
+fn check_kept(data_dir: &Path, epochs: &[Epoch], names: &Names) -> Result<(), VerifyError> {
+    let (mut checked, mut rules) = (HashSet::new(), HashSet::new());
     for epoch in epochs.iter().filter(|epoch| epoch.records > 0) {
         let missing = |what| VerifyError::Versions { position: epoch.from, what };
-        // Every version that decided must be there, said at once and with its place.
         if checked.insert((epoch.numbers.model, epoch.numbers.config)) {
             load(data_dir, epoch.numbers, names, None).map_err(missing)?;
-        }
-        let found = match plans.entry(epoch.numbers.rules) {
-            Entry::Occupied(found) => *found.into_mut(),
-            Entry::Vacant(vacant) => {
-                let rules = kept(data_dir, Versioned::Rules, epoch.numbers.rules, names).map_err(missing)?;
-                let rules =
-                    setup_of(&rules, None, &Config::default()).map_err(|error| missing(error.to_string()))?;
-                *vacant.insert(rules.plan.fingerprint())
-            }
-        };
-        if plan != Some(found) {
-            plan = Some(found);
-            stretches.push(Stretch { from: epoch.from, numbers: epoch.numbers });
+        } else if rules.insert(epoch.numbers.rules) {
+            kept(data_dir, Versioned::Rules, epoch.numbers.rules, names).map_err(missing)?;
         }
     }
-    Ok(stretches)
+    Ok(())
 }
 
 /// What decided under each set of versions, loaded when a record names it.
@@ -277,12 +247,13 @@ impl Sink for Scratch<'_> {
 }
 
 /// Makes a record again.
-fn again(state: &State, setup: &Setup, position: u64, record: &Record) -> Result<Vec<u8>, String> {
+fn again(state: &State, setups: &mut Setups<'_>, position: u64, record: &Record) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let sink = Scratch { position, bytes: &mut bytes };
     match record {
         Record::Introduced(_) | Record::Duplicated(_) => record.encode(&mut bytes),
-        Record::Decided(decided) => decide(state, setup, decided, sink)?,
+        // While rules are replaced, records of the version before stand behind the introduction of the next.
+        Record::Decided(decided) => decide(state, setups.of(decided.versions)?, decided, sink)?,
         Record::Reversed(reversed) => reverse_again(state, reversed, sink)?,
         Record::Maintained(maintained) => maintain_again(state, maintained, sink)?,
         Record::Voided(voided) => void_again(state, voided, sink)?,
@@ -299,7 +270,9 @@ fn decide(state: &State, setup: &Setup, decided: &Decided, sink: Scratch<'_>) ->
         account,
     });
     let asked = Asked { client: decided.client, now: decided.time, original };
-    match authorise::authorise(state, setup, &decided.request, asked, sink, &mut ()) {
+    let considered = &decided.considered;
+    let shared = SharedRead::again(considered.shared_to, &setup.shared, &considered.aggregates);
+    match authorise::authorise(state, setup, &decided.request, asked, &shared, sink, &mut ()) {
         Taken::Decided(..) => Ok(()),
         Taken::Known(found) => Err(format!("its key stands already for position {}", found.position)),
         Taken::Busy | Taken::Older | Taken::Again | Taken::Full | Taken::TooManyHolds => {

@@ -125,7 +125,6 @@ impl Compiler<'_, '_> {
     /// The names that rules may use: the catalogue, the file's aggregates and its lists.
     fn scope(&mut self, file: &File) -> Scope {
         let mut scope = Scope::default();
-        scope.refused.insert("amount_base", "amounts in the base currency are not built yet; use `amount`");
         scope.refused.insert("label", "labels are not built yet");
         for (slot, entry) in CATALOG.iter().enumerate() {
             let variable = Variable { slot: slot as Slot, ty: entry.ty, form: form_of(entry) };
@@ -188,19 +187,8 @@ impl Compiler<'_, '_> {
 
     fn is_free_name(&mut self, name: &At<String>, what: &str) -> bool {
         /// Words of the language, and the first parts of names with dots.
-        const RESERVED: [&str; 11] = [
-            "true",
-            "false",
-            "null",
-            "in",
-            "lists",
-            "label",
-            "amount_base",
-            "merchant",
-            "account",
-            "card",
-            "device",
-        ];
+        const RESERVED: [&str; 10] =
+            ["true", "false", "null", "in", "lists", "label", "merchant", "account", "card", "device"];
         let written = name.value.as_str();
         let (message, help) = if !is_word(written) {
             let help = "small letters, digits and `_`, beginning with a letter, such as `card_count_1h`";

@@ -9,7 +9,8 @@ use crate::{
     limits::SHARED_AMOUNT_BASE_MINOR_MAX,
     types::{
         auth::{AuthRequest, Country, Subject},
-        ids::{AccountId, CardToken},
+        base::BaseCurrency,
+        ids::AccountId,
     },
 };
 
@@ -79,27 +80,26 @@ pub struct SharedEvent {
 }
 
 impl SharedEvent {
-    /// `event` with what it lacks. `account` and `card` are those that were found, where there are.
+    /// `event` as an account's windows have it, on the account that was found, where one was.
     pub fn new(
         request: &AuthRequest,
         event: Event,
-        amount_base_minor: Option<i64>,
+        base: &BaseCurrency,
         account: Option<&AccountId>,
-        card: Option<&CardToken>,
     ) -> SharedEvent {
-        let amount_minor = amount_base_minor.unwrap_or(0).clamp(0, SHARED_AMOUNT_BASE_MINOR_MAX);
-        // Somebody who tries numbers that do not exist is counted by what was tried.
-        let sent = |subject: &Subject| match subject {
-            Subject::Account(account) => (Some(id_hash(account.as_str())), None),
-            Subject::Card(card) => (None, Some(id_hash(card.as_str()))),
+        let amount_minor = request.billed().and_then(|billed| base.minor_of(billed)).unwrap_or(0);
+        let account = account.map(|account| id_hash(account.as_str()));
+        // A card is known by its place in its account, however it was named. Somebody who tries numbers that do not
+        // exist is counted by what was tried.
+        let (account, card) = match (account, &request.subject) {
+            (Some(account), _) => {
+                (Some(account), (event.card != 0).then(|| mix(account, u64::from(event.card))))
+            }
+            (None, Subject::Account(tried)) => (Some(id_hash(tried.as_str())), None),
+            (None, Subject::Card(tried)) => (None, Some(id_hash(tried.as_str()))),
         };
-        let (sent_account, sent_card) = sent(&request.subject);
-        SharedEvent {
-            parts: Parts::of(request),
-            event: Event { amount_minor, ..event },
-            account: account.map(|account| id_hash(account.as_str())).or(sent_account),
-            card: card.map(|card| id_hash(card.as_str())).or(sent_card),
-        }
+        let amount_minor = amount_minor.clamp(0, SHARED_AMOUNT_BASE_MINOR_MAX);
+        SharedEvent { parts: Parts::of(request), event: Event { amount_minor, ..event }, account, card }
     }
 
     /// A number of its own for every value of an attribute, folded to 32 bits; 0 where the event has none.

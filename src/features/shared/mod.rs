@@ -14,6 +14,7 @@
 mod event;
 mod evicted;
 mod plan;
+mod read;
 mod rows;
 mod stored;
 mod track;
@@ -23,6 +24,7 @@ use arrayvec::ArrayVec;
 
 pub use event::{Parts, SharedEvent};
 pub use plan::SharedPlan;
+pub use read::SharedRead;
 pub use stored::SharedDecodeError;
 
 use crate::{limits::AGGREGATES_MAX, types::time::Timestamp};

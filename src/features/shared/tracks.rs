@@ -210,7 +210,7 @@ impl Tracks {
     fn count(&mut self, place: u32, way: Way) {
         let track = self.track(place);
         let (list, bytes) = (track.list, TRACK_BYTES + track.heap_bytes());
-        let (events, saturated) = (track.rows.len() as u64, usize::from(track.overflow.is_some()));
+        let (events, saturated) = (track.rows.len() as u64, usize::from(track.left.is_some()));
         let probation_bytes = if list == PROBATION { bytes } else { 0 };
         match way {
             Way::In => {
