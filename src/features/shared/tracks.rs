@@ -235,7 +235,7 @@ impl Tracks {
             at = self.after(at);
         }
         self.table[at] = place + 1;
-        if self.len % BLOCK == 0 {
+        if self.len.is_multiple_of(BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK));
         }
         self.blocks[self.len / BLOCK].push(track);
