@@ -20,7 +20,7 @@ pub struct Evicted {
     cells: Box<[u16]>,
     /// A power of two.
     lines: usize,
-    unit_ms: i64,
+    pub unit_ms: i64,
     /// In units.
     base: i64,
 }

@@ -68,8 +68,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// `budget_bytes` bounds what is taken from the heap, but for what one event adds before others make way. The
-    /// least is 64 KiB.
+    /// `budget_bytes` bounds what is taken from the heap, but for what one event adds before others make way. What is
+    /// below [`SHARED_BUDGET_BYTES_MIN`](crate::limits::SHARED_BUDGET_BYTES_MIN) is taken for it.
     pub fn new(plan: &SharedPlan, budget_bytes: usize) -> Shared {
         Shared {
             fingerprint: plan.fingerprint(),
@@ -157,3 +157,6 @@ impl Shared {
         self.newest_ms.saturating_sub(horizon_ms)
     }
 }
+
+#[cfg(test)]
+mod tests;

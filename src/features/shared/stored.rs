@@ -25,11 +25,11 @@ use super::{
     Shared, SharedPlan,
     plan::Series,
     rows::Rows,
-    track::Track,
+    track::{Left, Track},
     tracks::{ESTABLISHED, PROBATION, Tracks},
 };
 use crate::{
-    features::window::overflow::{Layout, Overflow, STEPS_MAX, Step, Summary},
+    features::window::overflow::{STEPS_MAX, Step, Summary, step_ms},
     limits::SHARED_AMOUNT_BASE_MINOR_MAX,
     types::bytes::Misread,
 };
@@ -132,10 +132,10 @@ fn put_track(items: &mut Items, track: &Track, width: usize) {
             items.put(&word.to_le_bytes());
         }
     }
-    let Some(overflow) = &track.overflow else { return items.put(&[0]) };
+    let Some(left) = &track.left else { return items.put(&[0]) };
     items.put(&[1]);
-    items.put(&overflow.newest_ms.to_le_bytes());
-    for summary in &overflow.summaries {
+    items.put(&left.newest_ms.to_le_bytes());
+    for summary in &left.summaries {
         items.put(&summary.unknown_before_ms.to_le_bytes());
         for number in [summary.steps.capacity(), summary.steps.len()] {
             items.put(&(number as u16).to_le_bytes());
@@ -160,7 +160,7 @@ fn evicted<'b>(
         return Err(reader.bad("evicted keys in a table that nobody makes"));
     }
     let base = i64::from_le_bytes(reader.take()?);
-    reader.time(base)?;
+    reader.time(base.saturating_mul(tracks.evicted.unit_ms))?;
     tracks.evicted.begin(base);
     for line in 0..lines {
         match reader.take()? {
@@ -189,9 +189,9 @@ fn track<'b>(
     (track.newest_ms, track.base_minor) = (newest_ms, i64::from_le_bytes(reader.take()?));
     let [capacity, rows] = [u32::from_le_bytes(reader.take()?), u32::from_le_bytes(reader.take()?)];
     track.rows = read_rows(reader, series, [capacity as usize, rows as usize], &track)?;
-    track.overflow = match reader.take()? {
+    track.left = match reader.take()? {
         [0] => None,
-        [1] => Some(Box::new(overflow(reader, series, newest_ms)?)),
+        [1] => Some(Box::new(left(reader, series, newest_ms)?)),
         _ => return Err(reader.bad("neither an end nor summaries")),
     };
     Ok(track)
@@ -231,21 +231,17 @@ fn read_rows<'b>(
     }
 }
 
-fn overflow<'b>(
+fn left<'b>(
     reader: &mut Reader<'b, impl Iterator<Item = &'b [u8]>>,
     series: &Series,
     last_ms: i64,
-) -> Result<Overflow, Misread> {
+) -> Result<Left, Misread> {
     let newest_ms = i64::from_le_bytes(reader.take()?);
     if reader.time(newest_ms)? > last_ms {
         return Err(reader.bad("a summary newer than the newest event"));
     }
-    let mut overflow = Overflow {
-        newest_ms,
-        layout: Layout::default(),
-        summaries: Vec::with_capacity(series.summed_ms.len()),
-    };
-    for _ in &series.summed_ms {
+    let mut left = Left { newest_ms, summaries: Vec::with_capacity(series.summed_ms.len()) };
+    for window_ms in &series.summed_ms {
         let unknown_before_ms = i64::from_le_bytes(reader.take()?);
         let [capacity, count] = [u16::from_le_bytes(reader.take()?), u16::from_le_bytes(reader.take()?)];
         // A deque doubles its room, and has one step more for a moment.
@@ -263,7 +259,7 @@ fn overflow<'b>(
                 return Err(reader.bad("a step before the one before it"));
             }
             let sum_max = i128::from(step.count) * i128::from(SHARED_AMOUNT_BASE_MINOR_MAX);
-            if step.number.unsigned_abs() > TIME_MAX_MS as u64
+            if step.number.saturating_mul(step_ms(*window_ms)).unsigned_abs() > TIME_MAX_MS as u64
                 || step.count > STEP_COUNT_MAX
                 || !(0..=sum_max).contains(&step.sum_minor)
             {
@@ -271,9 +267,9 @@ fn overflow<'b>(
             }
             steps.push_back(step);
         }
-        overflow.summaries.push(Summary { steps, unknown_before_ms });
+        left.summaries.push(Summary { steps, unknown_before_ms });
     }
-    Ok(overflow)
+    Ok(left)
 }
 
 /// Cuts what is written into items.

@@ -11,7 +11,7 @@ use crate::{
         distinct::count_distinct,
         window::{
             Reading,
-            overflow::{Layout, Overflow, Summary, step_ms},
+            overflow::{Step, Summary, step_ms},
         },
     },
     limits::EVENTS_PER_KEY_MAX,
@@ -29,12 +29,26 @@ pub struct Track {
     /// Sum of the amounts of all that was before the first row.
     pub base_minor: i64,
     pub rows: Rows,
-    pub overflow: Option<Box<Overflow>>,
+    pub left: Option<Box<Left>>,
     /// Neighbours in the list of tracks by their last writing, and which list that is.
     pub older: u32,
     pub newer: u32,
     pub series: u8,
     pub list: u8,
+}
+
+/// What has left a full track: one summary for each summed window of the series.
+pub struct Left {
+    /// Time of the newest event here.
+    pub newest_ms: i64,
+    pub summaries: Vec<Summary>,
+}
+
+impl Left {
+    fn heap_bytes(&self) -> usize {
+        let steps: usize = self.summaries.iter().map(|summary| summary.steps.capacity()).sum();
+        size_of::<Left>() + self.summaries.capacity() * size_of::<Summary>() + steps * size_of::<Step>()
+    }
 }
 
 impl Track {
@@ -45,7 +59,7 @@ impl Track {
             forgotten_ms,
             base_minor: 0,
             rows: Rows::default(),
-            overflow: None,
+            left: None,
             older: 0,
             newer: 0,
             series,
@@ -55,7 +69,7 @@ impl Track {
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.rows.heap_bytes() + self.overflow.as_ref().map_or(0, |overflow| overflow.heap_bytes())
+        self.rows.heap_bytes() + self.left.as_ref().map_or(0, |left| left.heap_bytes())
     }
 
     /// The time up to which something would be forgotten if all of this were.
@@ -76,8 +90,8 @@ impl Track {
         for _ in 0..expired {
             self.remove_oldest(width);
         }
-        if self.overflow.as_ref().is_some_and(|overflow| overflow.newest_ms < floor_ms) {
-            self.overflow = None;
+        if self.left.as_ref().is_some_and(|left| left.newest_ms < floor_ms) {
+            self.left = None;
         }
         let index = self.first_at(width, time_ms.saturating_add(1));
         let sum = self.sum_before(width, index).wrapping_add(amount_minor);
@@ -106,13 +120,13 @@ impl Track {
     }
 
     fn summarise(&mut self, series: &Series, (time_ms, amount_minor): (i64, i64)) {
-        let overflow = self.overflow.get_or_insert_with(|| {
+        let left = self.left.get_or_insert_with(|| {
             let mut summaries = Vec::with_capacity(series.summed_ms.len());
             summaries.resize_with(series.summed_ms.len(), Summary::default);
-            Box::new(Overflow { summaries, ..Overflow::new(Layout::default()) })
+            Box::new(Left { newest_ms: time_ms, summaries })
         });
-        overflow.newest_ms = overflow.newest_ms.max(time_ms);
-        for (summary, window_ms) in overflow.summaries.iter_mut().zip(&series.summed_ms) {
+        left.newest_ms = left.newest_ms.max(time_ms);
+        for (summary, window_ms) in left.summaries.iter_mut().zip(&series.summed_ms) {
             summary.add((time_ms, amount_minor), step_ms(*window_ms));
         }
     }
@@ -132,7 +146,7 @@ impl Track {
                 sum_minor: self.sum_before(width, end).wrapping_sub(self.sum_before(width, start)).into(),
                 saturated: false,
             };
-            let summary = self.overflow.as_ref().map(|o| &o.summaries[usize::from(summary)]);
+            let summary = self.left.as_ref().map(|left| &left.summaries[usize::from(summary)]);
             let reading = summary.map_or(Some(reading), |summary| {
                 summary.add_to(reading, start_ms, time_ms, step_ms(planned.window_ms))
             });
@@ -152,7 +166,7 @@ impl Track {
             }
             How::Count(_) | How::Sum(_) | How::Mean(_) => None,
         };
-        let is_truncated = self.overflow.as_ref().is_some_and(|overflow| overflow.newest_ms >= start_ms);
+        let is_truncated = self.left.as_ref().is_some_and(|left| left.newest_ms >= start_ms);
         SharedValue { value, saturated: is_truncated || walked > start }
     }
 

@@ -15,7 +15,7 @@ use super::{
     plan::{Series, SharedPlan},
     track::Track,
 };
-use crate::limits::AGGREGATES_MAX;
+use crate::limits::{AGGREGATES_MAX, SHARED_BUDGET_BYTES_MIN};
 
 /// A track with its share of what holds the blocks.
 const TRACK_BYTES: usize = size_of::<Track>() + 1;
@@ -26,8 +26,6 @@ const BLOCK: usize = 64;
 const EVICTED_SHARE: usize = 16;
 /// Of the tracks' bytes, for keys on probation where others want room.
 const PROBATION_SHARE: usize = 5;
-/// A smaller budget is taken for this much.
-pub const BUDGET_BYTES_MIN: usize = 64 * 1024;
 /// Tracks without events in any window that are let go for one event.
 const IDLE_PER_EVENT: usize = 4;
 const NONE: u32 = u32::MAX;
@@ -76,7 +74,7 @@ pub enum Found<'t> {
 
 impl Tracks {
     pub fn new(plan: &SharedPlan, budget_bytes: usize) -> Tracks {
-        let budget_bytes = budget_bytes.max(BUDGET_BYTES_MIN);
+        let budget_bytes = budget_bytes.max(SHARED_BUDGET_BYTES_MIN);
         let evicted = Evicted::new(budget_bytes / EVICTED_SHARE, plan.horizon_ms());
         // One event may add a track for each series before any is evicted.
         let tracks_max = budget_bytes / TRACK_BYTES_MIN + AGGREGATES_MAX;
@@ -182,7 +180,7 @@ impl Tracks {
                 self.evicted.remember(key, last_ms);
             }
             self.remove(place);
-            self.evicted_keys += 1;
+            self.evicted_keys = self.evicted_keys.saturating_add(1);
         }
     }
 
@@ -212,7 +210,7 @@ impl Tracks {
     fn count(&mut self, place: u32, way: Way) {
         let track = self.track(place);
         let (list, bytes) = (track.list, TRACK_BYTES + track.heap_bytes());
-        let (events, saturated) = (track.rows.len() as u64, usize::from(track.overflow.is_some()));
+        let (events, saturated) = (track.rows.len() as u64, usize::from(track.left.is_some()));
         let probation_bytes = if list == PROBATION { bytes } else { 0 };
         match way {
             Way::In => {
@@ -237,7 +235,7 @@ impl Tracks {
             at = self.after(at);
         }
         self.table[at] = place + 1;
-        if self.len % BLOCK == 0 {
+        if self.len.is_multiple_of(BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK));
         }
         self.blocks[self.len / BLOCK].push(track);
