@@ -1,12 +1,16 @@
-//! What the windows of one account cost: `cargo bench --locked --bench windows`.
+//! What windows cost, those of one account and those over keys that cross accounts: `cargo bench --locked --bench
+//! windows`.
 //!
 //! Measured: time of one reading and one recording together under the shipped rules, for accounts with 60 and with 500
 //! events a month, with one account in the processor's caches and with many of them that are not; the bytes of a
 //! history; and the allocations of two years at a steady rate once the first quarter is over.
+//! Over keys that cross accounts: time of taking in one event and of one reading, for ten aggregates; keys; and the
+//! bytes that they say they take beside those that the allocator was asked for.
 //! Not measured: rules, score, the account's lock.
 //!
-//! Without `--bench` (that is, under `cargo test`) it runs small and checks the allocations.
+//! Without `--bench` (that is, under `cargo test`) it runs small and checks allocations and bytes.
 
+mod crowd;
 mod life;
 
 use std::{
@@ -29,23 +33,28 @@ use saker::{
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static LIVE_BYTES: AtomicU64 = AtomicU64::new(0);
 
 #[allow(unsafe_code, reason = "an allocator that counts and hands every call on")]
 // SAFETY: every method passes its arguments to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
+        LIVE_BYTES.fetch_add(layout.size() as u64, Relaxed);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size() as u64, Relaxed);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
+        LIVE_BYTES.fetch_add(size as u64, Relaxed);
+        LIVE_BYTES.fetch_sub(layout.size() as u64, Relaxed);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::realloc`.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -144,5 +153,20 @@ fn main() {
         let events = 24 * events_a_month;
         println!("{seen} allocations in {events} events of two years, {events_a_month} a month");
         assert!(seen <= 8, "{seen} allocations in steady state");
+    }
+    println!("{} aggregates over keys that cross accounts", crowd::aggregates().len());
+    println!("| people | ns taking in | ns reading | keys | events | bytes | bytes on the heap | evicted |");
+    println!("|---|---|---|---|---|---|---|---|");
+    let live = || LIVE_BYTES.load(Relaxed);
+    let allocations = || ALLOCATIONS.load(Relaxed);
+    for (people, events, budget) in match small {
+        true => vec![(1_000, 5_000, 4 << 20), (20_000, 20_000, 1 << 20)],
+        false => vec![
+            (1_000, 200_000, 256 << 20),
+            (1_000_000, 2_000_000, 512 << 20),
+            (1_000_000, 2_000_000, 64 << 20),
+        ],
+    } {
+        crowd::row(people, events, budget, live, allocations);
     }
 }

@@ -4,14 +4,16 @@
 //! Bounds that belong to the contract or to a file format are in [`crate::limits`] and cannot be set. Flags and
 //! environment variables are the command line's affair: it lays them over what is read here.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     limits::{HOLD_LIFE_MAX_MS, RECORD_BYTES_MAX},
     types::{
+        base,
         codes::{Channel, Initiation, Kind},
+        money::Currency,
         time::DAY_MS,
     },
 };
@@ -26,7 +28,9 @@ pub struct Config {
     pub data: PathBuf,
     pub listen: Listen,
     pub decide: Decide,
+    pub base_currency: BaseCurrency,
     pub holds: HoldLifetimes,
+    pub windows: Windows,
     pub answers: Answers,
     pub accounts: Accounts,
     pub journal: Journal,
@@ -66,6 +70,14 @@ pub struct Answers {
     /// How long a key stays in memory before it is found on disk alone.
     #[serde(deserialize_with = "within::<_, 1, 840>")]
     pub memory_hours: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Windows {
+    /// Memory for the windows over keys that cross accounts: merchants, devices, addresses.
+    #[serde(deserialize_with = "within::<_, 1_048_576, 1_099_511_627_776>")]
+    pub shared_bytes: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -164,7 +176,9 @@ impl Default for Config {
             data: PathBuf::from("./saker-data"),
             listen: Listen::default(),
             decide: Decide::default(),
+            base_currency: BaseCurrency::default(),
             holds: HoldLifetimes::default(),
+            windows: Windows::default(),
             answers: Answers::default(),
             accounts: Accounts::default(),
             journal: Journal::default(),
@@ -190,6 +204,12 @@ impl Default for Listen {
 impl Default for Answers {
     fn default() -> Answers {
         Answers { capacity: 20_000_000, memory_hours: 72 }
+    }
+}
+
+impl Default for Windows {
+    fn default() -> Windows {
+        Windows { shared_bytes: 256 * 1024 * 1024 }
     }
 }
 
@@ -236,6 +256,38 @@ impl Runtime {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads as usize,
         }
+    }
+}
+
+/// The currency that amounts of different accounts are added up in.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(try_from = "BaseCurrencyText")]
+pub struct BaseCurrency(pub base::BaseCurrency);
+
+/// As it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BaseCurrencyText {
+    code: String,
+    /// What one unit of a currency is worth in the base currency; texts, so that no digit is lost.
+    #[serde(default)]
+    rates: BTreeMap<String, String>,
+}
+
+impl TryFrom<BaseCurrencyText> for BaseCurrency {
+    type Error = String;
+
+    fn try_from(text: BaseCurrencyText) -> Result<BaseCurrency, String> {
+        let currency = |code: &str| {
+            Currency::from_alpha(code)
+                .ok_or_else(|| format!("`{code}` is no currency of ISO 4217, such as EUR, with a minor unit"))
+        };
+        let rates = text.rates.iter().map(|(code, rate)| {
+            let rate = base::BaseCurrency::parse_rate(rate).map_err(|error| format!("{code}: {error}"))?;
+            Ok((currency(code)?, rate))
+        });
+        let rates = rates.collect::<Result<_, String>>()?;
+        base::BaseCurrency::new(currency(&text.code)?, rates).map(BaseCurrency)
     }
 }
 
@@ -456,6 +508,12 @@ impl Config {
     pub fn decision_text(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
+        let base = &self.base_currency.0;
+        // Writing to a text does not fail.
+        let _ = writeln!(text, "[base_currency]\ncode = \"{}\"\n\n[base_currency.rates]", base.currency);
+        for (currency, rate) in base.rates() {
+            let _ = writeln!(text, "{currency} = \"{rate}\"");
+        }
         for HoldRow { kind, channel, initiation, mcc, days } in &self.holds.0 {
             text.push_str("\n[[holds]]\n");
             let names = [
@@ -463,7 +521,6 @@ impl Config {
                 ("channel", channel.map(Channel::name)),
                 ("initiation", initiation.map(Initiation::name)),
             ];
-            // Writing to a text does not fail.
             for (key, name) in names {
                 let _ = name.map(|name| writeln!(text, "{key} = \"{name}\""));
             }
@@ -508,6 +565,9 @@ mod tests {
             ("[journal]\nstall_ms = 20_000\n", 2, 1, "`hang_ms` must be above `stall_ms`"),
             ("[log]\nlevel = \"loud\"\n", 2, 9, "unknown variant `loud`"),
             ("[log]\nlevel = \n", 2, 9, ""),
+            ("[base_currency]\ncode = \"usd\"\n", 1, 1, "`usd` is no currency of ISO 4217"),
+            ("[base_currency]\ncode = \"USD\"\nrates = { EUR = \"1,08\" }\n", 1, 1, "EUR: `1,08` is no rate"),
+            ("[windows]\nshared_bytes = 1000\n", 2, 16, "1000 is not between 1048576"),
         ] {
             let error = Config::parse("f.toml", text).unwrap_err();
             assert!(error.message.contains(words), "{text}: {error}");
@@ -566,5 +626,8 @@ mod tests {
             hash("[[holds]]\nmcc = [\"4411\"]\ndays = 7\n[[holds]]\ndays = 7\n"),
             hash("[[holds]]\ndays = 7\n")
         );
+        let euros = "[base_currency]\ncode = \"EUR\"\nrates = { USD = \"0.92\", JPY = \"0.0062\" }\n";
+        assert_ne!(hash(euros), default);
+        assert_eq!(hash(&hash(euros)), hash(euros));
     }
 }

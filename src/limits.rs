@@ -57,6 +57,12 @@ pub const RULE_COST_MAX_NS: u32 = 2_000;
 
 /// Events kept exactly for one account and its cards; beyond it the oldest are summarised.
 pub const EVENTS_PER_KEY_MAX: usize = 4_096;
+/// Events kept exactly for one key that crosses accounts; beyond it the oldest are summarised.
+pub const SHARED_EVENTS_PER_KEY_MAX: usize = 65_536;
+/// Least that all windows over keys that cross accounts may take, in bytes.
+pub const SHARED_BUDGET_BYTES_MIN: usize = 64 * 1024;
+/// What one event counts for at most in windows that cross accounts, in minor units of the base currency.
+pub const SHARED_AMOUNT_BASE_MINOR_MAX: i64 = 100_000_000_000_000;
 /// Longest window of an aggregate.
 pub const WINDOW_MAX_MS: i64 = 31 * DAY_MS;
 /// How far back a late event (advice, clearing) may lie.
@@ -102,6 +108,10 @@ const _: () =
     assert!(STREAM_IN_FLIGHT_MAX + RING_RESERVE < RING_SLOTS, "one stream alone is slowed, not shed");
 const _: () = assert!(UPLOAD_IN_FLIGHT_MAX + RING_RESERVE < RING_SLOTS, "one upload alone is never shed");
 const _: () = assert!(BATCH_ITEMS_MAX + RING_RESERVE < RING_SLOTS, "one batch alone fits");
+const _: () = assert!(
+    SHARED_AMOUNT_BASE_MINOR_MAX.checked_mul(SHARED_EVENTS_PER_KEY_MAX as i64 + 1).is_some(),
+    "the amounts of a full key cannot overflow an i64"
+);
 const _: () = assert!(AGGREGATES_MAX + 128 <= SLOTS_MAX, "the catalogue keeps at least 128 slots");
 const _: () = assert!(WINDOW_MAX_MS >= HOLD_LIFE_MAX_MS && LATENESS_MAX_MS < WINDOW_MAX_MS);
 // The largest record: ids, texts, reasons with code and text, every slot, every rule that fired.

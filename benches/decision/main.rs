@@ -23,6 +23,7 @@ use anyhow::ensure;
 use clap::Parser;
 use saker::{
     authorise::{self, Asked, Sink, Stage, Taken, Watch},
+    features::shared::{Parts, SharedRead},
     journal::{self, Class, Journal},
 };
 
@@ -120,7 +121,8 @@ fn decide<S: Sink>(
         let began = Instant::now();
         for (request, now) in &block {
             let asked = Asked { client: 0, now: *now, original: None };
-            match authorise::authorise(&world.state, &world.setup, request, asked, sink(), watch) {
+            let shared = SharedRead::of(&world.shared, &world.setup.shared, &Parts::of(request), *now);
+            match authorise::authorise(&world.state, &world.setup, request, asked, &shared, sink(), watch) {
                 Taken::Decided(answer, _) => {
                     position = answer.position;
                     figures.approved += u64::from(answer.approved.is_some_and(|money| money.minor > 0));

@@ -14,7 +14,10 @@ use saker::{
         setup::Setup,
     },
     config::HoldLifetimes,
-    features::Plan,
+    features::{
+        Plan,
+        shared::{Shared, SharedPlan},
+    },
     journal::record::VersionNumbers,
     limits::{ANSWER_RETENTION_MS, ID_BYTES_MAX},
     model::{self, Model},
@@ -22,6 +25,7 @@ use saker::{
     types::{
         account::{AccountChange, CardChange},
         auth::{AuthRequest, Country, Merchant, Subject},
+        base::BaseCurrency,
         codes::{Channel, EntryMode, Kind},
         ids::{AccountId, CardToken, Id, RequestKey},
         money::{Currency, Money},
@@ -47,6 +51,8 @@ pub fn decisions_to_settle(accounts: u32) -> u64 {
 pub struct World {
     pub state: State,
     pub setup: Setup,
+    /// Windows across accounts, as the shipped rules keep them; nobody writes to them here.
+    pub shared: Shared,
     accounts: u32,
     made: u64,
     random: ChaCha8Rng,
@@ -62,7 +68,9 @@ impl World {
         let rules = rules::compile("rules/default.toml", &text).expect("the shipped rules are right");
         let model = Model::load(model::SHIPPED).expect("the shipped model is right");
         let setup = Setup {
-            plan: Plan::new(&rules.aggregates),
+            plan: Arc::new(Plan::new(&rules.aggregates)),
+            shared: Arc::new(SharedPlan::new(&rules.aggregates)),
+            base: BaseCurrency::default(),
             rules_version: Label::new(&rules.version),
             model_version: model.version().clone(),
             rules: Arc::new(rules),
@@ -79,7 +87,8 @@ impl World {
             open(&state, number, sink());
         }
         let random = ChaCha8Rng::seed_from_u64(1);
-        World { state, setup, accounts, made: 0, random, ages: std::collections::VecDeque::new() }
+        let shared = Shared::new(&setup.shared, 64 * 1024 * 1024);
+        World { state, setup, shared, accounts, made: 0, random, ages: std::collections::VecDeque::new() }
     }
 
     /// The next requests with their times, account after account.

@@ -21,16 +21,23 @@ use arrayvec::ArrayVec;
 
 use crate::{
     canary,
-    features::{self, AccountFacts, Moment, Plan, catalog::MODEL_FEATURES, values::Values},
-    journal::record::{DecidedView, NO_CARD},
+    features::{
+        self, AccountFacts, Moment, Plan,
+        catalog::MODEL_FEATURES,
+        event::Event,
+        shared::{SharedEvent, SharedRead},
+        values::Values,
+    },
+    journal::record::{Decided, DecidedView, NO_CARD},
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
     model::Scored,
     rules::{Hits, Mode},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
+        base::BaseCurrency,
         codes::{Decision, Kind, ReasonSource, ResponseCode},
-        ids::Kept,
+        ids::{AccountId, Kept},
         reasons::{Reason, Reasons, engine},
         time::Timestamp,
     },
@@ -118,6 +125,18 @@ pub struct Seen<'a> {
     pub score: Option<u16>,
     /// Holds whose deadline was found to have come.
     pub expired_holds: usize,
+    pub request: &'a AuthRequest,
+    /// What the windows remember of it; `None` where they do not. Without its amount where there is no account.
+    pub event: Option<&'a Event>,
+    /// The account that it was decided on.
+    pub account: Option<AccountId>,
+}
+
+impl Seen<'_> {
+    /// What windows across accounts remember of it.
+    pub fn shared_event(&self, base: &BaseCurrency) -> Option<SharedEvent> {
+        self.event.map(|event| SharedEvent::new(self.request, event.clone(), base, self.account.as_ref()))
+    }
 }
 
 /// Who asks, and when.
@@ -153,12 +172,14 @@ pub enum Taken {
     TooManyHolds,
 }
 
-/// Decides one request and publishes its record.
+/// Decides one request and publishes its record. `shared` is what was read of the windows across accounts, before the
+/// account's lock is taken.
 pub fn authorise(
     state: &State,
     setup: &Setup,
     request: &AuthRequest,
     asked: Asked,
+    shared: &SharedRead,
     sink: impl Sink,
     watch: &mut impl Watch,
 ) -> Taken {
@@ -173,7 +194,7 @@ pub fn authorise(
         Claimed::Full => return Taken::Full,
     };
     watch.ended(Stage::Lookup);
-    decide_claimed(state, setup, request, asked, (claim, reversed_before), sink, watch)
+    decide_claimed(state, setup, request, asked, shared, (claim, reversed_before), sink, watch)
 }
 
 /// Stages 2 to 8 of [`authorise`], for a key that the caller has claimed, with whether its reversal came first.
@@ -182,6 +203,7 @@ pub fn decide_claimed(
     setup: &Setup,
     request: &AuthRequest,
     asked: Asked,
+    shared: &SharedRead,
     (claim, reversed_before): (Claim<'_>, bool),
     sink: impl Sink,
     watch: &mut impl Watch,
@@ -203,7 +225,7 @@ pub fn decide_claimed(
         Some(at) => {
             let decided = state
                 .store
-                .with_account(at, |entry| decide_on(entry, at, setup, request, asked, sink, watch));
+                .with_account(at, |entry| decide_on(entry, at, setup, request, asked, shared, sink, watch));
             let Some(answer) = decided else { return Taken::TooManyHolds };
             answer
         }
@@ -224,6 +246,7 @@ fn decide_on(
     setup: &Setup,
     request: &AuthRequest,
     asked: Asked,
+    shared: &SharedRead,
     mut sink: impl Sink,
     watch: &mut impl Watch,
 ) -> Option<AuthAnswer> {
@@ -246,6 +269,7 @@ fn decide_on(
     let moment = Moment { request, account: &facts, card: window_card(card), card_token, time: asked.now };
     if request.kind != Kind::BalanceInquiry {
         history.read(&setup.plan, &moment, &mut values);
+        shared.fill(&setup.shared, &setup.rules.aggregates, &setup.base, request.billed(), &mut values);
         features::catalog::model_vector(&values, &mut vector);
         watch.ended(Stage::Features);
 
@@ -274,16 +298,25 @@ fn decide_on(
     }
     watch.ended(Stage::Decide);
 
-    let aggregates: ArrayVec<Option<i64>, AGGREGATES_MAX> = (0..setup.rules.aggregates.len())
+    let mut aggregates: ArrayVec<Option<i64>, AGGREGATES_MAX> = (0..setup.rules.aggregates.len())
         .take(AGGREGATES_MAX)
         .map(|place| values.int(Plan::aggregate_slot(place)))
         .collect();
+    // Those that cross accounts in the numbers that they were read in.
+    for (place, read) in setup.shared.places().iter().zip(&shared.values) {
+        if let Some(aggregate) = aggregates.get_mut(usize::from(*place)) {
+            *aggregate = read.value;
+        }
+    }
 
     // 7. Hold. From here to the publication nothing can fail.
     let position = sink.take_sequence();
-    if is_attempt(request.kind, verdict.response_code, verdict.decided_by) {
+    let event = is_attempt(request.kind, verdict.response_code, verdict.decided_by).then(|| {
         let credit = matches!(verdict.decided_by, Some(ReasonSource::Credit | ReasonSource::ProductLimit));
-        history.record(&setup.plan, features::event_of(&moment, position, verdict.decision, credit));
+        features::event_of(&moment, position, verdict.decision, credit)
+    });
+    if let Some(event) = &event {
+        history.record(&setup.plan, event.clone());
     }
     let (answer, first, expired_holds) =
         enact(account, setup, request, asked.now, &verdict, scored, chain, position);
@@ -309,6 +342,7 @@ fn decide_on(
         first,
         vector: &vector,
         aggregates: aggregates.iter().copied(),
+        shared_to: shared.to,
         fired: in_mode(Mode::Live),
         shadow_fired: in_mode(Mode::Shadow),
     };
@@ -322,6 +356,9 @@ fn decide_on(
         vector: &vector,
         score,
         expired_holds,
+        request,
+        event: event.as_ref(),
+        account: Some(account.id.get()),
     });
     Some(answer)
 }
@@ -397,6 +434,22 @@ fn is_attempt(kind: Kind, response_code: ResponseCode, decided_by: Option<Reason
     kind != Kind::BalanceInquiry && !wrong_currency
 }
 
+/// Whether windows across accounts remember what reached no account: somebody who tries numbers does so at a merchant,
+/// from a device. A request whose reversal came first was taken back, and is no attempt.
+fn is_try(account: Option<&AccountId>, answer: &AuthAnswer) -> bool {
+    account.is_some() || answer.response_code == ResponseCode::INVALID_CARD
+}
+
+/// What windows across accounts remember of a decision in the journal.
+pub fn shared_event_of(position: u64, decided: &Decided, base: &BaseCurrency) -> Option<SharedEvent> {
+    let Decided { request, answer, account, .. } = decided;
+    if !is_try(account.as_ref(), answer) {
+        return None;
+    }
+    let event = restore::event_of(position, decided)?;
+    Some(SharedEvent::new(request, event, base, account.as_ref()))
+}
+
 /// How long a posted amount can be found by a reversal.
 fn kept_posted_until(now: Timestamp) -> Timestamp {
     now.plus_ms(HOLD_LIFE_MAX_MS)
@@ -441,12 +494,18 @@ fn refuse(
         first: None,
         vector: &vector,
         aggregates: std::iter::empty::<Option<i64>>(),
+        shared_to: 0,
         fired: none(),
         shadow_fired: none(),
     };
     record.encode(sink.buffer());
     sink.publish();
     let decided_by = Some(ReasonSource::Status);
+    let is_attempt = is_attempt(request.kind, answer.response_code, Some(ReasonSource::Status));
+    let event = (is_attempt && is_try(None, &answer)).then(|| {
+        let when_and_where = (asked.now, window_card(NO_CARD));
+        features::event_of_nothing(request, when_and_where, position, answer.decision, false)
+    });
     watch.decided(&Seen {
         answer: &answer,
         decided_by,
@@ -454,6 +513,9 @@ fn refuse(
         vector: &vector,
         score: None,
         expired_holds: 0,
+        request,
+        event: event.as_ref(),
+        account: None,
     });
     answer
 }

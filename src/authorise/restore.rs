@@ -20,7 +20,7 @@ use crate::{
     ledger::{Account, Hold},
     limits::HOLD_LIFE_MAX_MS,
     types::{
-        codes::{Decision, ReasonSource},
+        codes::{Decision, Kind, ReasonSource},
         money::Money,
         outcome::Maintenance,
         time::Timestamp,
@@ -30,6 +30,8 @@ use crate::{
 /// What a record does.
 pub struct Effect {
     position: u64,
+    /// The rules that decided, by number; 0 where nothing was decided.
+    rules: u32,
     time: Timestamp,
     /// The account that it touched, which an opening opens.
     account: Option<IdHash>,
@@ -53,6 +55,8 @@ enum Change {
 
 /// An authorisation as far as its account is concerned.
 struct Attempt {
+    /// Whether its account's windows were read.
+    considered: bool,
     /// `None` where no window remembers it. It lacks its amount until the account's currency is known.
     event: Option<Event>,
     billed: Option<Money>,
@@ -70,6 +74,10 @@ impl Effect {
     pub fn of(answers: &Answers, position: u64, record: Record) -> Effect {
         let keys = keys::settled(answers, &record);
         let account = keys::account_of(&record).map(|account| IdHash::of(account.as_str()));
+        let rules = match &record {
+            Record::Decided(decided) => decided.versions.rules,
+            _ => 0,
+        };
         let (time, change) = match record {
             Record::Decided(decided) => (decided.time, Change::Decide(Attempt::of(position, &decided))),
             Record::Voided(voided) => (voided.time, Change::Release { of: voided.of, keep_minor: 0 }),
@@ -88,7 +96,7 @@ impl Effect {
             Record::Introduced(introduced) => (introduced.time, Change::None),
             Record::Duplicated(duplicated) => (duplicated.time, Change::None),
         };
-        Effect { position, time, account, keys, change }
+        Effect { position, rules, time, account, keys, change }
     }
 
     /// The place of the account, or [`NO_ACCOUNT`]. An opening takes its places.
@@ -121,6 +129,11 @@ impl Effect {
         self.position
     }
 
+    /// The number of the rules that decided, whose windows the account has from then on; 0 where nothing was decided.
+    pub fn rules(&self) -> u32 {
+        self.rules
+    }
+
     /// All that is done behind the first step, by one thread.
     pub fn restore(self, state: &State, plan: &Plan) {
         let at = self.place(&state.store);
@@ -148,6 +161,9 @@ impl Effect {
                 account.release(of, keep_minor);
             }
             Change::Decide(attempt) => {
+                if attempt.considered {
+                    history.fit(plan);
+                }
                 if let Some(event) = attempt.event {
                     let amount_minor = features::counted_minor(attempt.billed, account.currency);
                     history.record(plan, Event { amount_minor, ..event });
@@ -163,23 +179,28 @@ impl Effect {
 impl Attempt {
     fn of(position: u64, decided: &Decided) -> Attempt {
         let Decided { request, answer, time, .. } = decided;
-        let for_credit = answer.decision == Decision::Declined
-            && answer.reasons.first().is_some_and(|reason| {
-                matches!(reason.source, ReasonSource::Credit | ReasonSource::ProductLimit)
-            });
-        let decided_by = answer.reasons.first().map(|reason| reason.source);
-        let event = is_attempt(request.kind, answer.response_code, decided_by).then(|| {
-            let when_and_where = (*time, window_card(decided.card));
-            features::event_of_nothing(request, when_and_where, position, answer.decision, for_credit)
-        });
+        let event = event_of(position, decided);
         let held = answer.approved.filter(|approved| approved.minor > 0).map(|approved| Held {
             amount_minor: approved.minor,
             expires_at: answer.hold_expires_at.unwrap_or(kept_posted_until(*time)),
             first: decided.first,
             posted: request.single_message,
         });
-        Attempt { event, billed: request.billed(), held }
+        let considered = request.kind != Kind::BalanceInquiry;
+        Attempt { considered, event, billed: request.billed(), held }
     }
+}
+
+/// What windows remember of a decision, without its amount.
+pub(super) fn event_of(position: u64, decided: &Decided) -> Option<Event> {
+    let Decided { request, answer, time, .. } = decided;
+    let decided_by = answer.reasons.first().map(|reason| reason.source);
+    let for_credit = answer.decision == Decision::Declined
+        && matches!(decided_by, Some(ReasonSource::Credit | ReasonSource::ProductLimit));
+    is_attempt(request.kind, answer.response_code, decided_by).then(|| {
+        let when_and_where = (*time, window_card(decided.card));
+        features::event_of_nothing(request, when_and_where, position, answer.decision, for_credit)
+    })
 }
 
 fn place(account: &mut Account, position: u64, time: Timestamp, held: Held) {

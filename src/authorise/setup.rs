@@ -5,18 +5,22 @@ use std::sync::Arc;
 
 use crate::{
     config::HoldLifetimes,
-    features::Plan,
+    features::{Plan, shared::SharedPlan},
     journal::record::VersionNumbers,
     model::Model,
     rules::RuleSet,
-    types::{auth::AuthRequest, reasons::Label, time::Timestamp},
+    types::{auth::AuthRequest, base::BaseCurrency, reasons::Label, time::Timestamp},
 };
 
 /// Everything a decision is made with that is not in the request or the account.
 pub struct Setup {
     pub rules: Arc<RuleSet>,
     /// The windows that features and rules read.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
+    /// The windows across accounts that rules read.
+    pub shared: Arc<SharedPlan>,
+    /// What amounts of different accounts are compared in.
+    pub base: BaseCurrency,
     /// `None` where no model serves.
     pub model: Option<Arc<Model>>,
     /// How long holds live.

@@ -18,19 +18,7 @@ pub enum EntryError {
     #[error("{0}")]
     Account(#[from] Misread),
     #[error("{0}")]
-    Windows(features::DecodeError),
-    /// Its windows cannot be worked out for other aggregates than those they were kept for: the log has all of them.
-    #[error("its windows were summed up for other aggregates")]
-    OtherPlan,
-}
-
-impl From<features::DecodeError> for EntryError {
-    fn from(error: features::DecodeError) -> EntryError {
-        match error {
-            features::DecodeError::OtherPlan => EntryError::OtherPlan,
-            error => EntryError::Windows(error),
-        }
-    }
+    Windows(#[from] features::DecodeError),
 }
 
 impl Entry {
@@ -49,12 +37,15 @@ impl Entry {
         self.history.encode(out);
     }
 
-    /// Reads what [`Entry::encode`] wrote; all of `bytes` must be it. `same_plan` says that it was written under a plan
-    /// of the same fingerprint.
+    /// Reads what [`Entry::encode`] wrote; all of `bytes` must be it. The plans are those of [`History::decode`].
     ///
     /// # Errors
-    /// Where the bytes are no such entry, or the windows cannot be had for this plan.
-    pub fn decode(bytes: &[u8], plan: &Plan, same_plan: bool) -> Result<Entry, EntryError> {
+    /// Where the bytes are no such entry.
+    pub fn decode<'p>(
+        bytes: &[u8],
+        plan: &'p Plan,
+        plan_of: impl Fn(u64) -> Option<&'p Plan>,
+    ) -> Result<Entry, EntryError> {
         let mut fields = Fields::new(bytes);
         match fields.u8()? {
             0 => {
@@ -64,7 +55,7 @@ impl Entry {
             1 => {
                 let length = fields.u32()? as usize;
                 let account = Account::decode(fields.slice(length)?)?;
-                let history = History::decode(fields.rest(), plan, same_plan)?;
+                let history = History::decode(fields.rest(), plan, plan_of)?;
                 Ok(Entry { account: Some(account), history })
             }
             _ => Err(fields.misread("neither opened nor not").into()),

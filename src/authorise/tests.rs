@@ -21,13 +21,17 @@ use super::{
 };
 use crate::{
     config::HoldLifetimes,
-    features::Plan,
+    features::{
+        Plan,
+        shared::{SharedPlan, SharedRead},
+    },
     journal::record::{Record, VersionNames, VersionNumbers, Versioned},
     ledger::audit::{self, Twin},
     rules,
     types::{
         account::{AccountChange, CardChange},
         auth::Merchant,
+        base::BaseCurrency,
         codes::{CardStatus, Channel},
         fault::Fault,
         ids::{AccountId, CardToken, Id, RequestKey},
@@ -89,7 +93,9 @@ impl VersionNames for NoNames {
 pub(crate) fn setup(rules: &str) -> Setup {
     let rules = rules::compile("test.toml", rules).unwrap_or_else(|findings| panic!("{findings:?}"));
     Setup {
-        plan: Plan::new(&rules.aggregates),
+        plan: Arc::new(Plan::new(&rules.aggregates)),
+        shared: Arc::new(SharedPlan::new(&rules.aggregates)),
+        base: BaseCurrency::default(),
         rules: Arc::new(rules),
         model: None,
         holds: HoldLifetimes::default(),
@@ -198,7 +204,7 @@ fn reverse_now(
 
 fn decide_now(state: &State, setup: &Setup, log: &Log, request: &AuthRequest, asked: Asked) -> Taken {
     loop {
-        match authorise(state, setup, request, asked, log.slot(), &mut ()) {
+        match authorise(state, setup, request, asked, &SharedRead::default(), log.slot(), &mut ()) {
             Taken::Busy | Taken::Again => std::thread::yield_now(),
             taken => return taken,
         }

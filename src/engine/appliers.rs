@@ -9,11 +9,8 @@ use std::{
     thread::{Scope, ScopedJoinHandle, available_parallelism},
 };
 
-use super::older::Older;
-use crate::{
-    authorise::{State, answers::NO_ACCOUNT, restore::Effect},
-    features::Plan,
-};
+use super::{older::Older, plans::Plans};
+use crate::authorise::{State, answers::NO_ACCOUNT, restore::Effect};
 
 /// More would wait for the thread that reads.
 const APPLIERS_MAX: usize = 4;
@@ -65,10 +62,10 @@ impl<'scope> Restorer<'scope> {
     pub(super) fn start<'env>(
         scope: &'scope Scope<'scope, 'env>,
         state: &'env State,
-        plan: &'env Plan,
+        plans: &'env Plans,
         older: &'env Older,
     ) -> Restorer<'scope> {
-        Restorer(Lane::start(scope, move |effects| keep(scope, &effects, state, plan, older)))
+        Restorer(Lane::start(scope, move |effects| keep(scope, &effects, state, plans, older)))
     }
 
     /// Lets the effect be done, behind those before it.
@@ -92,13 +89,17 @@ fn keep<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     effects: &Receiver<Vec<Effect>>,
     state: &'env State,
-    plan: &'env Plan,
+    plans: &'env Plans,
     older: &'env Older,
 ) {
     let count = available_parallelism().map_or(1, usize::from).min(APPLIERS_MAX);
     let applier = |effects: Receiver<Vec<(u32, Effect)>>| {
+        let mut latest = (0, plans.of(0));
         for (at, effect) in effects.iter().flatten() {
-            state.store.with_account(at, |entry| effect.apply(entry, plan));
+            if effect.rules() != 0 && effect.rules() != latest.0 {
+                latest = (effect.rules(), plans.of(effect.rules()));
+            }
+            state.store.with_account(at, |entry| effect.apply(entry, &latest.1));
         }
     };
     let mut appliers: Vec<_> = (0..count).map(|_| Lane::start(scope, applier)).collect();

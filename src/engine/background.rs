@@ -41,13 +41,32 @@ impl Background {
         &self,
         engine: &Arc<Engine>,
         name: &'static str,
+        pause: Duration,
+        mut turn: impl FnMut(&Arc<Engine>) -> Duration + Send + 'static,
+    ) -> io::Result<()> {
+        let mut has_yielded = false;
+        self.start_swift(engine, name, pause, move |engine| {
+            if !std::mem::replace(&mut has_yielded, true) {
+                yield_to_decisions();
+            }
+            turn(engine)
+        })
+    }
+
+    /// As [`Background::start`], for a thread whose work decisions depend on: the scheduler takes it as one of theirs.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub(super) fn start_swift(
+        &self,
+        engine: &Arc<Engine>,
+        name: &'static str,
         mut pause: Duration,
         mut turn: impl FnMut(&Arc<Engine>) -> Duration + Send + 'static,
     ) -> io::Result<()> {
         let ((stop, stopped), (ending, ended)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
         let weak: Weak<Engine> = Arc::downgrade(engine);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            yield_to_decisions();
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let Some(engine) = weak.upgrade() else { break };
                 pause = turn(&engine);

@@ -9,7 +9,11 @@ mod journal;
 
 pub use self::journal::{PastJournal, Redone, ReplayError};
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use super::{
     recover::{OpenError, Source, empty_state, setup_of},
@@ -19,7 +23,7 @@ use super::{
 };
 use crate::{
     authorise::{
-        self, Asked, State, Taken, Watch,
+        self, Asked, Seen, Stage, State, Taken, Watch,
         answers::{Claimed, Remembered},
         decide::{Chain, increment_expires_at},
         entry::Entry,
@@ -28,12 +32,14 @@ use crate::{
         setup::Setup,
     },
     config::Config,
+    features::shared::{Parts, Shared, SharedEvent, SharedRead},
     journal::record::{Decided, Record},
     model::Model,
     rules::RuleSet,
     types::{
         account::AccountChange,
         auth::{AuthAnswer, AuthRequest},
+        base::BaseCurrency,
         codes::{Decision, Kind, ResponseCode},
         fault::Fault,
         ids::RequestKey,
@@ -73,6 +79,10 @@ pub struct Backtest {
     position: u64,
     /// The record of the last decision.
     record: Vec<u8>,
+    /// Windows across accounts, complete to the position before.
+    shared: Shared,
+    /// Decisions of a journal that they are to take in once it had done so itself.
+    waiting: VecDeque<(u64, SharedEvent)>,
     names: Names,
     /// Requests whose key may come again, with their answers, by position.
     kept: HashMap<u64, (AuthRequest, AuthAnswer)>,
@@ -92,9 +102,12 @@ impl Backtest {
     }
 
     fn with(setup: Setup, config: &Config) -> Backtest {
+        let shared = Shared::new(&setup.shared, config.windows.shared_bytes as usize);
         Backtest {
             state: empty_state(config, (0, 0)),
             setup,
+            shared,
+            waiting: VecDeque::new(),
             time: EngineTime::new(TimeSource::Transactions, Timestamp::default()),
             position: 0,
             record: Vec::new(),
@@ -144,6 +157,18 @@ impl Backtest {
         keep: bool,
         watch: &mut impl Watch,
     ) -> Result<(AuthAnswer, Replayed), Fault> {
+        let (answer, how, event) = self.decide_alone(request, keep, watch)?;
+        self.shared.apply(&self.setup.shared, self.position, event.as_ref());
+        Ok((answer, how))
+    }
+
+    /// As [`Backtest::decide`], but that no window across accounts has it yet.
+    fn decide_alone(
+        &mut self,
+        request: &AuthRequest,
+        keep: bool,
+        watch: &mut impl Watch,
+    ) -> Result<(AuthAnswer, Replayed, Option<SharedEvent>), Fault> {
         let now = self.time.at_door(request, Instant::now());
         let original = request.original.filter(|_| request.kind == Kind::Incremental).and_then(|key| {
             let found = self.state.answers.lookup(self.state.answers.hash(CLIENT, &key));
@@ -153,18 +178,22 @@ impl Backtest {
         self.record.clear();
         let sink = Scratch { position: self.position, bytes: &mut self.record };
         let asked = Asked { client: CLIENT, now, original };
-        match authorise::authorise(&self.state, &self.setup, request, asked, sink, watch) {
+        let parts = Parts::of(request);
+        let shared = SharedRead::of(&self.shared, &self.setup.shared, &parts, now);
+        let mut watch = Noting { watch, base: &self.setup.base, event: None };
+        match authorise::authorise(&self.state, &self.setup, request, asked, &shared, sink, &mut watch) {
             Taken::Decided(answer, _) => {
+                let event = watch.event;
                 if keep {
                     self.kept.insert(self.position, (request.clone(), answer.clone()));
                 }
-                Ok((answer, Replayed::Decided))
+                Ok((answer, Replayed::Decided, event))
             }
             Taken::Known(found) => Ok(match self.kept.get(&found.position) {
                 Some((first, answer)) if authorise::same_body(first, request) => {
-                    (answer.clone(), Replayed::Repeated)
+                    (answer.clone(), Replayed::Repeated, None)
                 }
-                _ => (self.duplicate(now, self.position), Replayed::Duplicate),
+                _ => (self.duplicate(now, self.position), Replayed::Duplicate, None),
             }),
             Taken::TooManyHolds => Err(Fault::Overloaded { retry_after_ms: 0, what: super::HOLDS_FULL }),
             // One caller cannot be in its own way, there is room for every answer, and no key has left memory.
@@ -185,16 +214,18 @@ impl Backtest {
     ) -> Result<(AuthAnswer, Replayed), Fault> {
         let at = self.state.store.find(&request.subject);
         let before = at.map(|at| self.state.store.with_account(at, |entry| entry.clone()));
-        let (answer, how) = self.decide(request, keep, watch)?;
+        let (answer, how, mut event) = self.decide_alone(request, keep, watch)?;
         if let (Some(at), Some(before), Replayed::Decided) = (at, before, how)
             && answer.approved.is_some()
         {
             let history = self.history_of(observed, &before);
             self.state.store.with_account(at, |entry| *entry = before);
+            event = authorise::shared_event_of(self.position, &history, &self.setup.base);
             let history = Record::Decided(Box::new(history));
             let effect = Effect::of(&self.state.answers, self.position, history);
             self.state.store.with_account(at, |entry| effect.apply(entry, &self.setup.plan));
         }
+        self.shared.apply(&self.setup.shared, self.position, event.as_ref());
         Ok((answer, how))
     }
 
@@ -228,6 +259,24 @@ impl Backtest {
         answer.reasons.extend(wrong_currency.then_some(reason::WRONG_CURRENCY));
         answer.reasons.extend((!observed.approved && for_credit).then_some(reason::INSUFFICIENT_CREDIT));
         *decided
+    }
+}
+
+/// Watches for somebody else, and notes what windows across accounts remember.
+struct Noting<'a, W> {
+    watch: &'a mut W,
+    base: &'a BaseCurrency,
+    event: Option<SharedEvent>,
+}
+
+impl<W: Watch> Watch for Noting<'_, W> {
+    fn ended(&mut self, stage: Stage) {
+        self.watch.ended(stage);
+    }
+
+    fn decided(&mut self, seen: &Seen<'_>) {
+        self.event = seen.shared_event(self.base);
+        self.watch.decided(seen);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use super::{Engine, RETRY, Source, versions};
 use crate::{
     authorise::setup::Setup,
-    features::Plan,
+    features::{Plan, shared::SharedPlan},
     journal::{
         Class, ReserveError,
         record::{Introduced, VersionNumbers, Versioned},
@@ -152,8 +152,9 @@ impl Engine {
                 warnings: rules.warnings.clone(),
             });
         }
-        let plan = Plan::new(&rules.aggregates);
-        if plan.fingerprint() != before.setup.plan.fingerprint() {
+        let plan = Arc::new(Plan::new(&rules.aggregates));
+        let shared = SharedPlan::new(&rules.aggregates);
+        if shared.fingerprint() != before.setup.shared.fingerprint() {
             return Err(ReloadError::OtherAggregates);
         }
         versions::keep(&self.data_dir, Versioned::Rules, &rules.version, &rules.source)
@@ -177,7 +178,7 @@ impl Engine {
         let position = slot.take_sequence();
         introduced.encode(slot.buffer());
         slot.publish();
-        let Setup { model, holds, model_version, numbers, .. } = &before.setup;
+        let Setup { model, holds, base, model_version, numbers, .. } = &before.setup;
         let reloaded = Reloaded {
             version: Label::new(&rules.version),
             position,
@@ -185,7 +186,9 @@ impl Engine {
             warnings: rules.warnings.clone(),
         };
         let setup = Setup {
-            plan,
+            plan: self.plans.note(introduced.number, plan),
+            shared: Arc::new(shared),
+            base: base.clone(),
             rules_version: reloaded.version.clone(),
             rules: Arc::new(rules),
             model: model.clone(),

@@ -13,8 +13,10 @@ pub mod lane;
 mod live;
 mod older;
 pub mod pending;
+mod plans;
 pub mod recover;
 pub mod replay;
+mod shared;
 mod snapshot;
 pub mod stored;
 mod sweep;
@@ -149,6 +151,7 @@ pub struct Engine {
     lanes: AtomicUsize,
     journal: Journal,
     names: Arc<versions::Names>,
+    plans: Arc<plans::Plans>,
     data_dir: PathBuf,
     time: EngineTime,
     config: Config,
@@ -163,6 +166,7 @@ pub struct Engine {
     ages: Mutex<Ages>,
     snapshots: snapshot::Taker,
     older: older::Older,
+    shared: Arc<shared::SharedWindows>,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -297,12 +301,20 @@ impl Engine {
         let asked = Asked { client: arrival.client.0, now, original };
         let in_force = self.in_force.load();
         let (lane, is_timed) = (arrival.lane.number(), arrival.lane.is_timed());
-        let mut watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, lane, begun_at, is_timed);
+        let watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, lane, begun_at, is_timed);
+        let mut watch = watch.noting(self.shared.at_once());
         let (state, setup) = (&self.state, &in_force.setup);
-        match claim {
-            None => authorise::authorise(state, setup, request, asked, slot, &mut watch),
-            Some(claim) => authorise::decide_claimed(state, setup, request, asked, claim, slot, &mut watch),
+        let shared = self.shared.read(request, now);
+        let taken = match claim {
+            None => authorise::authorise(state, setup, request, asked, &shared, slot, &mut watch),
+            Some(claim) => {
+                authorise::decide_claimed(state, setup, request, asked, &shared, claim, slot, &mut watch)
+            }
+        };
+        if let (Taken::Decided(answer, _), Some(_)) = (&taken, self.shared.at_once()) {
+            self.shared.apply_now(answer.position, watch.shared_event().as_ref());
         }
+        taken
     }
 
     fn queued(
@@ -699,6 +711,7 @@ impl Engine {
         let found = self.sweeper.found();
         let durable_position = self.journal.durable();
         let on_disk = self.older.on_disk();
+        let shared = self.shared.figures();
         Live {
             queue_records: queue.records,
             queue_age_us: queue.oldest_us,
@@ -714,6 +727,11 @@ impl Engine {
             answers_on_disk: on_disk.keys,
             key_files: on_disk.files,
             key_filter_bytes: on_disk.filter_bytes,
+            shared_lag_records: durable_position.saturating_sub(self.shared.complete_to()),
+            shared_keys: shared.keys as u64,
+            shared_bytes: shared.bytes as u64,
+            shared_evicted: shared.evicted_keys,
+            shared_saturated: shared.saturated_keys as u64,
             time_lead_ms: self.time.lead_ms(),
             clock_doubted: self.time.frozen(),
             disk_low: self.journal.low_disk(),
@@ -746,6 +764,7 @@ impl Engine {
         self.drain();
         self.sweeper.stop();
         let until = Instant::now() + Duration::from_millis(self.config.journal.hang_ms);
+        self.shared.stop(&self.journal, until);
         self.snapshots.stop(&self.journal, until);
         self.older.stop(&self.journal, until);
         self.journal.close().map_err(|failure| failure.to_string())

@@ -19,6 +19,7 @@ use super::{
     appliers::Restorer,
     live::InForce,
     older::{self, Older},
+    shared::{self, SharedWindows},
     snapshot::{self, Begun, PassedOver, Taker},
     sweep,
     time::{EngineTime, TimeSource},
@@ -27,7 +28,10 @@ use super::{
 use crate::{
     authorise::{State, answers::Answers, entry::Store, restore::Effect, setup::Setup},
     config::Config,
-    features::Plan,
+    features::{
+        Plan,
+        shared::{Shared, SharedPlan},
+    },
     journal::{
         self, Class, FileStorage, GroupSynced, Journal, Observer, Options, RecoveryReport, Storage,
         record::{Introduced, Record, VersionNumbers, Versioned},
@@ -91,6 +95,7 @@ pub struct Recovered {
 }
 
 /// Makes what a record says stand, without deciding again.
+#[cfg(test)]
 pub(super) fn restore(state: &State, plan: &Plan, names: &Names, position: u64, record: Record) {
     if let Record::Introduced(introduced) = &record {
         names.introduce(introduced);
@@ -123,7 +128,9 @@ pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) 
         ),
     };
     Ok(Setup {
-        plan: Plan::new(&rules.aggregates),
+        plan: Arc::new(Plan::new(&rules.aggregates)),
+        shared: Arc::new(SharedPlan::new(&rules.aggregates)),
+        base: config.base_currency.0.clone(),
         rules_version: Label::new(&rules.version),
         model_version: model.as_ref().map_or(Label::Static(""), |model| model.version().clone()),
         rules: Arc::new(rules),
@@ -247,10 +254,17 @@ impl Engine {
         let directory = journal::take(storage)?;
         let snapshots = Snapshots::new(directory.beside(snapshots));
         let began = Instant::now();
-        let begun = snapshot::newest(&directory, &snapshots, &config, secret_of(&directory), &setup.plan);
+        let begun =
+            snapshot::newest(&directory, &snapshots, &data_dir, &config, secret_of(&directory), &setup);
         let snapshot_time = began.elapsed();
-        let Begun { state, names, mut ages, mut last_time, snapshot: begun_from, passed_over } = begun;
-        let names = Arc::new(names);
+        let Begun { state, names, plans, mut ages, mut last_time, shared, snapshot: begun_from, passed_over } =
+            begun;
+        let budget_bytes = config.windows.shared_bytes as usize;
+        // From an empty state the log is read from its beginning, and so are they.
+        let mut shared = match begun_from.is_some() {
+            true => shared,
+            false => Some(Shared::new(&setup.shared, budget_bytes)),
+        };
         let options = Options {
             segment_bytes: config.journal.segment_bytes,
             ring_slots: RING_SLOTS,
@@ -270,7 +284,7 @@ impl Engine {
         let mut records = 0_u64;
         let began = Instant::now();
         let opened = std::thread::scope(|scope| {
-            let mut restorer = Restorer::start(scope, &state, &setup.plan, &older);
+            let mut restorer = Restorer::start(scope, &state, &plans, &older);
             let opened = directory.open(options, begun_from.as_ref(), &mut |record| {
                 let position = record.position;
                 let record =
@@ -279,6 +293,10 @@ impl Engine {
                 ages.note_record(last_time, position);
                 records += 1;
                 first_replayed.get_or_insert(position);
+                if let Some(shared) = shared.as_mut().filter(|shared| shared.complete_to() < position) {
+                    let event = shared::restored(&record, position, &setup.base);
+                    shared.apply(&setup.shared, position, event.as_ref());
+                }
                 if let Record::Introduced(introduced) = &record {
                     names.introduce(introduced);
                     return Ok(());
@@ -296,6 +314,21 @@ impl Engine {
         snapshots.clean().map_err(files)?;
         metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());
 
+        let shared = match shared {
+            Some(shared) => shared,
+            None => {
+                let first = shared::first_needed(ages.marks(), last_time);
+                tracing::warn!(
+                    first,
+                    "the windows across accounts are not those of the snapshot: they are filled from the journal"
+                );
+                shared::fill(&journal, &setup.shared, &setup.base, budget_bytes, first)
+                    .map_err(|error| files(io::Error::other(error.to_string())))?
+            }
+        };
+        let at_once = matches!(time, TimeSource::Transactions);
+        let (plan, base) = (Arc::clone(&setup.shared), setup.base.clone());
+        let shared = Arc::new(SharedWindows::new(plan, base, shared, at_once));
         let time = EngineTime::new(time, last_time);
         let now = time.now();
         let config_text = config.decision_text();
@@ -308,6 +341,7 @@ impl Engine {
             config: introduce(&journal, &names, &data_dir, now, Versioned::Config, &config_text)
                 .map_err(files)?,
         };
+        setup.plan = plans.note(setup.numbers.rules, setup.plan);
         metrics.expect_shed(&super::SHED_CAUSES);
         metrics.configured(&versions::version_of(&config_text));
         metrics.model_loaded(&setup.model_version);
@@ -318,6 +352,7 @@ impl Engine {
             lanes: AtomicUsize::new(0),
             journal,
             names,
+            plans,
             data_dir,
             time,
             config,
@@ -331,8 +366,10 @@ impl Engine {
             ages: Mutex::new(ages),
             snapshots: Taker::new(snapshots, begun_from.as_ref(), &passed_over),
             older,
+            shared,
         });
         engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
+        shared::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;
         older::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;
         let weak = Arc::downgrade(&engine);
         engine.metrics.watch_live(move || weak.upgrade().map(|engine| engine.live()));

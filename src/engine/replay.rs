@@ -1,8 +1,8 @@
 //! Deciding again: every record of a journal is made anew from what it says was asked, with the versions it names,
 //! and must come out the same, byte for byte.
 //!
-//! Windows are a function of the rules' aggregates, so that a log in which those change is walked once per stretch of
-//! the same ones: up to its start records are put in force as they stand, inside it they are decided again.
+//! Windows go over to the aggregates of each record's rules as they did when it was decided, and what was read of windows
+//! across accounts stands in the record.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     ages::Ages,
-    recover::{Source, empty_state, journal_dir, restore, setup_of, time_of},
+    recover::{Source, empty_state, journal_dir, setup_of, time_of},
     versions::{self, Names},
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         setup::Setup,
     },
     config::Config,
+    features::shared::SharedRead,
     journal::{
         self,
         record::{
@@ -92,70 +93,39 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
         different: 0,
         differences: Vec::new(),
     };
-    let stretches = stretches(data_dir, &epochs, &names)?;
-    for (place, stretch) in stretches.iter().enumerate() {
-        let end = stretches.get(place + 1).map_or(last + 1, |next| next.from);
-        let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new(), models: HashMap::new() };
-        let (state, mut retention) = (empty_state(&unbounded(), (0, 0)), Retention::default());
-        journal::verify(&journal_dir(data_dir), &mut |frame| {
-            let position = frame.position;
-            let record =
-                Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
-            retention.note(position, &record);
-            if position < stretch.from {
-                restore(&state, &setups.of(stretch.numbers)?.plan, &names, position, record);
-            } else if position < end && !matches!(record, Record::Introduced(_)) {
-                // While rules are replaced, records of the version before stand behind the introduction of the next.
-                let numbers = match &record {
-                    Record::Decided(decided) => decided.versions,
-                    _ => stretch.numbers,
-                };
-                let setup = setups.of(numbers)?;
-                let again = again(&state, setup, &mut retention, position, &record);
-                count(&mut verified, &record);
-                if again.as_deref() != Ok(frame.payload) {
-                    differ(&mut verified, &names, position, &record, again);
-                }
-                progress(position);
-            }
-            Ok(())
-        })?;
-    }
+    check_kept(data_dir, &epochs, &names)?;
+    let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new(), models: HashMap::new() };
+    let (state, mut retention) = (empty_state(&unbounded(), (0, 0)), Retention::default());
+    journal::verify(&journal_dir(data_dir), &mut |frame| {
+        let position = frame.position;
+        let record = Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
+        retention.note(position, &record);
+        if position > last || matches!(record, Record::Introduced(_)) {
+            return Ok(());
+        }
+        let again = again(&state, &mut setups, &mut retention, position, &record);
+        count(&mut verified, &record);
+        if again.as_deref() != Ok(frame.payload) {
+            differ(&mut verified, &names, position, &record, again);
+        }
+        progress(position);
+        Ok(())
+    })?;
     Ok(verified)
 }
 
-/// A part of the log in which the windows were kept under the same aggregates.
-struct Stretch {
-    from: u64,
-    /// Those of its beginning.
-    numbers: VersionNumbers,
-}
-
-/// The stretches that have records.
-fn stretches(data_dir: &Path, epochs: &[Epoch], names: &Names) -> Result<Vec<Stretch>, VerifyError> {
-    let mut stretches: Vec<Stretch> = Vec::new();
-    let (mut plans, mut checked, mut plan) = (HashMap::new(), HashSet::new(), None);
+/// Every version that decided must be there, said at once and with its place.
+fn check_kept(data_dir: &Path, epochs: &[Epoch], names: &Names) -> Result<(), VerifyError> {
+    let (mut checked, mut rules) = (HashSet::new(), HashSet::new());
     for epoch in epochs.iter().filter(|epoch| epoch.records > 0) {
         let missing = |what| VerifyError::Versions { position: epoch.from, what };
-        // Every version that decided must be there, said at once and with its place.
         if checked.insert((epoch.numbers.model, epoch.numbers.config)) {
             load(data_dir, epoch.numbers, names, None).map_err(missing)?;
-        }
-        let found = match plans.entry(epoch.numbers.rules) {
-            Entry::Occupied(found) => *found.into_mut(),
-            Entry::Vacant(vacant) => {
-                let rules = kept(data_dir, Versioned::Rules, epoch.numbers.rules, names).map_err(missing)?;
-                let rules =
-                    setup_of(&rules, None, &Config::default()).map_err(|error| missing(error.to_string()))?;
-                *vacant.insert(rules.plan.fingerprint())
-            }
-        };
-        if plan != Some(found) {
-            plan = Some(found);
-            stretches.push(Stretch { from: epoch.from, numbers: epoch.numbers });
+        } else if rules.insert(epoch.numbers.rules) {
+            kept(data_dir, Versioned::Rules, epoch.numbers.rules, names).map_err(missing)?;
         }
     }
-    Ok(stretches)
+    Ok(())
 }
 
 /// What decided under each set of versions, loaded when a record names it.
@@ -300,48 +270,67 @@ impl Retention {
 
 fn again(
     state: &State,
-    setup: &Setup,
+    setups: &mut Setups<'_>,
     retention: &mut Retention,
     position: u64,
     record: &Record,
 ) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    make_again(state, setup, retention, (position, record), &mut bytes, &mut ())?;
+    // While rules are replaced, records of the version before stand behind the introduction of the next.
+    let (setup, shared) = match record {
+        Record::Decided(decided) => {
+            let (setup, considered) = (setups.of(decided.versions)?, &decided.considered);
+            let shared = SharedRead::again(considered.shared_to, &setup.shared, &considered.aggregates);
+            (Some(setup), shared)
+        }
+        _ => (None, SharedRead::default()),
+    };
+    make_again(
+        state,
+        setup.map(|setup| (&*setup, &shared)),
+        retention,
+        (position, record),
+        &mut bytes,
+        &mut (),
+    )?;
     Ok(bytes)
 }
 
 /// Makes a record again, on the accounts as the records before it left them, and appends it to `bytes`, which must be
-/// empty. Gives the answer of an authorisation.
+/// empty. Gives the answer of an authorisation, which needs what it is decided with.
 ///
 /// # Errors
 /// In words, where the accounts and the keys do not stand as the record says; nothing changed then.
 pub(super) fn make_again(
     state: &State,
-    setup: &Setup,
+    with: Option<(&Setup, &SharedRead)>,
     retention: &mut Retention,
     (position, record): (u64, &Record),
     bytes: &mut Vec<u8>,
     watch: &mut impl Watch,
 ) -> Result<Option<AuthAnswer>, String> {
-    let first = try_again(state, setup, record, Scratch { position, bytes }, watch);
+    let first = try_again(state, with, record, Scratch { position, bytes }, watch);
     if first.is_ok() {
         return first;
     }
     retention.forget_keys_of(state, record);
     bytes.clear();
-    try_again(state, setup, record, Scratch { position, bytes }, watch)
+    try_again(state, with, record, Scratch { position, bytes }, watch)
 }
 
 fn try_again(
     state: &State,
-    setup: &Setup,
+    with: Option<(&Setup, &SharedRead)>,
     record: &Record,
     sink: Scratch<'_>,
     watch: &mut impl Watch,
 ) -> Result<Option<AuthAnswer>, String> {
     match record {
         Record::Introduced(_) | Record::Duplicated(_) => record.encode(sink.bytes),
-        Record::Decided(decided) => return decide(state, setup, decided, sink, watch).map(Some),
+        Record::Decided(decided) => {
+            let (setup, shared) = with.ok_or("nothing to decide it with")?;
+            return decide(state, setup, shared, decided, sink, watch).map(Some);
+        }
         Record::Reversed(reversed) => reverse_again(state, reversed, sink)?,
         Record::Maintained(maintained) => maintain_again(state, maintained, sink)?,
         Record::Voided(voided) => void_again(state, voided, sink)?,
@@ -353,6 +342,7 @@ fn try_again(
 fn decide(
     state: &State,
     setup: &Setup,
+    shared: &SharedRead,
     decided: &Decided,
     sink: Scratch<'_>,
     watch: &mut impl Watch,
@@ -364,7 +354,7 @@ fn decide(
         account,
     });
     let asked = Asked { client: decided.client, now: decided.time, original };
-    match authorise::authorise(state, setup, &decided.request, asked, sink, watch) {
+    match authorise::authorise(state, setup, &decided.request, asked, shared, sink, watch) {
         Taken::Decided(answer, _) => Ok(answer),
         Taken::Known(found) => Err(format!("its key stands already for position {}", found.position)),
         Taken::TooManyHolds => Err(super::HOLDS_FULL.into()),

@@ -14,14 +14,18 @@
 //!   durable.
 //!
 //! ```text
-//! section 16  one item: plan's fingerprint, 16 bytes | engine time i64 | answers there were, about u64 |
-//!             versions u32, each: what u8 | number u32 | name | ages u32, each: time i64 | position u64
+//! section 16  one item: engine time i64 | answers there were, about u64 | versions u32, each: what u8 | number u32 |
+//!             name | plans of windows u32, each: id u64 | number of the rules u32 | ages u32, each: time i64 |
+//!             position u64
 //! section 17  accounts in the order of their places, one item each
 //! section 18  answers, any number in an item
+//! section 19  windows across accounts: fingerprint of their plan, 16 bytes | currency u16, then their own items;
+//!             absent where they had not reached the anchor
 //! ```
 
 use std::{
     io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -31,16 +35,16 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Engine, ages::Ages, background::Background, versions::Names};
+use super::{Engine, ages::Ages, background::Background, plans::Plans, versions::Names};
 use crate::{
     authorise::{
         State,
         answers::Answers,
         entry::{Entry, Store},
-        stored::EntryError,
+        setup::Setup,
     },
     config::Config,
-    features::Plan,
+    features::{Plan, shared::Shared},
     journal::{
         Directory, Journal, LogError,
         record::Versioned,
@@ -58,6 +62,7 @@ use crate::{
 const ABOUT: u32 = FIRST_FREE_SECTION;
 const ACCOUNTS: u32 = FIRST_FREE_SECTION + 1;
 const ANSWERS: u32 = FIRST_FREE_SECTION + 2;
+const SHARED: u32 = FIRST_FREE_SECTION + 3;
 
 /// Good snapshots that are kept: should the newest be damaged, the one before still shortens the start.
 const KEPT: usize = 2;
@@ -65,6 +70,8 @@ const KEPT: usize = 2;
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at a key in flight.
 const IN_FLIGHT_POLL: Duration = Duration::from_micros(50);
+/// How long a snapshot waits for the windows across accounts to reach its anchor.
+const SHARED_PATIENCE: Duration = Duration::from_secs(5);
 /// Segments that a snapshot leaves room for: the one being prepared, and the one after it.
 const SEGMENTS_KEPT_FREE: u64 = 2;
 
@@ -79,33 +86,25 @@ pub struct PassedOver {
 /// What a start begins with.
 pub(super) struct Begun {
     pub(super) state: State,
-    pub(super) names: Names,
+    pub(super) names: Arc<Names>,
+    pub(super) plans: Arc<Plans>,
     pub(super) ages: Ages,
     pub(super) last_time: Timestamp,
+    /// The windows across accounts; `None` where the snapshot has none of this plan.
+    pub(super) shared: Option<Shared>,
     /// Where it comes from; `None` for an empty one.
     pub(super) snapshot: Option<Snapshot>,
     pub(super) passed_over: Vec<PassedOver>,
-}
-
-/// Why a snapshot gives no state.
-enum Unusable {
-    Damaged(LogError),
-    OtherPlan,
-}
-
-impl From<LogError> for Unusable {
-    fn from(error: LogError) -> Unusable {
-        Unusable::Damaged(error)
-    }
 }
 
 /// The state of the newest snapshot that can be believed and used, or an empty one.
 pub(super) fn newest(
     directory: &Directory,
     snapshots: &Snapshots,
+    data_dir: &Path,
     config: &Config,
     secret: (u64, u64),
-    plan: &Plan,
+    setup: &Setup,
 ) -> Begun {
     let mut passed_over = Vec::new();
     let mut pass_over = |file: &str, reason: String| {
@@ -117,41 +116,42 @@ pub(super) fn newest(
         Vec::new()
     });
     for name in names {
-        let loaded = directory.snapshot(snapshots, &name).map_err(Unusable::from);
-        match loaded.and_then(|snapshot| load(snapshot, config, secret, plan)) {
+        let loaded = directory.snapshot(snapshots, &name);
+        match loaded.and_then(|snapshot| load(snapshot, data_dir, config, secret, setup)) {
             Ok(begun) => return Begun { passed_over, ..begun },
-            Err(Unusable::Damaged(error)) => pass_over(&name, error.to_string()),
-            Err(Unusable::OtherPlan) => {
-                // An older one holds less of what is missing, not more.
-                tracing::info!(
-                    file = name,
-                    "the rules' aggregates have changed and an account's windows go back further than its single \
-                     events: the whole journal is read"
-                );
-                break;
-            }
+            Err(error) => pass_over(&name, error.to_string()),
         }
     }
     let state = super::recover::empty_state(config, secret);
-    let (names, ages, last_time) = (Names::default(), Ages::default(), Timestamp::default());
-    Begun { state, names, ages, last_time, snapshot: None, passed_over }
+    let (names, ages, last_time) = (Arc::new(Names::default()), Ages::default(), Timestamp::default());
+    let plans = plans(data_dir, &names, setup);
+    Begun { state, names, plans, ages, last_time, shared: None, snapshot: None, passed_over }
 }
 
 /// Reads a whole snapshot, on every core.
-fn load(snapshot: Snapshot, config: &Config, secret: (u64, u64), plan: &Plan) -> Result<Begun, Unusable> {
+fn load(
+    snapshot: Snapshot,
+    data_dir: &Path,
+    config: &Config,
+    secret: (u64, u64),
+    setup: &Setup,
+) -> Result<Begun, LogError> {
     let mut buffer = Vec::new();
     let about = snapshot.blocks(ABOUT).next().ok_or_else(|| missing(&snapshot))?;
     let block = snapshot.read(about, &mut buffer)?;
     let item = block.items().next().unwrap_or_default();
     let about = About::decode(item).map_err(|error| snapshot.unreadable(about, error))?;
-    let same_plan = about.plan == plan.fingerprint();
+    let About { last_time, answers, names, plans: kept_for, ages } = about;
+    let names = Arc::new(names);
+    let plans = plans(data_dir, &names, setup);
+    let kept_for: Vec<Arc<Plan>> = kept_for.iter().map(|(_, number)| plans.of(*number)).collect();
 
     let places = snapshot.items(ACCOUNTS) as usize;
     let state = State {
         store: Store::with_places(config.accounts.shards as usize, places),
         answers: Answers::new(config.answers.capacity as usize, secret),
     };
-    state.answers.reserve(about.answers.min(config.answers.capacity) as usize);
+    state.answers.reserve(answers.min(config.answers.capacity) as usize);
     let blocks: Vec<BlockPlace> = snapshot.blocks(ACCOUNTS).chain(snapshot.blocks(ANSWERS)).collect();
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
@@ -159,11 +159,11 @@ fn load(snapshot: Snapshot, config: &Config, secret: (u64, u64), plan: &Plan) ->
         let mut buffer = Vec::new();
         while let Some(place) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
             let read = match place.section {
-                ACCOUNTS => load_accounts(&snapshot, *place, &state, plan, same_plan, &mut buffer),
+                ACCOUNTS => load_accounts(&snapshot, *place, &state, &setup.plan, &kept_for, &mut buffer),
                 _ => load_answers(&snapshot, *place, &state, &mut buffer),
             };
-            if let Err(unusable) = read {
-                failed.lock().get_or_insert(unusable);
+            if let Err(error) = read {
+                failed.lock().get_or_insert(error);
                 next.store(blocks.len(), Ordering::Relaxed);
             }
         }
@@ -174,11 +174,20 @@ fn load(snapshot: Snapshot, config: &Config, secret: (u64, u64), plan: &Plan) ->
         }
         work();
     });
-    if let Some(unusable) = failed.into_inner() {
-        return Err(unusable);
+    if let Some(error) = failed.into_inner() {
+        return Err(error);
     }
-    let About { last_time, names, ages, .. } = about;
-    Ok(Begun { state, names, ages, last_time, snapshot: Some(snapshot), passed_over: Vec::new() })
+    let shared = load_shared(&snapshot, config, setup)?;
+    Ok(Begun {
+        state,
+        names,
+        plans,
+        ages,
+        last_time,
+        shared,
+        snapshot: Some(snapshot),
+        passed_over: Vec::new(),
+    })
 }
 
 fn missing(snapshot: &Snapshot) -> LogError {
@@ -190,18 +199,16 @@ fn load_accounts(
     place: BlockPlace,
     state: &State,
     plan: &Plan,
-    same_plan: bool,
+    kept_for: &[Arc<Plan>],
     buffer: &mut Vec<u8>,
-) -> Result<(), Unusable> {
+) -> Result<(), LogError> {
+    let plan_of = |id| kept_for.iter().find(|plan| plan.id() == id).map(|plan| &**plan);
     for (at, item) in (place.first_item..).zip(snapshot.read(place, buffer)?.items()) {
-        let entry = match Entry::decode(item, plan, same_plan) {
-            Ok(entry) => entry,
-            Err(EntryError::OtherPlan) => return Err(Unusable::OtherPlan),
-            Err(error) => return Err(snapshot.unreadable(place, format!("place {at}: {error}")).into()),
-        };
+        let entry = Entry::decode(item, plan, plan_of)
+            .map_err(|error| snapshot.unreadable(place, format!("place {at}: {error}")))?;
         if !state.store.put(at as u32, entry) {
             let what = format!("place {at}: its id or a card of it belongs to another account");
-            return Err(snapshot.unreadable(place, what).into());
+            return Err(snapshot.unreadable(place, what));
         }
     }
     Ok(())
@@ -212,26 +219,56 @@ fn load_answers(
     place: BlockPlace,
     state: &State,
     buffer: &mut Vec<u8>,
-) -> Result<(), Unusable> {
+) -> Result<(), LogError> {
     for item in snapshot.read(place, buffer)?.items() {
         state.answers.decode(item).map_err(|error| snapshot.unreadable(place, error))?;
     }
     Ok(())
 }
 
+/// The windows across accounts, where the snapshot has those of this plan in this currency.
+fn load_shared(snapshot: &Snapshot, config: &Config, setup: &Setup) -> Result<Option<Shared>, LogError> {
+    let Some(first) = snapshot.blocks(SHARED).next() else { return Ok(None) };
+    let mut buffer = Vec::new();
+    let head = shared_head(setup);
+    if snapshot.read(first, &mut buffer)?.items().next() != Some(&head[..]) {
+        return Ok(None);
+    }
+    let mut items = Vec::new();
+    for place in snapshot.blocks(SHARED) {
+        items.extend(snapshot.read(place, &mut buffer)?.items().map(<[u8]>::to_vec));
+    }
+    let items = items.iter().skip(1).map(Vec::as_slice);
+    let shared = Shared::decode(&setup.shared, config.windows.shared_bytes as usize, items);
+    shared.map(Some).map_err(|error| snapshot.unreadable(first, error))
+}
+
+/// What the section of windows across accounts begins with: what they are of.
+fn shared_head(setup: &Setup) -> Vec<u8> {
+    let mut head = setup.shared.fingerprint().to_vec();
+    head.extend_from_slice(&setup.base.currency.numeric().to_le_bytes());
+    head
+}
+
 /// What is neither account nor answer.
 struct About {
-    plan: [u8; 16],
     last_time: Timestamp,
     /// How many answers there were, about.
     answers: u64,
     names: Names,
+    /// What accounts' windows may be kept for: what they know it by, and the number of rules that keep it.
+    plans: Vec<(u64, u32)>,
     ages: Ages,
+}
+
+/// The plans of versions under these names.
+fn plans(data_dir: &Path, names: &Arc<Names>, setup: &Setup) -> Arc<Plans> {
+    let (version, plan) = (setup.rules.version.clone(), setup.plan.clone());
+    Arc::new(Plans::new(data_dir.to_owned(), names.clone(), version, plan))
 }
 
 /// Appends what is neither account nor answer.
 fn encode_about(engine: &Engine, out: &mut Vec<u8>) {
-    out.extend_from_slice(&engine.in_force.load().setup.plan.fingerprint());
     out.extend_from_slice(&engine.time.now().0.to_le_bytes());
     out.extend_from_slice(&(engine.state.answers.len() as u64).to_le_bytes());
     let names = engine.names.all();
@@ -240,6 +277,12 @@ fn encode_about(engine: &Engine, out: &mut Vec<u8>) {
         out.push(*what as u8);
         out.extend_from_slice(&number.to_le_bytes());
         put_text(out, version);
+    }
+    let plans = engine.plans.all();
+    out.extend_from_slice(&(plans.len() as u32).to_le_bytes());
+    for (id, number) in plans {
+        out.extend_from_slice(&id.to_le_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
     }
     let marks: Vec<(Timestamp, u64)> = engine.ages.lock().marks().collect();
     out.extend_from_slice(&(marks.len() as u32).to_le_bytes());
@@ -252,8 +295,8 @@ fn encode_about(engine: &Engine, out: &mut Vec<u8>) {
 impl About {
     fn decode(bytes: &[u8]) -> Result<About, Misread> {
         let mut fields = Fields::new(bytes);
-        let (plan, last_time, answers) = (fields.array()?, Timestamp(fields.i64()?), fields.u64()?);
-        let (mut names, mut marks) = (Vec::new(), Vec::new());
+        let (last_time, answers) = (Timestamp(fields.i64()?), fields.u64()?);
+        let (mut names, mut plans, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..fields.u32()? {
             let what = match fields.u8()? {
                 1 => Versioned::Rules,
@@ -264,10 +307,14 @@ impl About {
             names.push((what, fields.u32()?, fields.text()?.into()));
         }
         for _ in 0..fields.u32()? {
+            plans.push((fields.u64()?, fields.u32()?));
+        }
+        for _ in 0..fields.u32()? {
             marks.push((Timestamp(fields.i64()?), fields.u64()?));
         }
         fields.end()?;
-        Ok(About { plan, last_time, answers, names: Names::of(names), ages: Ages::of(marks, last_time) })
+        let (names, ages) = (Names::of(names), Ages::of(marks, last_time));
+        Ok(About { last_time, answers, names, plans, ages })
     }
 }
 
@@ -384,6 +431,7 @@ fn take(engine: &Engine) -> Result<Written, SnapshotError> {
     writer.item(|out| encode_about(engine, out))?;
     copy_accounts(&engine.state.store, &mut writer, &go_on)?;
     copy_answers(&engine.state.answers, &mut writer, &go_on)?;
+    copy_shared(engine, &mut writer, &go_on)?;
     writer.finish(&engine.journal, &go_on)
 }
 
@@ -407,6 +455,39 @@ fn copy_accounts(
         at += 1;
     }
     Ok(())
+}
+
+/// Copies the windows across accounts as they stand at one position, at or behind the anchor.
+fn copy_shared(
+    engine: &Engine,
+    writer: &mut SnapshotWriter,
+    go_on: &dyn Fn() -> bool,
+) -> Result<(), SnapshotError> {
+    let anchor = writer.position();
+    let until = Instant::now() + SHARED_PATIENCE;
+    loop {
+        if !go_on() {
+            return Err(SnapshotError::GivenUp);
+        }
+        let mut items = Vec::new();
+        let copied =
+            engine.shared.copy(anchor, |shared| shared.encode(&mut |item| items.push(item.to_vec())));
+        if copied.is_some() {
+            writer.section(SHARED)?;
+            let setup = &engine.in_force.load().setup;
+            writer.item(|out| out.extend_from_slice(&shared_head(setup)))?;
+            for item in &items {
+                writer.item(|out| out.extend_from_slice(item))?;
+            }
+            return Ok(());
+        }
+        // Without them a start fills them from the journal.
+        if Instant::now() >= until {
+            tracing::warn!("the windows across accounts lag behind: the snapshot goes without them");
+            return Ok(());
+        }
+        std::thread::sleep(IN_FLIGHT_POLL);
+    }
 }
 
 fn copy_answers(

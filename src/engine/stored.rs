@@ -10,6 +10,7 @@ use crate::{
     rules::{self, RuleSet},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded},
+        base::BaseCurrency,
         codes::{Decision, ResponseCode},
         fault::Fault,
         ids::{AccountId, RequestKey},
@@ -197,7 +198,8 @@ impl Engine {
             }
         }
         let rules = self.rules_of(decided.versions.rules).await?;
-        Ok(explained(*decided, rules.as_deref(), voided))
+        let base = &self.config.base_currency.0;
+        Ok(explained(*decided, rules.as_deref(), base, voided))
     }
 
     /// What stands under a key, in memory or in a key file; from there it is brought back into memory.
@@ -247,7 +249,7 @@ impl Engine {
     }
 }
 
-fn explained(decided: Decided, rules: Option<&RuleSet>, voided: bool) -> DecisionRecord {
+fn explained(decided: Decided, rules: Option<&RuleSet>, base: &BaseCurrency, voided: bool) -> DecisionRecord {
     let id = |place: &u16| match rules.and_then(|rules| rules.rules.get(usize::from(*place))) {
         Some(rule) => rule.id.to_string(),
         None => format!("rule {place}"),
@@ -263,7 +265,9 @@ fn explained(decided: Decided, rules: Option<&RuleSet>, voided: bool) -> Decisio
         let name =
             declared.map_or_else(|| format!("aggregate {place}"), |aggregate| aggregate.name.to_string());
         let unit = match (declared, currency) {
-            (Some(aggregate), Some(currency)) if aggregate.measure.is_money() => currency.minor_per_major(),
+            (Some(aggregate), _) if !aggregate.measure.is_money() => 1,
+            (Some(aggregate), _) if aggregate.by.cross_accounts() => base.currency.minor_per_major(),
+            (Some(_), Some(currency)) => currency.minor_per_major(),
             _ => 1,
         };
         (name, value.map(|value| value as f64 / unit as f64))

@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(super) mod older;
+mod shared;
 
 pub(super) const RULES: &str = r#"
 version = 1

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use crate::{
     authorise::{Seen, Stage, Watch},
+    features::shared::SharedEvent,
     observe::{DecisionSeen, Metrics, ReasonGroup, RuleCounts, STAGES},
+    types::base::BaseCurrency,
 };
 
 /// Times the whole decision, and of one decision in a few each stage.
@@ -16,6 +18,9 @@ pub(super) struct Timer<'a> {
     /// When the last stage ended; absent where the stages of this decision are not timed.
     last: Option<Instant>,
     stage_ns: [u32; STAGES],
+    /// Where the deciding thread takes its own decisions in.
+    base: Option<&'a BaseCurrency>,
+    shared_event: Option<SharedEvent>,
 }
 
 impl<'a> Timer<'a> {
@@ -29,7 +34,18 @@ impl<'a> Timer<'a> {
         staged: bool,
     ) -> Timer<'a> {
         let last = staged.then(Instant::now);
-        Timer { metrics, rule_counts, lane, began, last, stage_ns: [0; STAGES] }
+        let (stage_ns, base, shared_event) = ([0; STAGES], None, None);
+        Timer { metrics, rule_counts, lane, began, last, stage_ns, base, shared_event }
+    }
+
+    /// Notes what windows across accounts remember of the decision.
+    pub(super) fn noting(self, base: Option<&'a BaseCurrency>) -> Timer<'a> {
+        Timer { base, ..self }
+    }
+
+    /// What was noted.
+    pub(super) fn shared_event(&mut self) -> Option<SharedEvent> {
+        self.shared_event.take()
     }
 }
 
@@ -42,6 +58,7 @@ impl Watch for Timer<'_> {
     }
 
     fn decided(&mut self, seen: &Seen<'_>) {
+        self.shared_event = self.base.and_then(|base| seen.shared_event(base));
         if seen.expired_holds > 0 {
             self.metrics.expired_on_touch(seen.expired_holds as u64);
         }

@@ -6,15 +6,81 @@ use super::{
     compact::{Compact, Shape},
     distinct::count_distinct,
     event::Event,
+    present::Present,
     values::{Slot, Values},
     window::{Length, Pick, TotalId, View, WindowPlan},
 };
+use crate::limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX};
 
-/// Whose events are counted.
+/// In which account an account's windows count: in one card's, or in all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum By {
     Card,
     Account,
+}
+
+/// Whose events an aggregate counts: those that have the same value as the present transaction in each of these parts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Keys(u8);
+
+impl Keys {
+    pub const NONE: Keys = Keys(0);
+    pub const CARD: Keys = Keys(1);
+    pub const ACCOUNT: Keys = Keys(1 << 1);
+    pub const MERCHANT: Keys = Keys(1 << 2);
+    pub const TERMINAL: Keys = Keys(1 << 3);
+    pub const DEVICE: Keys = Keys(1 << 4);
+    pub const IP: Keys = Keys(1 << 5);
+    pub const MCC: Keys = Keys(1 << 6);
+    pub const COUNTRY: Keys = Keys(1 << 7);
+
+    /// Every part with the name that a rules file calls it by.
+    pub const NAMES: [(&str, Keys); 8] = [
+        ("card", Keys::CARD),
+        ("account", Keys::ACCOUNT),
+        ("merchant", Keys::MERCHANT),
+        ("terminal", Keys::TERMINAL),
+        ("device", Keys::DEVICE),
+        ("ip", Keys::IP),
+        ("mcc", Keys::MCC),
+        ("country", Keys::COUNTRY),
+    ];
+
+    /// Both together.
+    pub const fn and(self, other: Keys) -> Keys {
+        Keys(self.0 | other.0)
+    }
+
+    /// These without those.
+    pub const fn without(self, other: Keys) -> Keys {
+        Keys(self.0 & !other.0)
+    }
+
+    /// Whether all of `other` is among these.
+    pub const fn has(self, other: Keys) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether some of `other` is among these.
+    pub const fn has_any(self, other: Keys) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether events of several accounts count together. Where card or account is a part, the account's own windows
+    /// have all of them.
+    pub const fn cross_accounts(self) -> bool {
+        !self.has_any(Keys::CARD.and(Keys::ACCOUNT))
+    }
+
+    /// One number for the parts, for fingerprints.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The names of the parts in the order of [`Keys::NAMES`].
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Keys::NAMES.into_iter().filter(move |(_, key)| self.has(*key)).map(|(name, _)| name)
+    }
 }
 
 /// What is computed over the events in the window.
@@ -29,6 +95,8 @@ pub enum Measure {
     /// Smallest and largest amount; missing where there is none. Money.
     Min,
     Max,
+    /// Sample standard deviation of the amounts (over n - 1); missing below two events. Money, rounded down.
+    StdDev,
     /// Number of different values; 0 where there is none. An integer.
     Distinct(Attribute),
 }
@@ -48,6 +116,11 @@ pub enum Attribute {
     Merchant,
     Device,
     Channel,
+    Card,
+    /// Kept for what crosses accounts alone.
+    Account,
+    Terminal,
+    Ip,
 }
 
 impl Attribute {
@@ -59,6 +132,9 @@ impl Attribute {
             Attribute::Merchant => shape.merchant,
             Attribute::Device => shape.device,
             Attribute::Channel => u32::from(shape.channel()),
+            Attribute::Card => u32::from(shape.card()),
+            // The checker lets nobody ask for these by account.
+            Attribute::Account | Attribute::Terminal | Attribute::Ip => 0,
         }
     }
 }
@@ -91,7 +167,7 @@ impl Filter {
 #[derive(Clone)]
 pub struct Aggregate {
     pub name: Arc<str>,
-    pub by: By,
+    pub by: Keys,
     /// 1 s to 31 days.
     pub window_ms: i64,
     pub measure: Measure,
@@ -99,43 +175,43 @@ pub struct Aggregate {
     pub filter: Option<Filter>,
 }
 
-/// An aggregate with its place in the windows.
+/// An aggregate with its place in the windows of an account.
 pub(super) struct Planned {
     by: By,
+    /// What else an event must have in common with the present transaction.
+    alike: Keys,
     pick: Pick,
+    measure: Measure,
     source: Source,
 }
 
 enum Source {
-    Count(TotalId),
-    Sum(TotalId),
-    Mean(TotalId),
-    Min(Length),
-    Max(Length),
-    Distinct(Length, Attribute),
+    /// A total that the windows keep.
+    Total(TotalId),
+    /// The single events.
+    Events(Length),
 }
 
 impl Planned {
     pub(super) fn new(aggregate: &Aggregate, pick: Pick, windows: &mut WindowPlan) -> Planned {
-        let &Aggregate { by, window_ms, measure, .. } = aggregate;
-        let source = match measure {
-            Measure::Count => Source::Count(windows.total(by, window_ms, pick)),
-            Measure::Sum => Source::Sum(windows.total(by, window_ms, pick)),
-            Measure::Mean => Source::Mean(windows.total(by, window_ms, pick)),
-            Measure::Min => Source::Min(windows.length(window_ms)),
-            Measure::Max => Source::Max(windows.length(window_ms)),
-            Measure::Distinct(attribute) => Source::Distinct(windows.length(window_ms), attribute),
+        let &Aggregate { by: keys, window_ms, measure, .. } = aggregate;
+        let by = if keys.has(Keys::CARD) { By::Card } else { By::Account };
+        let alike = keys.without(Keys::CARD.and(Keys::ACCOUNT));
+        let is_total = matches!(measure, Measure::Count | Measure::Sum | Measure::Mean);
+        let source = match is_total && alike == Keys::NONE {
+            true => Source::Total(windows.total(by, window_ms, pick)),
+            false => Source::Events(windows.length(window_ms)),
         };
-        Planned { by, pick, source }
+        Planned { by, alike, pick, measure, source }
     }
 
-    pub(super) fn fill(&self, view: &View, card: u8, slot: Slot, values: &mut Values) {
+    pub(super) fn fill(&self, view: &View, present: Present, slot: Slot, values: &mut Values) {
         match self.source {
-            Source::Count(total) | Source::Sum(total) | Source::Mean(total) => {
-                let Some(reading) = view.total(total, card) else { return };
-                let value = match self.source {
-                    Source::Count(_) => Some(i128::from(reading.count)),
-                    Source::Mean(_) => {
+            Source::Total(total) => {
+                let Some(reading) = view.total(total, present.card) else { return };
+                let value = match self.measure {
+                    Measure::Count => Some(i128::from(reading.count)),
+                    Measure::Mean => {
                         (reading.count > 0).then(|| reading.sum_minor.div_euclid(i128::from(reading.count)))
                     }
                     _ => Some(reading.sum_minor),
@@ -148,17 +224,16 @@ impl Planned {
                     values.mark_saturated(slot);
                 }
             }
-            Source::Min(length) | Source::Max(length) => {
-                let amounts = self.events(view, length, card).map(Compact::amount_minor);
-                let value = if matches!(self.source, Source::Min(_)) { amounts.min() } else { amounts.max() };
-                if let Some(value) = value {
+            Source::Events(length) => {
+                let counts = matches!(self.measure, Measure::Count | Measure::Sum | Measure::Mean);
+                // What has left the ring is told apart by no key, and a count or a sum must not read low.
+                if !present.has(self.alike) || counts && view.is_truncated(length) {
+                    return;
+                }
+                let events = self.events(view, length, present);
+                if let Some(value) = measured(self.measure, events) {
                     values.set_int(slot, value);
                 }
-                self.mark_truncated(view, length, slot, values);
-            }
-            Source::Distinct(length, attribute) => {
-                let events = self.events(view, length, card);
-                values.set_int(slot, count_distinct(events.map(|event| attribute.of(event.shape))) as i64);
                 self.mark_truncated(view, length, slot, values);
             }
         }
@@ -168,11 +243,14 @@ impl Planned {
         &self,
         view: &View<'w>,
         length: Length,
-        card: u8,
+        present: Present,
     ) -> impl Iterator<Item = Compact> + Clone + use<'w> {
-        let (by, pick) = (self.by, self.pick);
-        view.events(length)
-            .filter(move |event| (by == By::Account || event.card() == card) && pick.takes(event))
+        let (by, alike, pick) = (self.by, self.alike, self.pick);
+        view.events(length).filter(move |event| {
+            (by == By::Account || event.card() == present.card)
+                && pick.takes(event)
+                && present.is_alike(event.shape, alike)
+        })
     }
 
     fn mark_truncated(&self, view: &View, length: Length, slot: Slot, values: &mut Values) {
@@ -181,3 +259,43 @@ impl Planned {
         }
     }
 }
+
+/// A measure over single events; `None` where it is missing.
+fn measured(measure: Measure, events: impl Iterator<Item = Compact> + Clone) -> Option<i64> {
+    let amounts = events.clone().map(Compact::amount_minor);
+    match measure {
+        Measure::Count => Some(events.count() as i64),
+        Measure::Sum => Some(amounts.sum()),
+        Measure::Mean => {
+            let (count, sum) = amounts.fold((0, 0), |(count, sum), amount| (count + 1, sum + amount));
+            (count > 0).then(|| i64::div_euclid(sum, count))
+        }
+        Measure::Min => amounts.min(),
+        Measure::Max => amounts.max(),
+        Measure::StdDev => stddev(amounts),
+        Measure::Distinct(attribute) => {
+            Some(count_distinct(events.map(|event| attribute.of(event.shape))) as i64)
+        }
+    }
+}
+
+/// The sample standard deviation, rounded down: the root of (n Σx² - (Σx)²) / (n (n - 1)) in whole numbers, so that it
+/// is the same wherever it is worked out. `None` below two amounts. A full ring of the largest amounts fits an i128.
+pub(super) fn stddev(amounts: impl Iterator<Item = i64>) -> Option<i64> {
+    let (mut count, mut sum, mut squares) = (0_i128, 0_i128, 0_i128);
+    for amount in amounts.map(i128::from) {
+        (count, sum, squares) = (count + 1, sum + amount, squares + amount * amount);
+    }
+    if count < 2 {
+        return None;
+    }
+    let variance = (count * squares - sum * sum) / (count * (count - 1));
+    Some(variance.isqrt() as i64)
+}
+
+const _: () = assert!(
+    (AMOUNT_MINOR_MAX as i128 * AMOUNT_MINOR_MAX as i128)
+        .checked_mul(EVENTS_PER_KEY_MAX as i128 * EVENTS_PER_KEY_MAX as i128)
+        .is_some(),
+    "the squares of a full ring cannot overflow an i128"
+);

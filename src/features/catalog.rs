@@ -146,6 +146,8 @@ catalogue! {
         model "ACCOUNT_AGE" "The account has been open for a short time.";
 
     // The present transaction alone.
+    AMOUNT_BASE = "amount_base", Float("major units of the base currency"),
+        "The billing amount in the engine's base currency; missing where no rate for its currency is configured.";
     AMOUNT_MAJOR = "amount_major", Float("major units"),
         "The billing amount as a number for the model; missing for a balance inquiry.",
         model "AMOUNT" "The amount is unusual.";

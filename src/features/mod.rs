@@ -12,6 +12,8 @@ mod distinct;
 pub mod event;
 mod fields;
 pub mod geo;
+mod present;
+pub mod shared;
 pub mod values;
 mod velocity;
 mod window;
@@ -22,6 +24,7 @@ use aggregate::{Aggregate, Filter};
 use catalog::CATALOG;
 use compact::Compact;
 use event::{Event, id_hash};
+use present::Present;
 use values::{Slot, Values};
 use velocity::Velocity;
 pub use window::stored::DecodeError;
@@ -43,10 +46,13 @@ use crate::{
 pub struct Plan {
     windows: WindowPlan,
     velocity: Velocity,
-    aggregates: Vec<aggregate::Planned>,
+    /// Those of the account's own, each with its slot.
+    aggregates: Vec<(Slot, aggregate::Planned)>,
     /// Those of equal conditions once.
     filters: Vec<Filter>,
     fingerprint: [u8; 16],
+    /// The first half of it: what windows know their plan by.
+    id: u64,
 }
 
 impl Plan {
@@ -57,23 +63,31 @@ impl Plan {
         assert!(aggregates.len() <= AGGREGATES_MAX);
         let mut windows = WindowPlan::default();
         let velocity = Velocity::new(&mut windows);
+        windows.end_of_built_in();
         let mut filters = Vec::<Filter>::new();
-        let planned = aggregates.iter().map(|aggregate| {
+        let own = aggregates.iter().enumerate().filter(|(_, aggregate)| !aggregate.by.cross_accounts());
+        let planned = own.map(|(index, aggregate)| {
             assert!((1..=WINDOW_MAX_MS).contains(&aggregate.window_ms), "{}", aggregate.name);
             let pick = match &aggregate.filter {
                 None => Pick::All,
                 Some(filter) => Pick::Filter(number_of(filter, &mut filters)),
             };
-            aggregate::Planned::new(aggregate, pick, &mut windows)
+            (Plan::aggregate_slot(index), aggregate::Planned::new(aggregate, pick, &mut windows))
         });
         let planned = planned.collect();
         let fingerprint = fingerprint(&windows, aggregates);
-        Plan { windows, velocity, aggregates: planned, filters, fingerprint }
+        let id = u64::from_le_bytes(std::array::from_fn(|at| fingerprint[at]));
+        Plan { windows, velocity, aggregates: planned, filters, fingerprint, id }
     }
 
     /// Names what the windows keep: it differs where the aggregates' keys, lengths, measures, filters or order do.
     pub fn fingerprint(&self) -> [u8; 16] {
         self.fingerprint
+    }
+
+    /// The first half of the fingerprint, which [`History::encode`] writes.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// One bit per filter that the event passes.
@@ -106,7 +120,10 @@ fn fingerprint(windows: &WindowPlan, aggregates: &[Aggregate]) -> [u8; 16] {
         hasher.update(text.as_bytes());
     };
     say(format!("{windows:?}"));
-    for Aggregate { by, window_ms, measure, filter, .. } in aggregates {
+    // What crosses accounts is kept elsewhere.
+    for Aggregate { by, window_ms, measure, filter, .. } in
+        aggregates.iter().filter(|aggregate| !aggregate.by.cross_accounts())
+    {
         say(format!("{by:?} {window_ms} {measure:?}"));
         say(filter.as_ref().map_or(String::new(), |filter| format!("where {}", filter.condition())));
     }
@@ -151,6 +168,8 @@ pub struct Moment<'a> {
 #[derive(Clone, Default)]
 pub struct History {
     windows: Windows,
+    /// What the windows are kept for; of no meaning before the first event.
+    plan: u64,
 }
 
 impl History {
@@ -159,46 +178,62 @@ impl History {
         History::default()
     }
 
-    /// Replaces all values by those of this moment; allocates nothing. Every recorded event must have a lower
-    /// sequence than the decision has.
+    /// Replaces all values by those of this moment; allocates nothing where the plan is the one of the last call.
+    /// Every recorded event must have a lower sequence than the decision has.
     pub fn read<'a>(&mut self, plan: &Plan, moment: &Moment<'a>, values: &mut Values<'a>) {
         values.clear();
         fields::fill(moment, values);
+        self.fit(plan);
         let view = self.windows.at(&plan.windows, moment.time.0);
-        plan.velocity.fill(&view, moment, values);
-        for (index, planned) in plan.aggregates.iter().enumerate() {
-            planned.fill(&view, moment.card, Plan::aggregate_slot(index), values);
+        let present = Present::of(moment);
+        plan.velocity.fill(&view, moment, &present, values);
+        for (slot, planned) in &plan.aggregates {
+            planned.fill(&view, present, *slot, values);
         }
     }
 
     /// Takes in an attempt once it is decided. Its sequence must be above that of every event before; its time may
-    /// lie up to [`crate::limits::LATENESS_MAX_MS`] back. May grow the ring. Every call for one history, here and
-    /// at [`History::read`], must be given the same plan.
+    /// lie up to [`crate::limits::LATENESS_MAX_MS`] back. May grow the ring.
     pub fn record(&mut self, plan: &Plan, event: Event) {
+        self.fit(plan);
         self.windows.record(&plan.windows, Compact::new(&event, plan.passed_by(&event)));
     }
 
-    /// Appends everything that is remembered, in the layout of [`stored`].
+    /// Keeps from now on what `plan` asks for: the windows are worked out anew from the single events. What has left
+    /// the ring is known to built-in totals alone, and a declared one that reaches back to it reads unknown.
+    #[inline]
+    pub fn fit(&mut self, plan: &Plan) {
+        if self.plan != plan.id {
+            self.plan = plan.id;
+            self.windows.refit(&plan.windows, |event| plan.passed_by(event));
+        }
+    }
+
+    /// Appends everything that is remembered: what the plan is known by, 8 bytes, and the windows in the layout of
+    /// [`stored`].
     pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self.plan.to_le_bytes());
         stored::encode(&self.windows, out);
     }
 
-    /// Reads what [`History::encode`] wrote; all of `bytes` must be it. `same_plan` says that it was written under a
-    /// plan of the same [`Plan::fingerprint`]. Under another, what filters and totals say is worked out anew from
-    /// the events.
+    /// Reads what [`History::encode`] wrote; all of `bytes` must be it. `plan_of` gives the plan that the windows were
+    /// kept for; where it does not know that any more, they are fitted to `plan` at once.
     ///
     /// # Errors
-    /// Where the bytes are not such a history, or where the history [needs](Self::is_exact_under_another_plan) the
-    /// plan it was written under.
-    pub fn decode(bytes: &[u8], plan: &Plan, same_plan: bool) -> Result<History, DecodeError> {
-        let windows = stored::decode(bytes, &plan.windows, same_plan, |event| plan.passed_by(event))?;
-        Ok(History { windows })
-    }
-
-    /// Whether nothing but single events is kept. Once the ring has overflowed, what left it is known only as far as
-    /// the present plan asked for it.
-    pub fn is_exact_under_another_plan(&self) -> bool {
-        !self.windows.has_overflowed()
+    /// Where the bytes are not such a history.
+    pub fn decode<'p>(
+        bytes: &[u8],
+        plan: &'p Plan,
+        plan_of: impl Fn(u64) -> Option<&'p Plan>,
+    ) -> Result<History, DecodeError> {
+        let Some((id, bytes)) = bytes.split_first_chunk::<8>() else {
+            return Err(DecodeError::Cut { byte: bytes.len() });
+        };
+        let id = u64::from_le_bytes(*id);
+        let kept_for = if id == plan.id { Some(plan) } else { plan_of(id) };
+        let to = kept_for.unwrap_or(plan);
+        let windows = stored::decode(bytes, &to.windows, kept_for.is_some(), |event| to.passed_by(event))?;
+        Ok(History { windows, plan: to.id })
     }
 
     /// Bytes on the heap.

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    aggregate::{Attribute, By, Measure},
+    aggregate::{Attribute, Keys, Measure},
     catalog::{Type, slot},
     *,
 };
@@ -57,7 +57,7 @@ fn at(time: &str) -> Timestamp {
     Timestamp::parse(time).unwrap()
 }
 
-fn aggregate(by: By, window_ms: i64, measure: Measure, filter: Option<Filter>) -> Aggregate {
+fn aggregate(by: Keys, window_ms: i64, measure: Measure, filter: Option<Filter>) -> Aggregate {
     Aggregate { name: Arc::from("test"), by, window_ms, measure, filter }
 }
 
@@ -104,20 +104,45 @@ impl Past {
     }
 }
 
+/// Whether an event has the same as a request in every part but card and account.
+fn shares(keys: Keys, event: &Event, request: &AuthRequest) -> bool {
+    let hash = |id: &Option<Id>| id.as_ref().map(|id| id_hash(id.as_str()));
+    (!keys.has(Keys::MERCHANT) || event.merchant == hash(&request.merchant.merchant_id))
+        && (!keys.has(Keys::DEVICE) || event.device == hash(&request.device_id))
+        && (!keys.has(Keys::MCC) || event.mcc == request.merchant.mcc)
+        && (!keys.has(Keys::COUNTRY) || event.country == request.merchant.country)
+}
+
+fn lacks(keys: Keys, request: &AuthRequest) -> bool {
+    keys.has(Keys::MERCHANT) && request.merchant.merchant_id.is_none()
+        || keys.has(Keys::DEVICE) && request.device_id.is_none()
+        || keys.has(Keys::MCC) && request.merchant.mcc.is_none()
+        || keys.has(Keys::COUNTRY) && request.merchant.country.is_none()
+}
+
 #[test]
 fn every_aggregate_agrees_with_a_naive_scan() {
-    let attributes =
-        [Attribute::Country, Attribute::Mcc, Attribute::Merchant, Attribute::Device, Attribute::Channel];
-    let measures = [Measure::Count, Measure::Sum, Measure::Mean, Measure::Min, Measure::Max]
-        .into_iter()
-        .chain(attributes.map(Measure::Distinct));
+    let attributes = [
+        Attribute::Country,
+        Attribute::Mcc,
+        Attribute::Merchant,
+        Attribute::Device,
+        Attribute::Channel,
+        Attribute::Card,
+    ];
+    let amounts = [Measure::Sum, Measure::Mean, Measure::Min, Measure::Max, Measure::StdDev];
+    let measures = [Measure::Count].into_iter().chain(amounts).chain(attributes.map(Measure::Distinct));
+    let several = [Keys::MERCHANT, Keys::DEVICE, Keys::MCC, Keys::COUNTRY.and(Keys::MERCHANT)];
     let is_declined = Filter::new("declined", |event: &Event| event.decision == Decision::Declined);
     let mut aggregates = Vec::new();
     for (place, measure) in measures.enumerate() {
-        for by in [By::Card, By::Account] {
+        for by in [Keys::CARD, Keys::ACCOUNT] {
             for window_ms in [HOUR_MS, WINDOW_MAX_MS - place as i64] {
                 let filter = (aggregates.len() % 3 == 0).then(|| is_declined.clone());
                 aggregates.push(aggregate(by, window_ms, measure, filter));
+            }
+            if place % 4 == aggregates.len() % 4 {
+                aggregates.push(aggregate(by.and(several[place % 4]), 9 * DAY_MS, measure, None));
             }
         }
     }
@@ -148,23 +173,33 @@ fn every_aggregate_agrees_with_a_naive_scan() {
             let inside: Vec<&Event> = list
                 .iter()
                 .filter(|event| now_ms - aggregate.window_ms <= event.time.0 && event.time.0 <= now_ms)
-                .filter(|event| aggregate.by == By::Account || event.card == card)
+                .filter(|event| !aggregate.by.has(Keys::CARD) || event.card == card)
+                .filter(|event| shares(aggregate.by, event, &recorded))
                 .filter(|event| aggregate.filter.as_ref().is_none_or(|filter| filter.passes(event)))
                 .collect();
             let amounts = || inside.iter().map(|event| event.amount_minor);
             let sum: i64 = amounts().sum();
             let expected = match aggregate.measure {
+                _ if lacks(aggregate.by, &recorded) => None,
                 Measure::Count => Some(inside.len() as i64),
                 Measure::Sum => Some(sum),
                 Measure::Mean => (!inside.is_empty()).then(|| sum / inside.len() as i64),
                 Measure::Min => amounts().min(),
                 Measure::Max => amounts().max(),
+                Measure::StdDev => (inside.len() > 1).then(|| {
+                    let n = inside.len() as i128;
+                    let deviations: i128 =
+                        amounts().map(|amount| (n * i128::from(amount) - i128::from(sum)).pow(2)).sum();
+                    (deviations / (n * n * (n - 1))).isqrt() as i64
+                }),
                 Measure::Distinct(attribute) => Some(match attribute {
                     Attribute::Country => distinct(&inside, |event| event.country),
                     Attribute::Mcc => distinct(&inside, |event| event.mcc),
                     Attribute::Merchant => distinct(&inside, |event| event.merchant),
                     Attribute::Device => distinct(&inside, |event| event.device),
                     Attribute::Channel => distinct(&inside, |event| event.channel),
+                    Attribute::Card => distinct(&inside, |event| Some(event.card).filter(|card| *card != 0)),
+                    _ => unreachable!(),
                 }),
             };
             let slot = Plan::aggregate_slot(index);

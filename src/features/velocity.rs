@@ -7,11 +7,11 @@ use super::{
     Moment,
     aggregate::{Attribute, By},
     catalog::slot,
-    compact::{Compact, CountryNumber, MccNumber, Shape, country_number, fold_hash, mcc_number},
+    compact::{Compact, CountryNumber, Shape, country_number},
     distinct::count_distinct,
-    event::id_hash,
     fields::{is_ecommerce, is_night},
     geo,
+    present::Present,
     values::{Slot, Values},
     window::{Length, Pick, Reading, SHAPES_MAX, TotalId, View, WindowPlan},
 };
@@ -54,7 +54,7 @@ impl Velocity {
         }
     }
 
-    pub fn fill(&self, view: &View, moment: &Moment, values: &mut Values) {
+    pub fn fill(&self, view: &View, moment: &Moment, present: &Present, values: &mut Values) {
         let minor_per_major = moment.account.currency.minor_per_major();
         let card = moment.card;
         let mut readings = [None; 5];
@@ -78,7 +78,7 @@ impl Velocity {
             }
         }
         let [_, _, day, week, month] = readings;
-        let walked = self.walk(view, moment);
+        let walked = self.walk(view, present);
         self.fill_day(view, moment, minor_per_major, values);
         fill_travel(&walked, moment, minor_per_major, values);
         fill_habits(&walked, [day, week, month], moment, values);
@@ -103,17 +103,9 @@ impl Velocity {
         values.set_int(slot::COUNTRIES_24H, countries as i64);
     }
 
-    fn walk(&self, view: &View, moment: &Moment) -> Walked {
-        let merchant = &moment.request.merchant;
-        let here = Here {
-            card: moment.card,
-            merchant: fold_hash(merchant.merchant_id.as_ref().map(|id| id_hash(id.as_str()))),
-            device: fold_hash(moment.request.device_id.as_ref().map(|id| id_hash(id.as_str()))),
-            mcc: mcc_number(merchant.mcc),
-            country: country_number(merchant.country),
-        };
+    fn walk(&self, view: &View, present: &Present) -> Walked {
         // What a shape has in common with the present is found out once, however many events have it.
-        let alike: ArrayVec<u8, SHAPES_MAX> = view.shapes().map(|shape| here.alike(shape)).collect();
+        let alike: ArrayVec<u8, SHAPES_MAX> = view.shapes().map(|shape| alike(present, shape)).collect();
         let mut walked = Walked::default();
         // The one loop over all events: without branches, since nothing in it can be foretold.
         for span in view.spans(self.month) {
@@ -165,15 +157,6 @@ const WALKED: [Slot; 17] = [
     slot::MEAN_7D_OVER_30D,
 ];
 
-/// The present transaction in the terms of past events.
-struct Here {
-    card: u8,
-    merchant: u32,
-    device: u32,
-    mcc: MccNumber,
-    country: CountryNumber,
-}
-
 const SAME_MERCHANT: u8 = 1;
 const SAME_DEVICE: u8 = 1 << 1;
 const SAME_COUNTRY: u8 = 1 << 2;
@@ -185,23 +168,21 @@ const OWN_MCC: u8 = 1 << 5;
 const OWN_AT_PLACE: u8 = 1 << 6;
 const OWN_IN_COUNTRY: u8 = 1 << 7;
 
-impl Here {
-    /// What events of a shape have in common with the present transaction.
-    #[inline]
-    fn alike(&self, shape: Shape) -> u8 {
-        let bit = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
-        let own = shape.card() == self.card;
-        let own_present = own & !shape.is_ecommerce();
-        let same_mcc = shape.mcc_number() == self.mcc;
-        bit(SAME_MERCHANT, shape.merchant == self.merchant)
-            | bit(SAME_DEVICE, shape.device == self.device)
-            | bit(SAME_COUNTRY, shape.country() == self.country)
-            | bit(SAME_MCC, same_mcc)
-            | bit(OWN, own)
-            | bit(OWN_MCC, own & same_mcc)
-            | bit(OWN_AT_PLACE, own_present & shape.has_place())
-            | bit(OWN_IN_COUNTRY, own_present & (shape.country() != 0))
-    }
+/// What events of a shape have in common with the present transaction.
+#[inline]
+fn alike(present: &Present, shape: Shape) -> u8 {
+    let bit = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
+    let own = shape.card() == present.card;
+    let own_present = own & !shape.is_ecommerce();
+    let same_mcc = shape.mcc_number() == present.mcc;
+    bit(SAME_MERCHANT, shape.merchant == present.merchant)
+        | bit(SAME_DEVICE, shape.device == present.device)
+        | bit(SAME_COUNTRY, shape.country() == present.country)
+        | bit(SAME_MCC, same_mcc)
+        | bit(OWN, own)
+        | bit(OWN_MCC, own & same_mcc)
+        | bit(OWN_AT_PLACE, own_present & shape.has_place())
+        | bit(OWN_IN_COUNTRY, own_present & (shape.country() != 0))
 }
 
 /// What one walk through 30 days brings home: `any` and what was seen are the account's, the rest the card's.

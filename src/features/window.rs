@@ -11,7 +11,7 @@
 //! and never low; such a reading is marked saturated. A window that reaches back behind the last two windows' worth
 //! of steps reads unknown.
 
-mod overflow;
+pub(super) mod overflow;
 mod ring;
 mod shapes;
 pub mod stored;
@@ -21,13 +21,14 @@ use std::ops::Range;
 use super::{
     aggregate::By,
     compact::{Compact, Shape},
+    event::Event,
 };
 use crate::{
     canary,
     limits::{EVENTS_PER_KEY_MAX, LATENESS_MAX_MS, WINDOW_MAX_MS},
     types::time::MINUTE_MS,
 };
-use overflow::{Overflow, Summary, step_ms};
+use overflow::{Layout, Overflow, Summary, step_ms};
 use ring::{Ring, Span};
 pub use shapes::SHAPES_MAX;
 
@@ -77,6 +78,8 @@ pub struct WindowPlan {
     lengths: Vec<LengthPlan>,
     account_totals: usize,
     card_totals: usize,
+    /// Of both, those that every plan has, at the same places.
+    built_in: Layout,
 }
 
 #[derive(Debug)]
@@ -111,6 +114,15 @@ impl WindowPlan {
         *next += 1;
         totals.push(total);
         total
+    }
+
+    /// Declares that the totals so far are in every plan.
+    pub fn end_of_built_in(&mut self) {
+        self.built_in = self.layout();
+    }
+
+    fn layout(&self) -> Layout {
+        Layout { account_totals: self.account_totals, card_totals: self.card_totals }
     }
 
     /// Where a total stands among the summaries: the account's come first, then those of one card after the other.
@@ -206,8 +218,27 @@ impl Windows {
     }
 
     /// Whether some of what was recorded is kept in summaries only.
-    pub fn has_overflowed(&self) -> bool {
+    #[cfg(test)]
+    fn has_overflowed(&self) -> bool {
         self.overflow.is_some()
+    }
+
+    /// Keeps from now on what this plan asks for. `filters` says which of its filters an event passes. All of it is as
+    /// if the plan had been there from the beginning, but for what has left the ring, of which built-in totals alone
+    /// are known.
+    pub fn refit(&mut self, plan: &WindowPlan, filters: impl Fn(&Event) -> u64) {
+        // Every shape was made from an event.
+        self.events.refilter(|shape| shape.event().map_or(0, |event| filters(&event)));
+        if let Some(overflow) = &mut self.overflow {
+            overflow.refit(plan.layout(), plan.built_in);
+        }
+        if self.tails.is_empty() {
+            return;
+        }
+        // Nothing is inside any window: the next reading lets in what belongs there.
+        self.tails = vec![self.events.len() as u16; plan.lengths.len()].into();
+        let cards = self.cards.count_ones() as usize;
+        self.totals = vec![Total::default(); plan.account_totals + cards * plan.card_totals].into();
     }
 
     /// Bytes on the heap.
@@ -296,7 +327,7 @@ impl Windows {
     }
 
     fn summarise(&mut self, plan: &WindowPlan, event: &Compact) {
-        let overflow = self.overflow.get_or_insert_default();
+        let overflow = self.overflow.get_or_insert_with(|| Box::new(Overflow::new(plan.layout())));
         overflow.newest_ms = overflow.newest_ms.max(event.time_ms());
         let totals = plan.account_totals + (usize::from(event.card()) + 1) * plan.card_totals;
         if overflow.summaries.len() < totals {
@@ -304,7 +335,8 @@ impl Windows {
         }
         for length in &plan.lengths {
             for total in length.totals.iter().filter(|total| total.pick.takes(event)) {
-                overflow.summaries[plan.index(*total, event.card())].add(event, step_ms(length.window_ms));
+                let summary = &mut overflow.summaries[plan.index(*total, event.card())];
+                summary.add((event.time_ms(), event.amount_minor()), step_ms(length.window_ms));
             }
         }
     }

@@ -8,6 +8,7 @@
 //! - `ring`, `bell`, `lane`: the way of a record from a decision to the disk, and of the news back
 //! - `writer`, `prepare`, `watchdog`: the three threads
 //! - `scan`, `walk`, `recovery`, `verify`, `index`, `closed`: reading it again
+//! - `follow`: reading it while it is written
 //! - [`snapshot`]: files from which a start need not read it all
 //! - `beside`: directories beside the log, written under its lock
 //! - `keys`, `filter`, `filters`: one file of keys per closed segment, so that what stands under an old key is found
@@ -21,6 +22,7 @@ mod closed;
 mod error;
 mod filter;
 mod filters;
+mod follow;
 mod frame;
 mod index;
 mod keys;
@@ -63,6 +65,7 @@ pub use closed::ClosedSegment;
 pub use error::{Failure, Fault, FaultKind, LogError, OpenError, ReadError, ReserveError, Stopped};
 pub use filter::Filter;
 pub use filters::{FilterGroup, Filters, SIEVE_SEGMENTS, Sieve};
+pub use follow::Follower;
 pub use keys::{KeyEntry, KeyFile, KeyFiles, KeySpan, filter_hash};
 pub use lane::{Durable, Lane};
 pub use recovery::{RecoveryReport, TornTail};

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The version of the layout below, in every payload.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Marks a decision without a card: an account with several cards was named.
 pub const NO_CARD: u8 = u8::MAX;
@@ -92,6 +92,9 @@ pub struct Considered {
     pub vector: [f32; MODEL_FEATURES],
     /// The aggregates of the rules file, in its order.
     pub aggregates: Vec<Option<i64>>,
+    /// Up to which position the windows that cross accounts were complete; 0 where none were read. Their values are
+    /// among the aggregates: counts, or minor units of the base currency.
+    pub shared_to: u64,
     /// Places in the rules file of the live and of the shadow rules that fired.
     pub fired: Vec<u16>,
     pub shadow_fired: Vec<u16>,
@@ -102,6 +105,7 @@ impl Default for Considered {
         Considered {
             vector: [f32::NAN; MODEL_FEATURES],
             aggregates: Vec::new(),
+            shared_to: 0,
             fired: Vec::new(),
             shadow_fired: Vec::new(),
         }
@@ -114,6 +118,7 @@ impl PartialEq for Considered {
         let bits = |v: &[f32; MODEL_FEATURES]| v.map(f32::to_bits);
         bits(&self.vector) == bits(&other.vector)
             && self.aggregates == other.aggregates
+            && self.shared_to == other.shared_to
             && self.fired == other.fired
             && self.shadow_fired == other.shadow_fired
     }
@@ -274,6 +279,8 @@ pub struct DecidedView<'a, A, F> {
     pub vector: &'a [f32; MODEL_FEATURES],
     /// Aggregates in the order of the rules file.
     pub aggregates: A,
+    /// Below the answer's position; 0 where nothing was read.
+    pub shared_to: u64,
     pub fired: F,
     pub shadow_fired: F,
 }
@@ -295,6 +302,7 @@ impl Decided {
             first: self.first,
             vector: &self.considered.vector,
             aggregates: self.considered.aggregates.iter().copied(),
+            shared_to: self.considered.shared_to,
             fired: self.considered.fired.iter().copied(),
             shadow_fired: self.considered.shadow_fired.iter().copied(),
         }
@@ -324,6 +332,9 @@ where
         for value in self.aggregates {
             w.optional(value, |w, value| w.i(value));
         }
+        // How far behind the position, so that it is short; 0 where nothing was read.
+        let behind = self.answer.position.saturating_sub(self.shared_to);
+        w.u(if self.shared_to == 0 { 0 } else { behind });
         for fired in [self.fired, self.shadow_fired] {
             // Places are counted from 1, so that 0 can end the list.
             for rule in fired {
@@ -946,6 +957,10 @@ impl<'a> Reader<'a> {
                 considered.aggregates.push(aggregate);
             }
         }
+        considered.shared_to = match self.u()? {
+            0 => 0,
+            behind => position.checked_sub(behind).ok_or("what was read lies before the log")?,
+        };
         for list in [&mut considered.fired, &mut considered.shadow_fired] {
             while let Some(place) = self.u()?.checked_sub(1) {
                 let place = u16::try_from(place).map_err(|_| "a rule's place is too large")?;

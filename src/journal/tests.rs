@@ -1083,3 +1083,44 @@ fn an_option_out_of_bounds_is_named() {
         }
     }
 }
+
+/// Follows until everything is seen that is durable at this moment.
+fn follow_on(follower: &mut Follower, journal: &Journal, seen: &mut Vec<u64>) {
+    let read = &mut |record: Record<'_>| {
+        assert_eq!(record.payload, payload(record.position), "{}", record.position);
+        seen.push(record.position);
+    };
+    while follower.follow(journal, read).expect("the log can be read") {}
+}
+
+#[test]
+fn whoever_follows_the_log_sees_each_record_once_and_in_order_over_segments_and_gaps() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open_on(&disk).expect("a journal");
+    let (mut follower, mut seen, mut expected) = (Follower::new(1), Vec::new(), Vec::new());
+    let mut rng = ChaCha8Rng::seed_from_u64(17);
+    while expected.len() < 600 {
+        for _ in 0..rng.random_range(1..20) {
+            if rng.random_bool(0.1) {
+                reserve(&journal).expect("a slot").take_sequence();
+                continue;
+            }
+            expected.extend(publish(&journal));
+        }
+        if rng.random_bool(0.5) {
+            wait_durable(&journal, journal.taken());
+        }
+        follow_on(&mut follower, &journal, &mut seen);
+    }
+    wait_durable(&journal, journal.taken());
+    follow_on(&mut follower, &journal, &mut seen);
+    assert_eq!(seen, expected);
+    assert_eq!(follower.next(), journal.durable() + 1);
+    assert!(journal.closed_segments() > 3, "several segments were crossed");
+    for first in [2, 37, 300, *expected.last().unwrap_or(&0), journal.durable() + 1] {
+        let (mut follower, mut seen) = (Follower::new(first), Vec::new());
+        follow_on(&mut follower, &journal, &mut seen);
+        let behind: Vec<u64> = expected.iter().copied().filter(|position| *position >= first).collect();
+        assert_eq!(seen, behind, "from {first}");
+    }
+}

@@ -172,6 +172,16 @@ families! {
         "Look-ups of keys on disk: found, absent (a filter said maybe of a new key), or failed.";
     LOOK_UP_TIME = "saker_answer_look_up_seconds" Kind::Histogram(DISK_SECONDS), []
         "Time that one look-up of a key on disk took, waiting for a thread included.";
+    SHARED_LAG = "saker_shared_windows_lag_records" Kind::Gauge, []
+        "Durable records that the windows across accounts have not taken in yet.";
+    SHARED_KEYS = "saker_shared_windows_keys" Kind::Gauge, []
+        "Merchants, devices, addresses and so on that windows are kept of.";
+    SHARED_BYTES = "saker_shared_windows_bytes" Kind::Gauge, []
+        "Memory that the windows across accounts take.";
+    SHARED_EVICTED = "saker_shared_windows_evicted" Kind::Gauge, []
+        "Keys given up for want of memory since the windows were begun: they read unknown until their time has passed.";
+    SHARED_SATURATED = "saker_shared_windows_saturated" Kind::Gauge, []
+        "Keys with more events than are kept one by one: counts and sums may read high.";
     TIME_LEAD = "saker_engine_time_lead_seconds" Kind::Gauge, []
         "How far engine time is ahead of the clock.";
     CLOCK_DOUBTED = "saker_clock_doubted" Kind::Gauge, []

@@ -51,6 +51,12 @@ pub struct Live {
     pub answers_on_disk: u64,
     pub key_files: u64,
     pub key_filter_bytes: u64,
+    /// Windows across accounts: records behind the last durable one, and what they hold.
+    pub shared_lag_records: u64,
+    pub shared_keys: u64,
+    pub shared_bytes: u64,
+    pub shared_evicted: u64,
+    pub shared_saturated: u64,
     /// How far engine time is ahead of the clock.
     pub time_lead_ms: i64,
     /// The clock is too far ahead to be believed.
@@ -591,6 +597,11 @@ impl Scrape {
         set(&table::ANSWERS_ON_DISK, &[], live.answers_on_disk as f64);
         set(&table::KEY_FILES, &[], live.key_files as f64);
         set(&table::KEY_FILTER_BYTES, &[], live.key_filter_bytes as f64);
+        set(&table::SHARED_LAG, &[], live.shared_lag_records as f64);
+        set(&table::SHARED_KEYS, &[], live.shared_keys as f64);
+        set(&table::SHARED_BYTES, &[], live.shared_bytes as f64);
+        set(&table::SHARED_EVICTED, &[], live.shared_evicted as f64);
+        set(&table::SHARED_SATURATED, &[], live.shared_saturated as f64);
         set(&table::TIME_LEAD, &[], live.time_lead_ms as f64 / 1e3);
         set(&table::CLOCK_DOUBTED, &[], f64::from(u8::from(live.clock_doubted)));
         set(&table::SERVING, &["authorisation"], f64::from(u8::from(live.serving_authorisation)));

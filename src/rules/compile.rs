@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     features::{
-        aggregate::{Aggregate, Measure},
+        aggregate::{Aggregate, Keys, Measure},
         catalog::{self, CATALOG, Entry, Type, slot},
         values::Slot,
     },
@@ -125,7 +125,6 @@ impl Compiler<'_, '_> {
     /// The names that rules may use: the catalogue, the file's aggregates and its lists.
     fn scope(&mut self, file: &File) -> Scope {
         let mut scope = Scope::default();
-        scope.refused.insert("amount_base", "amounts in the base currency are not built yet; use `amount`");
         scope.refused.insert("label", "labels are not built yet");
         for (slot, entry) in CATALOG.iter().enumerate() {
             let variable = Variable { slot: slot as Slot, ty: entry.ty, form: form_of(entry) };
@@ -144,7 +143,9 @@ impl Compiler<'_, '_> {
             let ty = match aggregate.measure {
                 _ if !self.is_free_name(&aggregate.name, "an aggregate") => None,
                 Some(Measure::Count | Measure::Distinct(_)) => Some(Type::Int),
-                Some(Measure::Sum | Measure::Mean | Measure::Min | Measure::Max) => Some(Type::Money),
+                // An amount in the base currency has no unit of the request's: it is a number of major units.
+                Some(_) if aggregate.by.is_some_and(Keys::cross_accounts) => Some(Type::Float),
+                Some(_) => Some(Type::Money),
                 None => None,
             };
             let name = aggregate.name.value.clone();
@@ -187,19 +188,8 @@ impl Compiler<'_, '_> {
 
     fn is_free_name(&mut self, name: &At<String>, what: &str) -> bool {
         /// Words of the language, and the first parts of names with dots.
-        const RESERVED: [&str; 11] = [
-            "true",
-            "false",
-            "null",
-            "in",
-            "lists",
-            "label",
-            "amount_base",
-            "merchant",
-            "account",
-            "card",
-            "device",
-        ];
+        const RESERVED: [&str; 10] =
+            ["true", "false", "null", "in", "lists", "label", "merchant", "account", "card", "device"];
         let written = name.value.as_str();
         let (message, help) = if !is_word(written) {
             let help = "small letters, digits and `_`, beginning with a letter, such as `card_count_1h`";

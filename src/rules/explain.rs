@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     features::{
-        aggregate::{Aggregate, Attribute, By, Measure},
+        aggregate::{Aggregate, Attribute, Measure},
         catalog::{CATALOG, Entry, Type},
         values::Slot,
     },
@@ -58,11 +58,14 @@ pub fn aggregate(aggregate: &Aggregate) -> String {
         Measure::Mean => "mean amount".to_owned(),
         Measure::Min => "smallest amount".to_owned(),
         Measure::Max => "largest amount".to_owned(),
+        Measure::StdDev => "standard deviation of the amounts".to_owned(),
         Measure::Distinct(attribute) => format!("number of different {}", plural(attribute)),
     };
-    let whose = match aggregate.by {
-        By::Card => "of the card",
-        By::Account => "of the account",
+    let parts: Vec<&str> = aggregate.by.names().collect();
+    let whose = match parts.split_last() {
+        Some((last, [])) => format!("of the {last}"),
+        Some((last, before)) => format!("of the same {} and {last}", before.join(", ")),
+        None => String::new(),
     };
     let filter = aggregate.filter.as_ref();
     let filter = filter.map_or(String::new(), |filter| format!(", counting where {}", filter.condition()));
@@ -91,6 +94,10 @@ fn plural(attribute: Attribute) -> &'static str {
         Attribute::Merchant => "merchants",
         Attribute::Device => "devices",
         Attribute::Channel => "channels",
+        Attribute::Card => "cards",
+        Attribute::Account => "accounts",
+        Attribute::Terminal => "terminals",
+        Attribute::Ip => "IP addresses",
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     guesses,
 };
 use crate::{
-    features::aggregate::{Attribute, By, Measure},
+    features::aggregate::{Attribute, Keys, Measure},
     limits::{ID_BYTES_MAX, LIST_VALUES_MAX, TEXT_BYTES_MAX, WINDOW_MAX_MS},
     types::{
         codes::{Decision, ResponseCode},
@@ -45,7 +45,7 @@ pub struct File {
 #[derive(Debug)]
 pub struct AggregateDeclaration {
     pub name: At<String>,
-    pub by: Option<By>,
+    pub by: Option<Keys>,
     pub window_ms: Option<i64>,
     pub measure: Option<Measure>,
     pub filter: Option<Expression>,
@@ -267,6 +267,9 @@ impl<'t, 'i> Section<'t, 'i> {
     }
 }
 
+/// Whether amounts are taken in the base currency.
+type IsBase = bool;
+
 struct Reader<'r, 's> {
     source: &'s str,
     report: &'r mut Report<'s>,
@@ -356,32 +359,79 @@ impl<'s> Reader<'_, 's> {
         let window = self.required(&mut table, "window", &name.span);
         let window_ms = window.and_then(|window| self.window(window));
         let measure = self.measure(&mut table, &name);
+        if let (Some(by), Some(measure)) = (by, &measure) {
+            self.fits(by, measure);
+        }
         let filter = table.take("where").and_then(|filter| self.expression("where", filter));
         self.finish(table);
-        AggregateDeclaration { name, by, window_ms, measure, filter }
+        AggregateDeclaration { name, by, window_ms, measure: measure.map(|measure| measure.value.0), filter }
     }
 
-    fn by(&mut self, by: &Spanned<DeValue>) -> Option<By> {
-        const LATER: [&str; 7] = ["merchant", "terminal", "device", "ip", "mcc", "country", "bin"];
-        if by.get_ref().as_array().is_some() {
-            let help = Some("for now `by` is one of \"card\" and \"account\"".into());
-            self.report.error(by.span(), "aggregates over several keys are not built yet", help);
+    /// One part of a key, or several.
+    fn by(&mut self, by: &Spanned<DeValue>) -> Option<Keys> {
+        let Some(parts) = by.get_ref().as_array() else { return self.key(by) };
+        let mut keys = Some(Keys::NONE);
+        for part in parts.iter() {
+            let key = self.key(part);
+            if let (Some(keys), Some(key)) = (keys, key)
+                && keys.has(key)
+            {
+                self.report.error(part.span(), "this part of the key is named twice", None);
+            }
+            keys = keys.zip(key).map(|(keys, key)| keys.and(key));
+        }
+        if parts.is_empty() {
+            let help = format!("it is one or several of: {}", key_names());
+            self.report.error(by.span(), "`by` names nothing", Some(help));
             return None;
         }
-        match self.text("by", by)?.as_str() {
-            "card" => Some(By::Card),
-            "account" => Some(By::Account),
-            later if LATER.contains(&later) => {
-                let help = Some("for now `by` is one of \"card\" and \"account\"".into());
-                self.report.error(by.span(), format!("aggregates by {later} are not built yet"), help);
-                None
+        let keys = keys?;
+        if !keys.cross_accounts() && keys.has_any(Keys::TERMINAL.and(Keys::IP)) {
+            let help = "take out `card` or `account`, or the terminal or IP address";
+            let message = "an account's own windows do not tell terminals and IP addresses apart";
+            self.report.error(by.span(), message, Some(help.into()));
+            return None;
+        }
+        Some(keys)
+    }
+
+    fn key(&mut self, key: &Spanned<DeValue>) -> Option<Keys> {
+        let text = self.text("by", key)?;
+        let found = Keys::NAMES.iter().find(|(name, _)| *name == text).map(|(_, key)| *key);
+        if found.is_none() {
+            let names = Keys::NAMES.map(|(name, _)| name);
+            let help = match text.as_str() {
+                "bin" => Some("card tokens do not show a BIN".to_string()),
+                unknown => did_you_mean(unknown, names),
+            };
+            let help = help.unwrap_or_else(|| format!("it is one or several of: {}", key_names()));
+            self.report.error(key.span(), format!("unknown key `{text}` of an aggregate"), Some(help));
+        }
+        found
+    }
+
+    /// Whether a measure can be taken over such a key.
+    fn fits(&mut self, by: Keys, measure: &At<(Measure, IsBase)>) {
+        let (measure, is_base, span) = (measure.value.0, measure.value.1, measure.span.clone());
+        let key: Vec<&str> = by.names().collect();
+        let key = key.join(" and ");
+        match (by.cross_accounts(), measure) {
+            (true, measure) if measure.is_money() && !is_base => {
+                let message = format!("windows by {key} cross accounts, whose currencies differ");
+                let help = "take it over \"amount_base\", the amount in the engine's base currency";
+                self.report.error(span, message, Some(help.into()));
             }
-            unknown => {
-                let help = did_you_mean(unknown, ["card", "account"].into_iter().chain(LATER));
-                let help = help.or_else(|| Some("`by` is one of \"card\" and \"account\"".into()));
-                self.report.error(by.span(), format!("unknown key `{unknown}` of an aggregate"), help);
-                None
+            (false, measure) if measure.is_money() && is_base => {
+                let message = format!("windows by {key} are in the account's own currency");
+                self.report.error(span, message, Some("take it over \"amount\"".into()));
             }
+            (false, Measure::Distinct(Attribute::Account | Attribute::Terminal | Attribute::Ip)) => {
+                let message =
+                    "an account's own windows do not tell accounts, terminals and IP addresses apart";
+                let help = "count it by a key without `card` and `account`";
+                self.report.error(span, message, Some(help.into()));
+            }
+            _ => {}
         }
     }
 
@@ -407,10 +457,15 @@ impl<'s> Reader<'_, 's> {
         window_ms
     }
 
-    fn measure(&mut self, table: &mut Section<'_, '_>, name: &At<String>) -> Option<Measure> {
-        const AMOUNTS: [(&str, Measure); 4] =
-            [("sum", Measure::Sum), ("mean", Measure::Mean), ("min", Measure::Min), ("max", Measure::Max)];
-        let mut measures: Vec<(Range<usize>, Option<Measure>)> = Vec::new();
+    fn measure(&mut self, table: &mut Section<'_, '_>, name: &At<String>) -> Option<At<(Measure, IsBase)>> {
+        const AMOUNTS: [(&str, Measure); 5] = [
+            ("sum", Measure::Sum),
+            ("mean", Measure::Mean),
+            ("min", Measure::Min),
+            ("max", Measure::Max),
+            ("stddev", Measure::StdDev),
+        ];
+        let mut measures: Vec<(Range<usize>, Option<(Measure, IsBase)>)> = Vec::new();
         if let Some(count) = table.take("count") {
             let is_true = count.get_ref().as_bool() == Some(true);
             if !is_true {
@@ -420,40 +475,34 @@ impl<'s> Reader<'_, 's> {
                     Some("write `count = true`".into()),
                 );
             }
-            measures.push((count.span(), is_true.then_some(Measure::Count)));
+            measures.push((count.span(), is_true.then_some((Measure::Count, false))));
         }
         for (key, measure) in AMOUNTS {
             let Some(of) = table.take(key) else { continue };
-            let is_amount = self.text(key, of).map(|of| {
-                let (message, help) = match of.as_str() {
-                    "amount" => return true,
-                    "amount_base" => (
-                        "amounts in the base currency are not built yet".to_string(),
-                        format!("write `{key} = \"amount\"`"),
-                    ),
-                    _ => {
-                        (format!("`{key}` is taken over amounts only"), format!("write `{key} = \"amount\"`"))
-                    }
-                };
-                self.report.error(of_span(table, key), message, Some(help));
-                false
+            let is_base = self.text(key, of).and_then(|of| match of.as_str() {
+                "amount" => Some(false),
+                "amount_base" => Some(true),
+                _ => {
+                    let help =
+                        format!("write `{key} = \"amount\"`, or \"amount_base\" where accounts are crossed");
+                    let message = format!("`{key}` is taken over amounts only");
+                    self.report.error(of_span(table, key), message, Some(help));
+                    None
+                }
             });
-            measures.push((of.span(), (is_amount == Some(true)).then_some(measure)));
-        }
-        if let Some(stddev) = table.take("stddev") {
-            self.report.error(stddev.span(), "`stddev` is not built yet", None);
-            measures.push((stddev.span(), None));
+            measures.push((of.span(), is_base.map(|is_base| (measure, is_base))));
         }
         if let Some(distinct) = table.take("distinct") {
             let attribute =
                 self.text("distinct", distinct).and_then(|of| self.attribute(&of, distinct.span()));
-            measures.push((distinct.span(), attribute.map(Measure::Distinct)));
+            let measure = attribute.map(|attribute| (Measure::Distinct(attribute), false));
+            measures.push((distinct.span(), measure));
         }
         match measures.as_slice() {
-            [(_, measure)] => *measure,
+            [(span, measure)] => measure.map(|value| At { value, span: span.clone() }),
             [] => {
-                let help = "write one of `count = true`, `distinct = \"..\"`, and `sum`, `mean`, `min` or \
-                            `max = \"amount\"`";
+                let help = "write one of `count = true`, `distinct = \"..\"`, and `sum`, `mean`, `min`, `max` or \
+                            `stddev = \"amount\"`";
                 let message = format!("aggregate `{}` does not say what to compute", name.value);
                 self.report.error(name.span.clone(), message, Some(help.into()));
                 None
@@ -468,12 +517,16 @@ impl<'s> Reader<'_, 's> {
 
     fn attribute(&mut self, name: &str, span: Range<usize>) -> Option<Attribute> {
         use crate::features::catalog;
-        const ATTRIBUTES: [(&str, Attribute); 5] = [
+        const ATTRIBUTES: [(&str, Attribute); 9] = [
             ("merchant.country", Attribute::Country),
             ("merchant.mcc", Attribute::Mcc),
             ("merchant.id", Attribute::Merchant),
             ("device.id", Attribute::Device),
             ("channel", Attribute::Channel),
+            ("card.token", Attribute::Card),
+            ("account.id", Attribute::Account),
+            ("merchant.terminal_id", Attribute::Terminal),
+            ("device.ip", Attribute::Ip),
         ];
         let own_name = catalog::lookup(name).map_or(name, |(_, entry)| entry.name);
         let attribute = ATTRIBUTES.iter().find(|(attribute, _)| *attribute == own_name);
@@ -800,6 +853,11 @@ fn line_at(source: &str, at: usize) -> (&str, &str) {
     let start = source[..at].rfind('\n').map_or(0, |place| place + 1);
     let end = source[at..].find('\n').map_or(source.len(), |place| at + place);
     (source[start..end].trim_end(), source[at..end].trim_end())
+}
+
+/// The parts of keys, for messages.
+fn key_names() -> String {
+    Keys::NAMES.map(|(name, _)| name).join(", ")
 }
 
 fn of_span(table: &Section<'_, '_>, key: &str) -> Range<usize> {

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod auth;
+pub mod base;
 pub mod bytes;
 pub mod codes;
 pub mod fault;

@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Backtest, Replayed};
+use super::{Backtest, Noting, Replayed};
 use crate::{
-    authorise::{Watch, restore::Effect},
+    authorise::{self, Watch, restore::Effect},
     config::Config,
     engine::{
         recover::{OpenError, Source, journal_dir, setup_of},
@@ -18,6 +18,7 @@ use crate::{
         stored::duplicate_answer,
         versions::Names,
     },
+    features::shared::{Parts, SharedRead},
     journal::{
         self, VerifyReport,
         record::{Decided, Record, Versioned},
@@ -165,9 +166,20 @@ impl Backtest {
             _ => None,
         };
         let at = (position, record);
-        let answer = make_again(&self.state, &self.setup, &mut self.retention, at, &mut self.record, watch)?;
+        let shared = match record {
+            Record::Decided(decided) => self.shared_of(decided),
+            _ => SharedRead::default(),
+        };
+        let mut watch = Noting { watch, base: &self.setup.base, event: None };
+        let with = Some((&self.setup, &shared));
+        let answer = make_again(&self.state, with, &mut self.retention, at, &mut self.record, &mut watch)?;
+        let mut event = watch.event;
         match (record, answer) {
             (Record::Decided(decided), Some(answer)) => {
+                if observe {
+                    event = authorise::shared_event_of(position, decided, &self.setup.base);
+                }
+                self.waiting.extend(event.map(|event| (position, event)));
                 if let Some((at, before)) = before {
                     let recorded = Record::Decided(decided.clone());
                     let effect = Effect::of(&self.state.answers, position, recorded);
@@ -185,6 +197,21 @@ impl Backtest {
             (Record::Introduced(_), _) => Ok(Redone::Nothing),
             _ => Ok(Redone::Applied),
         }
+    }
+
+    /// What windows across accounts hold at the position up to which the recorded decision had them.
+    fn shared_of(&mut self, decided: &Decided) -> SharedRead {
+        let plan = &self.setup.shared;
+        let to = decided.considered.shared_to;
+        while let Some((position, event)) = self.waiting.pop_front_if(|(position, _)| *position <= to) {
+            self.shared.apply(plan, position, Some(&event));
+        }
+        // Two that decided at one time may have read in the other order than they were recorded.
+        let is_behind = self.shared.complete_to() > to;
+        if is_behind && decided.answer.rules_version == self.setup.rules_version {
+            return SharedRead::again(to, plan, &decided.considered.aggregates);
+        }
+        SharedRead { to, ..SharedRead::of(&self.shared, plan, &Parts::of(&decided.request), decided.time) }
     }
 
     /// The account of a recorded decision as it stands.

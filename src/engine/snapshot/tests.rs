@@ -208,13 +208,14 @@ async fn rules_that_change_amid_decisions_and_snapshots_are_named_by_every_recor
     let (done, stop) = mpsc::channel::<()>();
     let reloaded = std::thread::spawn(move || {
         let strict = RULES.replace(">= 6", ">= 2");
+        let longer = strict.replace("\"1h\"", "\"26h\"").replace("count = true", "distinct = \"channel\"");
         let (mut taken, mut reloads) = (BTreeMap::new(), 0);
         let reload = |text: &str| {
             let source = crate::engine::Source { name: "rules.toml".into(), text: text.to_owned() };
             reloader.reload_rules(source).unwrap()
         };
         while stop.try_recv() == Err(mpsc::TryRecvError::Empty) || reloads < 4 {
-            reload(if reloads % 2 == 0 { &strict } else { RULES });
+            reload([strict.as_str(), RULES, &longer][reloads % 3]);
             reloads += 1;
             if taken.len() < 8 {
                 let written = reloader.snapshot_now().unwrap();
@@ -311,11 +312,11 @@ async fn every_flipped_byte_and_every_cut_of_a_snapshot_is_passed_over_and_said(
     let (_, written) = small(dir.path(), RULES).await;
     let bytes = std::fs::read(dir.path().join("snapshots").join(&written.name)).unwrap();
     let Settings { rules, config, .. } = settings(dir.path(), RULES);
-    let plan = super::super::recover::setup_of(&rules, None, &config).unwrap().plan;
+    let setup = super::super::recover::setup_of(&rules, None, &config).unwrap();
     let directory = journal::take(Arc::new(FileStorage::new(journal_dir(dir.path())).unwrap())).unwrap();
     let begun = |bytes: &[u8]| {
         let files = SimulatedDisk::holding(&[(written.name.clone(), bytes.to_vec())].into());
-        newest(&directory, &Snapshots::new(Arc::new(files)), &config, (1, 2), &plan)
+        newest(&directory, &Snapshots::new(Arc::new(files)), dir.path(), &config, (1, 2), &setup)
     };
     let good = begun(&bytes);
     assert_eq!((good.snapshot.is_some(), good.passed_over.len(), good.state.store.len()), (true, 0, 3));
@@ -578,8 +579,16 @@ fn a_directory_of_snapshots_that_cannot_be_listed_is_said() {
         }
     }
     let directory = journal::take(Arc::new(SimulatedDisk::new())).unwrap();
-    let plan = Plan::new(&[]);
-    let begun = newest(&directory, &Snapshots::new(Arc::new(Unlisted)), &Config::default(), (1, 2), &plan);
+    let rules = crate::engine::Source { name: "none".into(), text: "version = 1".into() };
+    let setup = super::super::recover::setup_of(&rules, None, &Config::default()).unwrap();
+    let begun = newest(
+        &directory,
+        &Snapshots::new(Arc::new(Unlisted)),
+        Path::new("none"),
+        &Config::default(),
+        (1, 2),
+        &setup,
+    );
     assert_eq!(begun.passed_over.len(), 1);
     assert!(begun.passed_over[0].reason.contains("not today"));
 }

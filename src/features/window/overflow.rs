@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Compact, Reading};
+use super::Reading;
 
 /// Steps that a window's summary is divided into.
 const STEPS_PER_WINDOW: i64 = 1_024;
@@ -19,17 +19,53 @@ pub fn step_ms(window_ms: i64) -> i64 {
 pub struct Overflow {
     /// Time of the newest event here.
     pub newest_ms: i64,
+    /// Totals of the account, and of one card, that the summaries are of.
+    pub layout: Layout,
     /// In the order of the plan's totals: the account's, then those of one card after the other.
     pub summaries: Vec<Summary>,
 }
 
-impl Default for Overflow {
-    fn default() -> Overflow {
-        Overflow { newest_ms: i64::MIN, summaries: Vec::new() }
+/// How many totals a plan keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Layout {
+    pub account_totals: usize,
+    pub card_totals: usize,
+}
+
+impl Layout {
+    /// Where the totals of a card begin among the summaries.
+    pub fn card(self, card: usize) -> usize {
+        self.account_totals + card * self.card_totals
     }
 }
 
 impl Overflow {
+    pub fn new(layout: Layout) -> Overflow {
+        Overflow { newest_ms: i64::MIN, layout, summaries: Vec::new() }
+    }
+
+    /// The summaries as another plan has them: those of `built_in` totals, which come first in every plan, go over; what
+    /// left the ring is not known to any other.
+    pub fn refit(&mut self, to: Layout, built_in: Layout) {
+        let from = std::mem::replace(&mut self.layout, to);
+        let cards =
+            self.summaries.len().saturating_sub(from.account_totals).div_ceil(from.card_totals.max(1));
+        let unknown = Summary { unknown_before_ms: self.newest_ms.saturating_add(1), ..Summary::default() };
+        let mut old = std::mem::take(&mut self.summaries);
+        let mut part = |from: usize, count: usize, built_in: usize| {
+            for number in 0..count {
+                let kept =
+                    (number < built_in).then(|| old.get_mut(from + number).map(std::mem::take)).flatten();
+                let absent = if number < built_in { Summary::default() } else { unknown.clone() };
+                self.summaries.push(kept.unwrap_or(absent));
+            }
+        };
+        part(0, to.account_totals, built_in.account_totals);
+        for card in 0..cards {
+            part(from.card(card), to.card_totals, built_in.card_totals);
+        }
+    }
+
     pub fn heap_bytes(&self) -> usize {
         let steps: usize = self.summaries.iter().map(|summary| summary.steps.capacity()).sum();
         size_of::<Overflow>() + self.summaries.capacity() * size_of::<Summary>() + steps * size_of::<Step>()
@@ -59,8 +95,8 @@ impl Default for Summary {
 }
 
 impl Summary {
-    pub fn add(&mut self, event: &Compact, step_ms: i64) {
-        let number = event.time_ms().div_euclid(step_ms);
+    pub fn add(&mut self, (time_ms, amount_minor): (i64, i64), step_ms: i64) {
+        let number = time_ms.div_euclid(step_ms);
         if number * step_ms < self.unknown_before_ms {
             return;
         }
@@ -70,10 +106,10 @@ impl Summary {
         match index.checked_sub(1).and_then(|index| self.steps.get_mut(index)) {
             Some(step) if step.number == number => {
                 step.count += 1;
-                step.sum_minor += i128::from(event.amount_minor());
+                step.sum_minor += i128::from(amount_minor);
             }
             _ => {
-                let sum_minor = i128::from(event.amount_minor());
+                let sum_minor = i128::from(amount_minor);
                 self.steps.insert(index, Step { number, count: 1, sum_minor });
             }
         }

@@ -149,6 +149,11 @@ impl Ring {
         self.shapes.set(index, shape, filters);
     }
 
+    /// Says anew which filters the events of each shape pass.
+    pub fn refilter(&mut self, filters: impl Fn(Shape) -> u64) {
+        self.shapes.refilter(filters);
+    }
+
     /// Adds an event behind the others, whose shape is in the table. There must be room for it. `newest_ms` is the time
     /// of the last to come.
     pub fn push(&mut self, time: u32, amount_minor: i64, shape: usize, newest_ms: i64) {

@@ -135,6 +135,18 @@ impl Shapes {
         self.put(index, Row::new(shape, filters));
     }
 
+    /// Says anew which filters the events of each shape pass.
+    pub fn refilter(&mut self, filters: impl Fn(Shape) -> u64) {
+        for index in 0..self.blocks.len() * ROWS {
+            let events = self.blocks[index / ROWS].rests[index % ROWS] & !(EVENTS_ONE - 1);
+            if events > 0 {
+                let shape = self.row(index).shape();
+                let row = Row::new(shape, filters(shape));
+                self.put(index, Row { rest: row.rest | events, ..row });
+            }
+        }
+    }
+
     /// One event more has the shape.
     #[inline]
     pub fn count(&mut self, index: usize) {

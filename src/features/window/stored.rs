@@ -3,7 +3,7 @@
 //! little-endian.
 //!
 //! ```text
-//!   0   1  version, 1
+//!   0   1  version, 2
 //!   1   2  number of events, at most EVENTS_PER_KEY_MAX
 //!   3   2  number of shapes, in the order in which the events have them
 //!   5      shapes, 18 bytes each: merchant 4, device 4, category 4, lower 6 of `rest` (`features/compact.rs`)
@@ -12,6 +12,7 @@
 //!          other 8 shape 13, counted among those above, and amount 51 (signed)
 //!   +   1  1 where summaries follow, else 0: the end
 //!   +   8  time of the newest event in the summaries, ms
+//!   +   4  totals of the account and of one card that they are of, 2 each
 //!   +   4  number of summaries; each of them:
 //!            8  steps that begin before this time were given up, ms
 //!            2  number of steps; each of them 32 bytes: number 8, count 8, sum 16
@@ -23,14 +24,14 @@ use arrayvec::ArrayVec;
 
 use super::{
     EVENTS_PER_KEY_MAX, HORIZON_MS, SHAPES_MAX, Shape, WindowPlan, Windows,
-    overflow::{Overflow, STEPS_MAX, Step, Summary},
+    overflow::{Layout, Overflow, STEPS_MAX, Step, Summary},
 };
 use crate::{
     features::event::Event,
     limits::{AMOUNT_MINOR_MAX, CARDS_PER_ACCOUNT_MAX},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SHAPE_REST_BYTES: usize = 6;
 const SHAPE_BITS: u32 = 13;
 /// Every card, and the place of none.
@@ -47,8 +48,6 @@ pub enum DecodeError {
     Cut { byte: usize },
     #[error("stored windows, byte {byte}: {what}")]
     Bad { byte: usize, what: &'static str },
-    #[error("stored windows hold summaries made under other aggregates: build them from the journal")]
-    OtherPlan,
 }
 
 /// Appends the windows to `out`.
@@ -86,6 +85,8 @@ pub fn encode(windows: &Windows, out: &mut Vec<u8>) {
     };
     out.push(1);
     out.extend(overflow.newest_ms.to_le_bytes());
+    out.extend((overflow.layout.account_totals as u16).to_le_bytes());
+    out.extend((overflow.layout.card_totals as u16).to_le_bytes());
     out.extend((overflow.summaries.len() as u32).to_le_bytes());
     for summary in &overflow.summaries {
         out.extend(summary.unknown_before_ms.to_le_bytes());
@@ -98,10 +99,11 @@ pub fn encode(windows: &Windows, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads windows that take up all of `bytes`. `filters` says anew which filters an event passes.
+/// Reads windows that take up all of `bytes` and were kept under `plan`, or are to be from now on: summaries of another
+/// plan go over as in [`Windows::refit`]. `filters` says anew which filters an event passes.
 ///
 /// # Errors
-/// Where the bytes are not what [`encode`] writes, or hold summaries and `same_plan` is false.
+/// Where the bytes are not what [`encode`] writes.
 pub fn decode(
     bytes: &[u8],
     plan: &WindowPlan,
@@ -164,8 +166,15 @@ pub fn decode(
     }
     windows.overflow = match reader.take()? {
         [0] => None,
-        [1] if !same_plan => return Err(DecodeError::OtherPlan),
-        [1] => Some(Box::new(overflow(&mut reader, plan)?)),
+        [1] => {
+            let mut overflow = overflow(&mut reader)?;
+            if !same_plan {
+                overflow.refit(plan.layout(), plan.built_in);
+            } else if overflow.layout != plan.layout() {
+                return Err(reader.bad("summaries of another number of totals"));
+            }
+            Some(Box::new(overflow))
+        }
         _ => return Err(reader.bad("neither an end nor summaries")),
     };
     match reader.byte == bytes.len() {
@@ -187,13 +196,17 @@ fn shape(reader: &mut Reader) -> Result<Shape, DecodeError> {
     })
 }
 
-fn overflow(reader: &mut Reader, plan: &WindowPlan) -> Result<Overflow, DecodeError> {
+fn overflow(reader: &mut Reader) -> Result<Overflow, DecodeError> {
     let newest_ms = i64::from_le_bytes(reader.take()?);
+    let layout = Layout {
+        account_totals: usize::from(u16::from_le_bytes(reader.take()?)),
+        card_totals: usize::from(u16::from_le_bytes(reader.take()?)),
+    };
     let summaries = u32::from_le_bytes(reader.take()?) as usize;
-    if summaries > plan.account_totals + CARD_PLACES_MAX * plan.card_totals {
+    if summaries > layout.card(CARD_PLACES_MAX) {
         return Err(reader.bad("more summaries than the plan has totals"));
     }
-    let mut overflow = Overflow { newest_ms, summaries: Vec::new() };
+    let mut overflow = Overflow { newest_ms, layout, summaries: Vec::new() };
     for _ in 0..summaries {
         let unknown_before_ms = i64::from_le_bytes(reader.take()?);
         let count = usize::from(u16::from_le_bytes(reader.take()?));

@@ -112,6 +112,7 @@ fn decided(request: AuthRequest, largest: bool) -> Record {
         true => Considered {
             vector: [f32::MIN; MODEL_FEATURES],
             aggregates: vec![Some(i64::MAX); AGGREGATES_MAX],
+            shared_to: 1,
             fired: (0..RULES_MAX as u16).collect(),
             shadow_fired: Vec::new(),
         },

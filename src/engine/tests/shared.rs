@@ -1,0 +1,179 @@
+//! Windows across accounts in a whole engine: what is seen of others, over restarts and snapshots, and decided again.
+
+use super::*;
+use crate::features::aggregate::{Keys, Measure};
+
+const DEVICES: &str = r#"
+version = 1
+[aggregates.device_cards_1h]
+by = "device"
+window = "1h"
+distinct = "card.token"
+[aggregates.merchant_sum_1h]
+by = ["merchant", "country"]
+window = "1h"
+sum = "amount_base"
+[[rules]]
+id = "device-cards"
+when = "device_cards_1h >= 3"
+then = "decline"
+reason = "DEVICE_CARDS"
+[[rules]]
+id = "merchant-sum"
+when = "merchant_sum_1h + amount_base > 900.00"
+then = "decline"
+reason = "MERCHANT_SUM"
+"#;
+
+/// A purchase from a device, at the merchant of all in Utopia.
+fn from_device(name: &str, card: usize, minor: i64, at_ms: i64, device: &str) -> AuthRequest {
+    let mut wanted = request(name, card, minor, at_ms);
+    wanted.device_id = Some(Id::new(device).unwrap());
+    wanted.merchant.country = Some(crate::types::auth::Country::new("UT").unwrap());
+    wanted
+}
+
+async fn reason_of(bench: &Bench, wanted: AuthRequest) -> String {
+    let answered = bench.authorise(wanted).await;
+    answered.answer.reasons.first().map_or(String::new(), |reason| reason.code.to_string())
+}
+
+fn verified(dir: &Path) -> u64 {
+    let verified = crate::engine::replay::verify(dir, &mut |_| {}).unwrap();
+    assert_eq!(verified.different, 0, "{:#?}", verified.differences);
+    verified.counts["decided"]
+}
+
+/// Decisions of everybody else are seen by one, whether the engine was started in between from its log, from a
+/// snapshot, or not at all.
+#[tokio::test]
+async fn a_device_that_tries_card_after_card_is_caught_over_restarts() {
+    for (restart, snapshot) in [(false, false), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = open_with(dir.path(), DEVICES);
+        for account in 1..=5 {
+            bench.account(account, 1_000_000).await;
+        }
+        let tried = |number: usize, device| {
+            from_device(&format!("t{number}-{device}"), number, 1_000, 1_000_000 + number as i64, device)
+        };
+        for card in [1, 2, 1, 9] {
+            // A card that does not exist counts too: somebody tries numbers.
+            let expected = if card == 9 { "UNKNOWN_CARD" } else { "" };
+            assert_eq!(reason_of(&bench, tried(card, "D-1")).await, expected);
+        }
+        assert_eq!(reason_of(&bench, tried(3, "D-2")).await, "");
+        if restart {
+            if snapshot {
+                bench.engine.snapshot_now().unwrap();
+            }
+            bench.engine.close().unwrap();
+            drop(bench);
+            bench = open_with(dir.path(), DEVICES);
+        }
+        assert_eq!(reason_of(&bench, tried(4, "D-1")).await, "DEVICE_CARDS");
+        assert_eq!(reason_of(&bench, tried(4, "D-2")).await, "");
+        let later = from_device("later", 4, 1_000, 1_000_000 + 3_600_001 + 9, "D-1");
+        assert_eq!(reason_of(&bench, later).await, "");
+        bench.engine.close().unwrap();
+        drop(bench);
+        // The second try of the first card is a repeat.
+        assert_eq!(verified(dir.path()), 7);
+    }
+}
+
+#[tokio::test]
+async fn amounts_of_several_currencies_add_up_in_the_base_currency_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[base_currency]\ncode = \"EUR\"\nrates = { USD = \"0.9\" }\n";
+    let bench = open_as(dir.path(), DEVICES, Config::parse("config.toml", config).unwrap());
+    for account in 1..=3 {
+        bench.account(account, 1_000_000).await;
+    }
+    // 450.00 and 450.00 euros are no more than 900.00; a cent more is.
+    assert_eq!(reason_of(&bench, from_device("t1", 1, 50_000, 1_000_000, "D-1")).await, "");
+    assert_eq!(reason_of(&bench, from_device("t2", 2, 50_000, 1_000_001, "D-2")).await, "");
+    assert_eq!(reason_of(&bench, from_device("t3", 3, 1, 1_000_002, "D-3")).await, "MERCHANT_SUM");
+    bench.engine.close().unwrap();
+    drop(bench);
+    assert_eq!(verified(dir.path()), 3);
+}
+
+#[tokio::test]
+async fn while_serving_the_windows_follow_the_journal_and_every_decision_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = || Settings {
+        time: TimeSource::Clock(Box::new(crate::engine::SystemClock)),
+        ..settings(dir.path(), DEVICES)
+    };
+    let (engine, _) = Engine::open(live()).unwrap();
+    let bench = Bench::of(engine.clone());
+    for account in 0..20 {
+        bench.account(account, 100_000_000).await;
+    }
+    let callers: Vec<_> = (0..4)
+        .map(|caller| {
+            let bench = Bench { engine: engine.clone(), lane: bench.lane.clone() };
+            tokio::spawn(async move {
+                for call in 0..150 {
+                    let device = format!("D-{}", call % 7);
+                    let card = (call * 3 + caller) % 20;
+                    let mut wanted = from_device(&format!("t{caller}-{call}"), card, 10, 0, &device);
+                    wanted.transaction_time = None;
+                    bench.authorise(wanted).await;
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    engine.snapshot_now().unwrap();
+    while engine.shared.complete_to() < engine.journal.durable() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut wanted = from_device("last", 0, 10, 0, "D-3");
+    wanted.transaction_time = None;
+    assert_eq!(reason_of(&bench, wanted.clone()).await, "DEVICE_CARDS");
+    let figures = engine.shared.figures();
+    assert_eq!(figures.keys, 7 + 1, "seven devices and a merchant in a country");
+    engine.close().unwrap();
+    drop((bench, engine));
+    assert_eq!(verified(dir.path()), 601);
+
+    let (engine, recovered) = Engine::open(live()).unwrap();
+    assert!(recovered.snapshot.is_some());
+    let bench = Bench::of(engine.clone());
+    wanted.key = key("after");
+    assert_eq!(reason_of(&bench, wanted).await, "DEVICE_CARDS");
+    assert_eq!(engine.shared.figures().keys, figures.keys);
+    engine.close().unwrap();
+}
+
+#[tokio::test]
+async fn windows_that_a_snapshot_does_not_have_are_filled_from_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open_with(dir.path(), RULES);
+    for account in 1..=5 {
+        bench.account(account, 1_000_000).await;
+    }
+    for card in 1..=3 {
+        bench.authorise(from_device(&format!("t{card}"), card, 1_000, 1_000_000, "D-1")).await;
+    }
+    bench.engine.snapshot_now().unwrap();
+    bench.engine.close().unwrap();
+    drop(bench);
+    let bench = open_with(dir.path(), DEVICES);
+    assert_eq!(reason_of(&bench, from_device("t4", 4, 1_000, 1_000_001, "D-1")).await, "DEVICE_CARDS");
+    bench.engine.close().unwrap();
+    drop(bench);
+    assert_eq!(verified(dir.path()), 4);
+}
+
+#[test]
+fn what_a_file_says_of_keys_is_what_is_kept() {
+    let rules = crate::rules::compile("devices.toml", DEVICES).unwrap();
+    let kept: Vec<_> = rules.aggregates.iter().map(|kept| (kept.by, kept.measure)).collect();
+    assert_eq!(kept[0].0, Keys::DEVICE);
+    assert_eq!(kept[1], (Keys::MERCHANT.and(Keys::COUNTRY), Measure::Sum));
+}

@@ -1,0 +1,128 @@
+//! One authorisation as everybody's windows see it: the parts that an aggregate may be kept by, and what is counted.
+
+use crate::{
+    features::{
+        aggregate::{Attribute, Keys},
+        compact::{country_number, fold_hash, mcc_number},
+        event::{Event, id_hash},
+    },
+    limits::SHARED_AMOUNT_BASE_MINOR_MAX,
+    types::{
+        auth::{AuthRequest, Country, Subject},
+        base::BaseCurrency,
+        ids::AccountId,
+    },
+};
+
+/// The parts of a request that keys are made of, hashed. A part that was not sent is missing, and so is every key it
+/// belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Parts {
+    pub merchant: Option<u64>,
+    pub terminal: Option<u64>,
+    pub device: Option<u64>,
+    pub ip: Option<u64>,
+    pub mcc: Option<u16>,
+    pub country: Option<Country>,
+}
+
+impl Parts {
+    pub fn of(request: &AuthRequest) -> Parts {
+        let merchant = &request.merchant;
+        Parts {
+            merchant: merchant.merchant_id.as_ref().map(|id| id_hash(id.as_str())),
+            terminal: merchant.terminal_id.as_ref().map(|id| id_hash(id.as_str())),
+            device: request.device_id.as_ref().map(|id| id_hash(id.as_str())),
+            ip: request.ip_address.as_ref().map(|id| id_hash(id.as_str())),
+            mcc: merchant.mcc,
+            country: merchant.country,
+        }
+    }
+
+    /// One hash for the values of several parts; `None` where one of them is missing, or where `keys` names a part
+    /// that does not cross accounts. A terminal's id is its acquirer's and says nothing alone, so that it goes with
+    /// its merchant's.
+    pub fn key(&self, keys: Keys) -> Option<u64> {
+        let number = |number: u16| (number != 0).then_some(u64::from(number));
+        let parts = [
+            (Keys::MERCHANT, self.merchant),
+            (
+                Keys::TERMINAL,
+                self.terminal.zip(self.merchant).map(|(terminal, merchant)| mix(terminal, merchant)),
+            ),
+            (Keys::DEVICE, self.device),
+            (Keys::IP, self.ip),
+            (Keys::MCC, number(mcc_number(self.mcc))),
+            (Keys::COUNTRY, number(country_number(self.country))),
+        ];
+        if keys == Keys::NONE || !keys.cross_accounts() {
+            return None;
+        }
+        let mut key = u64::from(keys.bits());
+        for (part, value) in parts {
+            if keys.has(part) {
+                key = mix(key, value?);
+            }
+        }
+        Some(key)
+    }
+}
+
+/// One authorisation, decided, as everybody's windows count it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SharedEvent {
+    pub parts: Parts,
+    /// Its amount is in minor units of the base currency, at most [`SHARED_AMOUNT_BASE_MINOR_MAX`], and 0 where it
+    /// cannot be told.
+    pub event: Event,
+    pub account: Option<u64>,
+    pub card: Option<u64>,
+}
+
+impl SharedEvent {
+    /// `event` as an account's windows have it, on the account that was found, where one was.
+    pub fn new(
+        request: &AuthRequest,
+        event: Event,
+        base: &BaseCurrency,
+        account: Option<&AccountId>,
+    ) -> SharedEvent {
+        let amount_minor = request.billed().and_then(|billed| base.minor_of(billed)).unwrap_or(0);
+        let account = account.map(|account| id_hash(account.as_str()));
+        // A card is known by its place in its account, however it was named. Somebody who tries numbers that do not
+        // exist is counted by what was tried.
+        let (account, card) = match (account, &request.subject) {
+            (Some(account), _) => {
+                (Some(account), (event.card != 0).then(|| mix(account, u64::from(event.card))))
+            }
+            (None, Subject::Account(tried)) => (Some(id_hash(tried.as_str())), None),
+            (None, Subject::Card(tried)) => (None, Some(id_hash(tried.as_str()))),
+        };
+        let amount_minor = amount_minor.clamp(0, SHARED_AMOUNT_BASE_MINOR_MAX);
+        SharedEvent { parts: Parts::of(request), event: Event { amount_minor, ..event }, account, card }
+    }
+
+    /// A number of its own for every value of an attribute, folded to 32 bits; 0 where the event has none.
+    pub fn attribute(&self, attribute: Attribute) -> u32 {
+        let hash = match attribute {
+            Attribute::Country => return u32::from(country_number(self.parts.country)),
+            Attribute::Mcc => return u32::from(mcc_number(self.parts.mcc)),
+            Attribute::Channel => return self.event.channel.map_or(0, |channel| u32::from(channel.number())),
+            Attribute::Merchant => self.parts.merchant,
+            Attribute::Device => self.parts.device,
+            Attribute::Card => self.card,
+            Attribute::Account => self.account,
+            Attribute::Terminal => self.parts.terminal.zip(self.parts.merchant).map(|(t, m)| mix(t, m)),
+            Attribute::Ip => self.parts.ip,
+        };
+        fold_hash(hash)
+    }
+}
+
+/// Both in one: the finaliser of MurmurHash3 (Appleby) over the first and the second.
+fn mix(first: u64, second: u64) -> u64 {
+    let mut hash = first.rotate_left(29).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ second;
+    hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ hash >> 33
+}

@@ -1,0 +1,205 @@
+//! Which windows are kept over keys that cross accounts, and how each declared aggregate is read from them.
+//!
+//! Aggregates over the same parts under the same filter share one *series*, whatever their windows and measures are:
+//! each of them is worked out from the same events.
+
+use std::fmt;
+
+use crate::{
+    features::{
+        aggregate::{Aggregate, Attribute, Filter, Keys, Measure},
+        event::Event,
+    },
+    limits::{AGGREGATES_MAX, EVENTS_PER_KEY_MAX, LATENESS_MAX_MS, SHARED_EVENTS_PER_KEY_MAX, WINDOW_MAX_MS},
+};
+
+use super::{SharedValue, rows::FIXED_WORDS};
+
+/// Which windows are kept. Built once for each version of the rules.
+pub struct SharedPlan {
+    pub(super) series: Vec<Series>,
+    pub(super) readings: Vec<Planned>,
+    /// Those of equal conditions once.
+    filters: Vec<Filter>,
+    places: Vec<u16>,
+    fingerprint: [u8; 16],
+}
+
+/// The events of equal parts that pass one filter.
+pub(super) struct Series {
+    pub keys: Keys,
+    /// Number of the filter; `None` counts every attempt.
+    filter: Option<u8>,
+    /// What is counted distinctly: one word of every row each.
+    pub attributes: Vec<Attribute>,
+    /// Windows whose counts and sums are read, each with a summary of its own.
+    pub summed_ms: Vec<i64>,
+    /// Events this much older than the newest are in no window of a decision that may still come.
+    pub horizon_ms: i64,
+    /// Apart from the other series, which may be over the same parts.
+    pub salt: u64,
+}
+
+impl Series {
+    /// Whether the series counts an event that passed these filters.
+    pub fn takes(&self, passed: u64) -> bool {
+        self.filter.is_none_or(|filter| passed >> filter & 1 == 1)
+    }
+
+    /// Events kept one by one for one key. Measures that walk through a window never see more than
+    /// [`EVENTS_PER_KEY_MAX`] of them.
+    pub fn events_max(&self) -> usize {
+        match self.summed_ms.is_empty() {
+            true => EVENTS_PER_KEY_MAX,
+            false => SHARED_EVENTS_PER_KEY_MAX,
+        }
+    }
+
+    /// Words of one row.
+    pub fn width(&self) -> usize {
+        FIXED_WORDS + self.attributes.len()
+    }
+}
+
+/// How one aggregate is read.
+#[derive(Clone, Copy)]
+pub(super) struct Planned {
+    pub series: u8,
+    pub window_ms: i64,
+    pub how: How,
+}
+
+/// Totals come with the number of their window's summary, distinct counts with that of their attribute.
+#[derive(Clone, Copy)]
+pub(super) enum How {
+    Count(u8),
+    Sum(u8),
+    Mean(u8),
+    Min,
+    Max,
+    StdDev,
+    Distinct(u8),
+}
+
+impl Planned {
+    /// What a window without events reads.
+    pub fn of_nothing(self) -> SharedValue {
+        let value = match self.how {
+            How::Count(_) | How::Sum(_) | How::Distinct(_) => Some(0),
+            How::Mean(_) | How::Min | How::Max | How::StdDev => None,
+        };
+        SharedValue { value, saturated: false }
+    }
+}
+
+impl SharedPlan {
+    /// Takes those of the file's aggregates that cross accounts.
+    ///
+    /// # Panics
+    /// Where there are more than [`AGGREGATES_MAX`] or a window is not between 1 ms and [`WINDOW_MAX_MS`]: the rules
+    /// file's checker refuses both.
+    pub fn new(aggregates: &[Aggregate]) -> SharedPlan {
+        assert!(aggregates.len() <= AGGREGATES_MAX);
+        let mut plan = SharedPlan {
+            series: Vec::new(),
+            readings: Vec::new(),
+            filters: Vec::new(),
+            places: Vec::new(),
+            fingerprint: [0; 16],
+        };
+        let mut hasher = blake3::Hasher::new();
+        for (place, aggregate) in aggregates.iter().enumerate() {
+            if !aggregate.by.cross_accounts() {
+                continue;
+            }
+            let Aggregate { by, window_ms, measure, filter, .. } = aggregate;
+            assert!((1..=WINDOW_MAX_MS).contains(window_ms), "{}", aggregate.name);
+            plan.places.push(place as u16);
+            plan.add(aggregate);
+            let condition = filter.as_ref().map_or(String::new(), |f| format!("where {}", f.condition()));
+            for text in [format!("{} {window_ms} {measure:?}", by.bits()), condition] {
+                hasher.update(&(text.len() as u64).to_le_bytes());
+                hasher.update(text.as_bytes());
+            }
+        }
+        plan.fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        plan
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.readings.is_empty()
+    }
+
+    /// Places among the file's aggregates of those kept here, in the order in which readings give their values.
+    pub fn places(&self) -> &[u16] {
+        &self.places
+    }
+
+    /// Names what is kept: it differs where the aggregates' keys, windows, measures, filters or order do.
+    pub fn fingerprint(&self) -> [u8; 16] {
+        self.fingerprint
+    }
+
+    /// One bit per filter that the event passes.
+    pub(super) fn passed_by(&self, event: &Event) -> u64 {
+        let passes = |(number, filter): (usize, &Filter)| u64::from(filter.passes(event)) << number;
+        self.filters.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit)
+    }
+
+    /// The longest horizon of all series.
+    pub(super) fn horizon_ms(&self) -> i64 {
+        self.series.iter().map(|series| series.horizon_ms).max().unwrap_or(LATENESS_MAX_MS)
+    }
+
+    fn add(&mut self, aggregate: &Aggregate) {
+        let &Aggregate { by: keys, window_ms, measure, .. } = aggregate;
+        let filter = aggregate.filter.as_ref().map(|filter| {
+            let known = self.filters.iter().position(|known| known.condition() == filter.condition());
+            known.unwrap_or_else(|| {
+                self.filters.push(filter.clone());
+                self.filters.len() - 1
+            }) as u8
+        });
+        let known = self.series.iter().position(|series| series.keys == keys && series.filter == filter);
+        let number = known.unwrap_or_else(|| {
+            let number = self.series.len();
+            self.series.push(Series {
+                keys,
+                filter,
+                attributes: Vec::new(),
+                summed_ms: Vec::new(),
+                horizon_ms: 0,
+                salt: (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            });
+            number
+        });
+        let series = &mut self.series[number];
+        series.horizon_ms = series.horizon_ms.max(window_ms + LATENESS_MAX_MS);
+        let how = match measure {
+            Measure::Count => How::Count(number_of(window_ms, &mut series.summed_ms)),
+            Measure::Sum => How::Sum(number_of(window_ms, &mut series.summed_ms)),
+            Measure::Mean => How::Mean(number_of(window_ms, &mut series.summed_ms)),
+            Measure::Min => How::Min,
+            Measure::Max => How::Max,
+            Measure::StdDev => How::StdDev,
+            Measure::Distinct(attribute) => How::Distinct(number_of(attribute, &mut series.attributes)),
+        };
+        self.readings.push(Planned { series: number as u8, window_ms, how });
+    }
+}
+
+/// The place of an entry, added where it is new.
+fn number_of<T: PartialEq>(entry: T, known: &mut Vec<T>) -> u8 {
+    let number = known.iter().position(|known| *known == entry);
+    number.unwrap_or_else(|| {
+        known.push(entry);
+        known.len() - 1
+    }) as u8
+}
+
+impl fmt::Debug for SharedPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedPlan").field("places", &self.places).finish_non_exhaustive()
+    }
+}

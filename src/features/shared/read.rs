@@ -1,0 +1,68 @@
+//! What one decision read of the windows that cross accounts, and how it came to its slots.
+
+use arrayvec::ArrayVec;
+
+use super::{Parts, Shared, SharedPlan, SharedValue};
+use crate::{
+    features::{
+        aggregate::Aggregate,
+        catalog::{CATALOG, slot},
+        values::{Slot, Values},
+    },
+    limits::AGGREGATES_MAX,
+    types::{base::BaseCurrency, money::Money, time::Timestamp},
+};
+
+/// What was read, and the position up to which that was complete.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SharedRead {
+    /// 0 where nothing was read.
+    pub to: u64,
+    /// In the order of the plan's aggregates.
+    pub values: ArrayVec<SharedValue, AGGREGATES_MAX>,
+}
+
+impl SharedRead {
+    /// Reads what a decision at `time` needs. Allocates nothing.
+    pub fn of(shared: &Shared, plan: &SharedPlan, parts: &Parts, time: Timestamp) -> SharedRead {
+        let mut read = SharedRead { to: shared.complete_to(), values: ArrayVec::new() };
+        shared.read(plan, parts, time, &mut read.values);
+        read
+    }
+
+    /// What a record says was read: the values that stand at the plan's places among all the file's aggregates.
+    pub fn again(to: u64, plan: &SharedPlan, aggregates: &[Option<i64>]) -> SharedRead {
+        let value = |place: &u16| aggregates.get(usize::from(*place)).copied().flatten();
+        let values = plan.places().iter().map(|place| SharedValue { value: value(place), saturated: false });
+        SharedRead { to, values: values.take(AGGREGATES_MAX).collect() }
+    }
+
+    /// Sets the values of those of the file's aggregates that cross accounts, and of the present amount in the base
+    /// currency.
+    pub fn fill(
+        &self,
+        plan: &SharedPlan,
+        aggregates: &[Aggregate],
+        base: &BaseCurrency,
+        billed: Option<Money>,
+        values: &mut Values<'_>,
+    ) {
+        let per_major = base.currency.minor_per_major() as f64;
+        if let Some(minor) = billed.and_then(|billed| base.minor_of(billed)) {
+            values.set_float(slot::AMOUNT_BASE, minor as f64 / per_major);
+        }
+        for (place, read) in plan.places().iter().zip(&self.values) {
+            let slot = (CATALOG.len() + usize::from(*place)) as Slot;
+            let is_money = aggregates.get(usize::from(*place)).is_some_and(|kept| kept.measure.is_money());
+            match read.value {
+                // A whole number over a power of ten is the float that is nearest to the decimal, as a literal is.
+                Some(minor) if is_money => values.set_float(slot, minor as f64 / per_major),
+                Some(count) => values.set_int(slot, count),
+                None => {}
+            }
+            if read.saturated {
+                values.mark_saturated(slot);
+            }
+        }
+    }
+}
