@@ -65,7 +65,7 @@ use ages::Ages;
 pub use background::yield_to_decisions;
 pub use lane::Lane;
 use live::InForce;
-pub use live::{ReloadError, Reloaded};
+pub use live::{ModeSetter, ReloadError, Reloaded, SetModeError};
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::{
     Engine, Health,
     appliers::Restorer,
-    live::InForce,
+    live::{InForce, compile_held, warn_of_held},
     older::{self, Older},
     snapshot::{self, Begun, PassedOver, Taker},
     sweep,
@@ -296,12 +296,13 @@ impl Engine {
         snapshots.clean().map_err(files)?;
         metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());
 
+        hold_modes(&mut setup, &rules, &names, &data_dir)?;
         let time = EngineTime::new(time, last_time);
         let now = time.now();
         let config_text = config.decision_text();
         let model_text = model.as_ref().map_or("", |model| &model.text);
         setup.numbers = VersionNumbers {
-            rules: introduce(&journal, &names, &data_dir, now, Versioned::Rules, &rules.text)
+            rules: introduce(&journal, &names, &data_dir, now, Versioned::Rules, &setup.rules.source)
                 .map_err(files)?,
             model: introduce(&journal, &names, &data_dir, now, Versioned::Model, model_text)
                 .map_err(files)?,
@@ -363,6 +364,26 @@ impl Engine {
     pub fn start_sweeper(self: &Arc<Self>) -> io::Result<()> {
         sweep::start(self)
     }
+}
+
+/// Gives the rules of a start the modes that calls had set under the rules that decided last.
+fn hold_modes(setup: &mut Setup, rules: &Source, names: &Names, data_dir: &Path) -> Result<(), OpenError> {
+    let Some((_, newest)) = names.newest(Versioned::Rules) else { return Ok(()) };
+    match versions::read(data_dir, Versioned::Rules, &newest) {
+        Ok(text) => {
+            let held = compile_held(rules, &rules::modes_of(&text)).map_err(OpenError::Rules)?;
+            setup.rules_version = Label::new(&held.version);
+            setup.rules = Arc::new(held);
+        }
+        // Service goes on: what cannot be read is a text, and every rule in it has the mode of its file.
+        Err(error) => tracing::error!(
+            error,
+            "the rules that decided last cannot be read, and modes that were set by calls are not known: every rule has \
+             the mode that the file says"
+        ),
+    }
+    warn_of_held(&setup.rules);
+    Ok(())
 }
 
 /// Gives a version its number: that of its first introduction, or the next, with its text kept first.

@@ -76,7 +76,16 @@ pub struct Names(RwLock<Vec<(Versioned, u32, Arc<str>)>>);
 
 impl Names {
     pub fn introduce(&self, introduced: &Introduced) {
-        self.0.write().push((introduced.what, introduced.number, introduced.version.as_str().into()));
+        let Introduced { what, number, version, .. } = introduced;
+        let mut names = self.0.write();
+        // One that comes back is again the newest, and takes no more room.
+        let known =
+            names.iter().rposition(|(known, n, name)| known == what && n == number && **name == **version);
+        let name = match known {
+            Some(place) => names.remove(place),
+            None => (*what, *number, version.as_str().into()),
+        };
+        names.push(name);
     }
 
     /// Everything introduced so far, in order.

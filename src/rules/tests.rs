@@ -4,6 +4,7 @@
 mod explain;
 mod findings;
 mod language;
+mod modes;
 mod oracle;
 mod reach;
 mod schema;
