@@ -35,6 +35,7 @@ impl InForce {
             mode: rule.mode.name(),
             reason: &rule.reason,
             group: &rule.group,
+            cost_ns: rule.cost_ns,
         });
         let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted.collect::<Vec<_>>());
         InForce { setup, rule_counts }

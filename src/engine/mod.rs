@@ -297,7 +297,7 @@ impl Engine {
         let asked = Asked { client: arrival.client.0, now, original };
         let in_force = self.in_force.load();
         let (lane, is_timed) = (arrival.lane.number(), arrival.lane.is_timed());
-        let mut watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, lane, begun_at, is_timed);
+        let mut watch = timer::Timer::new(&self.metrics, &in_force, request, lane, begun_at, is_timed);
         let (state, setup) = (&self.state, &in_force.setup);
         match claim {
             None => authorise::authorise(state, setup, request, asked, slot, &mut watch),
