@@ -90,21 +90,20 @@ pub struct ModeSetter {
     pub by: &'static str,
     /// One line, or empty.
     pub why: String,
+    /// Where given, only as long as the rule still decides by this.
+    pub only: Option<u64>,
 }
 
 impl ModeSetter {
     /// A person, through the call of that name.
-    pub const CALL: ModeSetter = ModeSetter { by: "SetRuleMode", why: String::new() };
+    pub const CALL: ModeSetter = ModeSetter { by: "SetRuleMode", why: String::new(), only: None };
 }
 
-/// Compiles a text with the modes that calls had set under the rules that decided before, as far as it does not say the
-/// same. A start and a reload both come by here, so that neither lets go live what somebody has stopped.
-pub(super) fn compile_held(source: &Source, before: &[ModeSet]) -> Result<RuleSet, Vec<Finding>> {
-    let rules = rules::compile(&source.name, &source.text)?;
-    match rules.with_modes_of(before) {
-        None => Ok(rules),
-        Some(text) => rules::compile(&source.name, &text),
-    }
+/// These rules, from a text of that name, with the modes that calls had set under the rules that decided before, as far as
+/// they do not say the same; `None` where that is what they are. A start and a reload both come by here, so that neither
+/// lets go live what somebody has stopped.
+pub(super) fn held(name: &str, rules: &RuleSet, before: &[ModeSet]) -> Result<Option<RuleSet>, Vec<Finding>> {
+    rules.with_modes_of(before).map(|text| rules::compile(name, &text)).transpose()
 }
 
 /// Says of every rule whose mode is not what the file says that it is so, and since when.
@@ -190,7 +189,9 @@ impl Engine {
 
     fn try_reload_rules(&self, source: &Source) -> Result<Reloaded, ReloadError> {
         let before = self.in_force.load_full();
-        let rules = compile_held(source, &before.setup.rules.modes).map_err(ReloadError::Rules)?;
+        let rules = rules::compile(&source.name, &source.text).map_err(ReloadError::Rules)?;
+        let held = held(&source.name, &rules, &before.setup.rules.modes).map_err(ReloadError::Rules)?;
+        let rules = held.unwrap_or(rules);
         warn_of_held(&rules);
         self.put_in_force(rules, &before)
     }
@@ -212,9 +213,11 @@ impl Engine {
         // To the second: what people write is no finer.
         let now = self.now();
         let since = Timestamp(now.0.div_euclid(SECOND_MS) * SECOND_MS);
-        let ModeSetter { by, why } = setter;
+        let ModeSetter { by, why, only } = setter;
         let set = || ModeSet { rule: id.into(), mode, since, by: by.into(), why: why.as_str().into() };
-        let reloaded = match rules.with_mode(place, mode, set) {
+        let still = only.is_none_or(|meaning| rules.rules[place].meaning == meaning);
+        let text = if still { rules.with_mode(place, mode, set) } else { None };
+        let reloaded = match text {
             None => self.unchanged(&before),
             Some(text) => {
                 let rules = rules::compile("the rules in force", &text).map_err(ReloadError::Rules)?;

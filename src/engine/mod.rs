@@ -9,6 +9,7 @@ mod ages;
 mod appliers;
 mod background;
 pub mod backtest;
+mod guard;
 pub mod lane;
 mod live;
 mod older;
@@ -47,6 +48,7 @@ use crate::{
         reverse::{self, Target},
     },
     config::Config,
+    features::event::id_hash,
     journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
     limits::{ANSWER_RETENTION_MS, TIME_AHEAD_MAX_MS},
     observe::{Live, Metrics, process::free_bytes},
@@ -56,7 +58,7 @@ use crate::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
         codes::{Kind, ResponseCode},
         fault::{Fault, Violation},
-        ids::{AccountId, RequestKey},
+        ids::{AccountId, Id, RequestKey},
         outcome::{Maintenance, Outcome, Reversal},
         time::Timestamp,
     },
@@ -163,6 +165,7 @@ pub struct Engine {
     ages: Mutex<Ages>,
     snapshots: snapshot::Taker,
     older: older::Older,
+    guard: guard::Guard,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -299,10 +302,25 @@ impl Engine {
         let (lane, is_timed) = (arrival.lane.number(), arrival.lane.is_timed());
         let mut watch = timer::Timer::new(&self.metrics, &in_force, request, lane, begun_at, is_timed);
         let (state, setup) = (&self.state, &in_force.setup);
-        match claim {
+        let taken = match claim {
             None => authorise::authorise(state, setup, request, asked, slot, &mut watch),
             Some(claim) => authorise::decide_claimed(state, setup, request, asked, claim, slot, &mut watch),
+        };
+        if let (Taken::Decided(answer, found), Some(rule)) = (&taken, watch.declined_by()) {
+            let hash = |id: Option<&Id>| id.map_or(0, |id| id_hash(id.as_str()));
+            let decline = guard::Decline {
+                time: now,
+                rules: setup.numbers.rules,
+                rule,
+                account: found.account,
+                merchant: hash(request.merchant.merchant_id.as_ref()),
+                device: hash(request.device_id.as_ref()),
+                ip: hash(request.ip_address.as_ref()),
+                score: answer.margin.map(|_| answer.score),
+            };
+            self.guard.saw(&self.metrics, decline);
         }
+        taken
     }
 
     fn queued(
@@ -746,6 +764,7 @@ impl Engine {
         self.drain();
         self.sweeper.stop();
         let until = Instant::now() + Duration::from_millis(self.config.journal.hang_ms);
+        self.guard.stop(&self.journal, until);
         self.snapshots.stop(&self.journal, until);
         self.older.stop(&self.journal, until);
         self.journal.close().map_err(|failure| failure.to_string())

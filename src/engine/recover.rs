@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use super::{
     Engine, Health,
     appliers::Restorer,
-    live::{InForce, compile_held, warn_of_held},
+    guard,
+    live::{InForce, held, warn_of_held},
     older::{self, Older},
     snapshot::{self, Begun, PassedOver, Taker},
     sweep,
@@ -296,7 +297,8 @@ impl Engine {
         snapshots.clean().map_err(files)?;
         metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());
 
-        hold_modes(&mut setup, &rules, &names, &data_dir)?;
+        hold_modes(&mut setup, &rules.name, &names, &data_dir)?;
+        warn_of_held(&setup.rules);
         let time = EngineTime::new(time, last_time);
         let now = time.now();
         let config_text = config.decision_text();
@@ -332,6 +334,7 @@ impl Engine {
             ages: Mutex::new(ages),
             snapshots: Taker::new(snapshots, begun_from.as_ref(), &passed_over),
             older,
+            guard: guard::Guard::default(),
         });
         engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
         older::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;
@@ -367,13 +370,15 @@ impl Engine {
 }
 
 /// Gives the rules of a start the modes that calls had set under the rules that decided last.
-fn hold_modes(setup: &mut Setup, rules: &Source, names: &Names, data_dir: &Path) -> Result<(), OpenError> {
+fn hold_modes(setup: &mut Setup, name: &str, names: &Names, data_dir: &Path) -> Result<(), OpenError> {
     let Some((_, newest)) = names.newest(Versioned::Rules) else { return Ok(()) };
     match versions::read(data_dir, Versioned::Rules, &newest) {
         Ok(text) => {
-            let held = compile_held(rules, &rules::modes_of(&text)).map_err(OpenError::Rules)?;
-            setup.rules_version = Label::new(&held.version);
-            setup.rules = Arc::new(held);
+            let before = rules::modes_of(&text);
+            if let Some(held) = held(name, &setup.rules, &before).map_err(OpenError::Rules)? {
+                setup.rules_version = Label::new(&held.version);
+                setup.rules = Arc::new(held);
+            }
         }
         // Service goes on: what cannot be read is a text, and every rule in it has the mode of its file.
         Err(error) => tracing::error!(
@@ -382,7 +387,6 @@ fn hold_modes(setup: &mut Setup, rules: &Source, names: &Names, data_dir: &Path)
              the mode that the file says"
         ),
     }
-    warn_of_held(&setup.rules);
     Ok(())
 }
 
@@ -399,6 +403,7 @@ fn introduce(
     versions::keep(data_dir, what, &version, text)?;
     if let Some((number, newest)) = names.newest(what) {
         if *newest == *version {
+            names.go_on(what, now, number);
             return Ok(number);
         }
         tracing::warn!(?what, before = %newest, now = version, "another version decides than before this start");

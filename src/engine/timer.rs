@@ -6,7 +6,10 @@ use super::live::InForce;
 use crate::{
     authorise::{Seen, Stage, Watch},
     observe::{DecisionSeen, Metrics, ReasonGroup, STAGES, ShadowOutcome},
-    types::{auth::AuthRequest, codes::Decision},
+    types::{
+        auth::AuthRequest,
+        codes::{Decision, ReasonSource},
+    },
 };
 
 /// Times the whole decision, and of one decision in a few each stage.
@@ -19,6 +22,7 @@ pub(super) struct Timer<'a> {
     /// When the last stage ended; absent where the stages of this decision are not timed.
     last: Option<Instant>,
     stage_ns: [u32; STAGES],
+    declined_by: Option<u16>,
 }
 
 impl<'a> Timer<'a> {
@@ -33,7 +37,12 @@ impl<'a> Timer<'a> {
         staged: bool,
     ) -> Timer<'a> {
         let last = staged.then(Instant::now);
-        Timer { metrics, in_force, request, lane, began, last, stage_ns: [0; STAGES] }
+        Timer { metrics, in_force, request, lane, began, last, stage_ns: [0; STAGES], declined_by: None }
+    }
+
+    /// The place of the rule that decided against the cardholder, where a rule did.
+    pub(super) fn declined_by(&self) -> Option<u16> {
+        self.declined_by
     }
 
     /// Counts the rules that fired, and of those that do not decide what they would have added.
@@ -77,6 +86,9 @@ impl Watch for Timer<'_> {
             self.metrics.expired_on_touch(seen.expired_holds as u64);
         }
         self.count_rules(seen);
+        if seen.decided_by == Some(ReasonSource::Rule) {
+            self.declined_by = self.in_force.setup.rules.decisive(seen.hits);
+        }
         let reason_group = match (seen.decided_by, seen.answer.reasons.first()) {
             (Some(_), Some(reason)) => self.in_force.rule_counts.group_of(reason.source, &reason.code),
             _ => ReasonGroup::None,

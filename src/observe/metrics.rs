@@ -106,6 +106,11 @@ families! {
         "Estimated time of one evaluation, of the rules that are loaded; what all of them take together is measured as the \
          stage rules.";
 
+    GUARD_VERDICTS = "saker_guard_verdicts_total" Kind::Counter, ["rule", "verdict"]
+        "Times the guard found that a live rule declines far more than before: demoted to shadow, or alerted and left live.";
+    GUARD_MISSED = "saker_guard_missed_total" Kind::Counter, []
+        "Declines by rules that the guard did not see, because its queue was full.";
+
     RULES_RELOADS = "saker_rules_reloads_total" Kind::Counter, ["result"]
         "Times the rules were read anew: loaded, unchanged (they decided already), refused (the file is wrong) or failed \
          (the file, or the disk); after the last two the rules before go on deciding.";

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::{
     calls::{Call, CallResult},
     group::ReasonGroup,
-    lanes::{Buckets, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, response_code_labels},
+    lanes::{Buckets, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, Traffic, response_code_labels},
     metrics::{self as table, FAMILIES, Family, Kind},
     process::Usage,
     rules::{LoadedRule, RuleCounts, RuleSeries},
@@ -84,6 +84,7 @@ struct Inner {
     snapshots_failed: Counter,
     snapshots_without_room: Counter,
     rules_reloads: [Counter; 4],
+    guard_missed: Counter,
     errors: NamedCounters,
     shed: NamedCounters,
     changes: NamedCounters,
@@ -120,6 +121,15 @@ pub enum RulesRead {
     Refused = 2,
     /// The file cannot be read, or the new version not be kept.
     Failed = 3,
+}
+
+/// What the guard made of a rule that declines far more than before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuardVerdict {
+    /// Set to shadow.
+    Demoted,
+    /// Left live, and told of.
+    Alerted,
 }
 
 /// What the journal's one thread counts.
@@ -182,6 +192,7 @@ impl Metrics {
             snapshots_without_room: registry.counter(&table::SNAPSHOT_FAILURES, &["no_room"]),
             rules_reloads: ["loaded", "unchanged", "refused", "failed"]
                 .map(|label| registry.counter(&table::RULES_RELOADS, &[label])),
+            guard_missed: counter(&table::GUARD_MISSED),
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
             changes: NamedCounters::new(table::CHANGES),
@@ -255,6 +266,28 @@ impl Metrics {
     /// The rules of a running engine were read anew.
     pub fn rules_read(&self, result: RulesRead) {
         self.0.rules_reloads[result as usize].increment(1);
+    }
+
+    /// The guard judged a rule.
+    pub fn guard_judged(&self, rule: &str, verdict: GuardVerdict) {
+        let label = match verdict {
+            GuardVerdict::Demoted => "demoted",
+            GuardVerdict::Alerted => "alerted",
+        };
+        let rule = self.0.scrape.lock().rules.name_of(rule);
+        self.0.registry.counter(&table::GUARD_VERDICTS, &[&rule, label]).increment(1);
+    }
+
+    /// A decline came that the guard's queue had no room for.
+    pub fn guard_missed(&self) {
+        self.0.guard_missed.increment(1);
+    }
+
+    /// What was decided so far.
+    pub fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic::default();
+        self.0.lanes.iter().for_each(|lane| lane.gather_traffic(&mut traffic));
+        traffic
     }
 
     /// A decision was voided because its deadline passed before its answer was handed over.

@@ -170,6 +170,10 @@ impl RuleSeries {
         for (rule, mode) in &rules {
             let _ = registry.counter(&table::RULE_HITS, &[rule, mode]);
             let _ = registry.counter(&table::RULE_UNKNOWNS, &[rule, mode]);
+            if *mode == "live" {
+                let _ = registry.counter(&table::GUARD_VERDICTS, &[rule, "demoted"]);
+                let _ = registry.counter(&table::GUARD_VERDICTS, &[rule, "alerted"]);
+            }
             if *mode == "shadow" {
                 let _ = registry.counter(&table::RULE_SHADOW_OUTCOMES, &[rule, "alone"]);
                 let _ = registry.counter(&table::RULE_SHADOW_OUTCOMES, &[rule, "overlap"]);
@@ -219,7 +223,8 @@ impl RuleSeries {
         self.sets.len()
     }
 
-    fn name_of(&mut self, id: &str) -> String {
+    /// The name of a rule in the series.
+    pub(super) fn name_of(&mut self, id: &str) -> String {
         if self.named.len() >= RULE_SERIES_MAX && !self.named.contains(id) {
             return "other".to_owned();
         }

@@ -115,7 +115,7 @@ fn percentile(card: &str, salt: u64) -> u8 {
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^= mixed >> 31;
-    ((mixed >> 32) * 100 >> 32) as u8
+    (((mixed >> 32) * 100) >> 32) as u8
 }
 
 impl RuleSet {
@@ -141,6 +141,14 @@ impl RuleSet {
         self.rules[rule].mode == Mode::Live && !hits.is_held_back(rule)
     }
 
+    /// The place of the rule that speaks first against an authorisation.
+    pub fn decisive(&self, hits: &Hits) -> Option<u16> {
+        self.precedence.iter().copied().find(|rule| {
+            let rule = usize::from(*rule);
+            hits.is_fired(rule) && self.decides(rule, hits) && self.rules[rule].response_code.is_some()
+        })
+    }
+
     /// The text under which a rule has another mode; `None` where it has that mode already. Setting the mode that the
     /// file says takes away what was set before.
     pub fn with_mode(&self, rule: usize, mode: Mode, set: impl FnOnce() -> ModeSet) -> Option<String> {
@@ -157,18 +165,16 @@ impl RuleSet {
     /// there and their file does not say the same; `None` where that is their text as it is. Where both set a mode, the
     /// later one counts.
     pub fn with_modes_of(&self, before: &[ModeSet]) -> Option<String> {
-        let mut modes: Vec<ModeSet> = Vec::new();
+        let of_rule = |sets: &[ModeSet], id: &str| sets.iter().find(|set| *set.rule == *id).cloned();
+        let (mut modes, mut is_carried) = (Vec::new(), false);
         for rule in &self.rules {
-            let of_rule = |sets: &[ModeSet]| sets.iter().find(|set| set.rule == rule.id).cloned();
-            let own = of_rule(&self.modes);
-            let carried = of_rule(before).filter(|set| set.mode != rule.mode_in_file());
-            modes.extend(match (own, carried) {
-                (Some(own), Some(carried)) if carried.since > own.since => Some(carried),
-                (Some(own), _) => Some(own),
-                (None, carried) => carried,
-            });
+            let own = of_rule(&self.modes, &rule.id);
+            let carried = of_rule(before, &rule.id)
+                .filter(|set| set.mode != rule.mode_in_file())
+                .filter(|set| own.as_ref().is_none_or(|own| set.since > own.since));
+            is_carried |= carried.is_some();
+            modes.extend(carried.or(own));
         }
-        let text = super::trailer::with_modes(&self.source, &modes);
-        (*text != *self.source && modes != self.modes).then_some(text)
+        is_carried.then(|| super::trailer::with_modes(&self.source, &modes))
     }
 }
