@@ -1,4 +1,5 @@
-//! Modes that are set while decisions go on, rules that decide for some, and what of it outlives a restart.
+//! Modes that are set while decisions go on, rules that decide for some, what of it outlives a restart, and rules that
+//! change all the time.
 
 use super::*;
 use crate::{rules::Mode, types::reasons::Label};
@@ -133,4 +134,78 @@ async fn a_rule_that_is_live_for_some_and_suppressed_for_one_decides_again_as_it
 
 fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Reloads, about a hundred of them a second; `SAKER_RELOADS` has more.
+const RELOADS: usize = 300;
+
+/// Decides until it is told to stop: version and response code of each answer.
+async fn decide_until(bench: Arc<Bench>, caller: usize, stop: Arc<AtomicBool>) -> Vec<(Label, String)> {
+    let mut answers = Vec::new();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let mut pending = Vec::new();
+        for _ in 0..8 {
+            number += 1;
+            // Time goes on, so that holds expire however long this takes.
+            let request = request(&format!("r{caller}-{number}"), number % 100, 600, number as i64 * 10_000);
+            pending.push(bench.engine.authorise(request, &bench.arrival()));
+        }
+        for answer in pending {
+            let answer = answer.await.unwrap().answer;
+            answers.push((answer.rules_version, answer.response_code.to_string()));
+        }
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_hundred_reloads_a_second_under_load_drop_nothing_and_every_decision_names_what_made_it() {
+    let reloads = std::env::var("SAKER_RELOADS").map_or(RELOADS, |more| more.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Arc::new(open_with(dir.path(), LIMIT));
+    for card in 0..100 {
+        bench.account(card, 100_000_000).await;
+    }
+    let texts = [
+        LIMIT.to_owned(),
+        LIMIT.replace("amount > 5'", "amount > 500'"),
+        LIMIT.replace("reason = 'LIMIT'", "reason = 'LIMIT'\nlive_percent = 50"),
+    ];
+    texts.iter().for_each(|text| drop(reload(&bench, text)));
+    let (names, files) = (bench.engine.names.all().len(), kept(dir.path()));
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> =
+        (0..2).map(|caller| tokio::spawn(decide_until(bench.clone(), caller, stop.clone()))).collect();
+    let reloader = bench.clone();
+    let reloading = std::thread::spawn(move || {
+        let began = Instant::now();
+        for number in 0..reloads {
+            assert!(reload(&reloader, &texts[number % 3]).changed);
+            std::thread::sleep(
+                Duration::from_millis(10 * (number as u64 + 1)).saturating_sub(began.elapsed()),
+            );
+        }
+        (texts, began.elapsed())
+    });
+    let (texts, took) = tokio::task::spawn_blocking(|| reloading.join().unwrap()).await.unwrap();
+    stop.store(true, Ordering::Relaxed);
+    let mut decided = [0_usize; 3];
+    for caller in callers {
+        for (version, code) in caller.await.unwrap() {
+            let made_by = texts.iter().position(|text| *versions::version_of(text) == *version);
+            let made_by = made_by.expect("a version that was never loaded");
+            decided[made_by] += 1;
+            let expected: &[&str] = [&["61"] as &[&str], &["00"], &["00", "61"]][made_by];
+            assert!(expected.contains(&code.as_str()), "{code} by {made_by}");
+        }
+    }
+    println!("{reloads} reloads in {took:?}, decisions by version {decided:?}");
+    assert!(decided.iter().all(|count| *count > 0), "{decided:?}");
+    assert_eq!((bench.engine.names.all().len(), kept(dir.path())), (names, files), "versions that come back");
+    assert!(bench.engine.names.rules_since_a_day().len() <= 256);
+    bench.engine.close().unwrap();
+    drop(bench);
+    assert_eq!(verified(dir.path()).counts["decided"], decided.iter().sum::<usize>() as u64);
 }
