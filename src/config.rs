@@ -36,6 +36,7 @@ pub struct Config {
     pub journal: Journal,
     pub snapshots: Snapshots,
     pub overload: Overload,
+    pub guard: Guard,
     pub runtime: Runtime,
     pub log: Log,
 }
@@ -135,6 +136,35 @@ pub struct Overload {
     pub retry_after_ms: u64,
 }
 
+/// When a live rule that was changed within a day is set to shadow because it declines good cardholders.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Guard {
+    /// False neither sets rules to shadow nor tells of them.
+    pub enabled: bool,
+    /// How far back declines are looked at.
+    #[serde(deserialize_with = "within::<_, 10, 3_600>")]
+    pub window_s: u64,
+    /// Fewer declines of a rule within the window say nothing.
+    #[serde(deserialize_with = "within::<_, 10, 4_096>")]
+    pub declines_min: u64,
+    /// A rule whose declines concern fewer accounts is left live.
+    #[serde(deserialize_with = "within::<_, 5, 4_096>")]
+    pub accounts_min: u64,
+    /// Share of all authorisations, in percent, that a rule may always decline.
+    #[serde(deserialize_with = "within::<_, 1, 100>")]
+    pub share_min_percent: u64,
+    /// How many times the share of before is far above it.
+    #[serde(deserialize_with = "within::<_, 2, 1_000>")]
+    pub rise: u64,
+    /// Where one account, merchant, device or IP address has as much of the declines, it may be an attack.
+    #[serde(deserialize_with = "within::<_, 1, 50>")]
+    pub holder_max_percent: u64,
+    /// Where more of the declines have scores that approvals seldom have, it may be an attack.
+    #[serde(deserialize_with = "within::<_, 0, 90>")]
+    pub high_scores_max_percent: u64,
+}
+
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
@@ -184,6 +214,7 @@ impl Default for Config {
             journal: Journal::default(),
             snapshots: Snapshots::default(),
             overload: Overload::default(),
+            guard: Guard::default(),
             runtime: Runtime::default(),
             log: Log::default(),
         }
@@ -234,6 +265,21 @@ impl Default for Snapshots {
 impl Default for Overload {
     fn default() -> Overload {
         Overload { shed_after_ms: 500, retry_after_ms: 100 }
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Guard {
+        Guard {
+            enabled: true,
+            window_s: 300,
+            declines_min: 60,
+            accounts_min: 50,
+            share_min_percent: 2,
+            rise: 5,
+            holder_max_percent: 20,
+            high_scores_max_percent: 33,
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub const EXPRESSION_BYTES_MAX: usize = 4_096;
 pub const EXPRESSION_NESTING_MAX: usize = 48;
 /// Largest rules file, in bytes.
 pub const RULES_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entities for which rules are suppressed in one rules file, counted for each rule.
+pub const SUPPRESSIONS_MAX: usize = 10_000;
 /// Values of one list in a rules file.
 pub const LIST_VALUES_MAX: usize = 100_000;
 /// Largest estimated cost of one rule, in nanoseconds.

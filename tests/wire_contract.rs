@@ -729,6 +729,52 @@ async fn rules_change_whole_or_not_at_all_and_no_decision_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_rule_is_stopped_by_a_call_at_once_and_a_wrong_call_changes_nothing() {
+    let engine = Engine::with_account(900_000_000_000).await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    let content =
+        "version = 1\n[[rules]]\nid = 'strict'\nwhen = 'amount > 5'\nthen = 'decline'\nreason = 'STRICT'\n";
+    let loaded = risk.reload_rules(proto::ReloadRulesRequest { content: content.into() }).await.unwrap();
+    let live = loaded.into_inner().version;
+    let ask = |rule: &str, mode: proto::RuleMode| proto::SetRuleModeRequest {
+        request_id: "s-1".into(),
+        rule_id: rule.into(),
+        mode: mode.into(),
+    };
+    let declined = engine.authorisation().authorise(purchase("t-1", 600)).await.unwrap().into_inner();
+    assert_eq!((declined.response_code.as_str(), &declined.rules_version), ("59", &live));
+
+    for (wrong, field) in [
+        (ask("strict", proto::RuleMode::Unspecified), "mode"),
+        (ask("", proto::RuleMode::Shadow), "rule_id"),
+        (
+            proto::SetRuleModeRequest { request_id: String::new(), ..ask("strict", proto::RuleMode::Off) },
+            "request_id",
+        ),
+    ] {
+        let status = risk.set_rule_mode(wrong).await.unwrap_err();
+        assert_eq!(told(&status).0, Code::InvalidArgument);
+        let fields: Vec<_> = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(fields.iter().map(|bad| bad.field.as_str()).collect::<Vec<_>>(), [field]);
+    }
+    let unknown = risk.set_rule_mode(ask("strickt", proto::RuleMode::Shadow)).await.unwrap_err();
+    assert_eq!(told(&unknown).0, Code::NotFound);
+    assert_eq!(unknown.message(), "there is no such rule; did you mean `strict`?");
+
+    for _ in 0..2 {
+        let held = risk.set_rule_mode(ask("strict", proto::RuleMode::Shadow)).await.unwrap().into_inner();
+        let rules = risk.get_rules(proto::GetRulesRequest::default()).await.unwrap().into_inner();
+        assert_eq!(rules.version, held.rules_version);
+        assert_eq!(rules.content.matches("#@ mode strict shadow since=").count(), 1, "{}", rules.content);
+        let name = format!("t-{}", rules.version);
+        let approved = engine.authorisation().authorise(purchase(&name, 600)).await.unwrap().into_inner();
+        assert_eq!((approved.response_code.as_str(), approved.rules_version), ("00", held.rules_version));
+    }
+    let back = risk.set_rule_mode(ask("strict", proto::RuleMode::Live)).await.unwrap().into_inner();
+    assert_eq!(back.rules_version, live);
+}
+
+#[tokio::test]
 async fn health_names_each_service_and_a_sigterm_is_told_before_the_end() {
     let mut engine = Engine::with_account(1_000).await;
     for service in ["", "saker.v1.Authorisation", "saker.v1.Accounts", "saker.v1.Decisions", "saker.v1.Risk"]

@@ -32,7 +32,7 @@ use crate::{
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
     model::Scored,
-    rules::{Hits, Mode},
+    rules::Hits,
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
         base::BaseCurrency,
@@ -276,6 +276,7 @@ fn decide_on(
         // 4. Lists and rules.
         let currency = request.billed().map_or(account.currency, |money| money.currency);
         setup.rules.evaluate(&values, currency, &mut hits);
+        setup.rules.restrict(&values, asked.now, &mut hits);
         watch.ended(Stage::Rules);
 
         // 5. Score.
@@ -322,8 +323,9 @@ fn decide_on(
         enact(account, setup, request, asked.now, &verdict, scored, chain, position);
 
     // 8. Journal record.
-    let in_mode = |mode: Mode| {
-        hits.fired().filter(move |place| setup.rules.rules[*place].mode == mode).map(|place| place as u16)
+    let hits = &hits;
+    let fired = |decides: bool| {
+        hits.fired().filter(move |rule| setup.rules.decides(*rule, hits) == decides).map(|rule| rule as u16)
     };
     let faulty = canary::active("answer_not_in_record").then(|| AuthAnswer {
         available: None,
@@ -343,8 +345,8 @@ fn decide_on(
         vector: &vector,
         aggregates: aggregates.iter().copied(),
         shared_to: shared.to,
-        fired: in_mode(Mode::Live),
-        shadow_fired: in_mode(Mode::Shadow),
+        fired: fired(true),
+        shadow_fired: fired(false),
     };
     record.encode(sink.buffer());
     sink.publish();
@@ -352,7 +354,7 @@ fn decide_on(
     watch.decided(&Seen {
         answer: &answer,
         decided_by: verdict.decided_by,
-        hits: &hits,
+        hits,
         vector: &vector,
         score,
         expired_holds,

@@ -84,7 +84,17 @@ pub fn explain(path: &Path, format_json: bool) -> ExitCode {
         rules.rules.len()
     ));
     for rule in &rules.explanations {
-        say(format_args!("\n{} ({}, about {} ns)\n  {}", rule.rule, rule.mode, rule.cost_ns, rule.then));
+        let mut mode = rule.mode_from.clone().unwrap_or_else(|| rule.mode.to_owned());
+        if let Some(percent) = rule.live_percent {
+            mode += &format!(" for {percent} % of the cards and in shadow for the others");
+        }
+        if rule.protected {
+            mode += ", protected from the guard";
+        }
+        say(format_args!("\n{} ({mode}, about {} ns)\n  {}", rule.rule, rule.cost_ns, rule.then));
+        for entity in &rule.suppressed_for {
+            say(format_args!("  Suppressed for {entity}."));
+        }
         say(format_args!("  Fires where:"));
         for line in &rule.when {
             say(format_args!("    {line}"));

@@ -86,6 +86,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let service = Service::start(&config, time, grpc, admin)?;
     service.engine.start_sweeper().context("the sweeper cannot be started")?;
     service.engine.start_snapshots().context("the thread that takes snapshots cannot be started")?;
+    service.engine.start_guard().context("the guard cannot be started")?;
     let watch = admin::rules::Watch::start(&service.engine).context("the rules file cannot be watched")?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "SERVING grpc={} admin={}", service.grpc, service.admin)?;

@@ -14,8 +14,11 @@ use crate::{
         record::{Introduced, VersionNumbers, Versioned},
     },
     observe::{LoadedRule, Metrics, RuleCounts, RulesRead},
-    rules::{self, Finding, RuleSet},
-    types::reasons::Label,
+    rules::{self, Finding, Mode, ModeSet, RuleSet, did_you_mean},
+    types::{
+        reasons::Label,
+        time::{SECOND_MS, Timestamp},
+    },
 };
 
 /// What decisions are made with at this moment, and where its rules' hits are counted.
@@ -32,6 +35,7 @@ impl InForce {
             mode: rule.mode.name(),
             reason: &rule.reason,
             group: &rule.group,
+            cost_ns: rule.cost_ns,
         });
         let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted.collect::<Vec<_>>());
         InForce { setup, rule_counts }
@@ -67,6 +71,49 @@ pub enum ReloadError {
     Keep(io::Error),
     #[error("the journal takes no record: {0}")]
     Journal(ReserveError),
+}
+
+/// Why a rule keeps its mode.
+#[derive(Debug, thiserror::Error)]
+pub enum SetModeError {
+    /// With what was probably meant.
+    #[error("there is no such rule")]
+    NoSuchRule(Option<String>),
+    #[error(transparent)]
+    Reload(#[from] ReloadError),
+}
+
+/// Who gives a rule another mode.
+#[derive(Clone, Debug)]
+pub struct ModeSetter {
+    /// One word.
+    pub by: &'static str,
+    /// One line, or empty.
+    pub why: String,
+    /// Where given, only as long as the rule still decides by this.
+    pub only: Option<u64>,
+}
+
+impl ModeSetter {
+    /// A person, through the call of that name.
+    pub const CALL: ModeSetter = ModeSetter { by: "SetRuleMode", why: String::new(), only: None };
+}
+
+/// These rules, from a text of that name, with the modes that calls had set under the rules that decided before, as far as
+/// they do not say the same; `None` where that is what they are. A start and a reload both come by here, so that neither
+/// lets go live what somebody has stopped.
+pub(super) fn held(name: &str, rules: &RuleSet, before: &[ModeSet]) -> Result<Option<RuleSet>, Vec<Finding>> {
+    rules.with_modes_of(before).map(|text| rules::compile(name, &text)).transpose()
+}
+
+/// Says of every rule whose mode is not what the file says that it is so, and since when.
+pub(super) fn warn_of_held(rules: &RuleSet) {
+    for rule in &rules.rules {
+        if let Some((says, ModeSet { mode, since, by, .. })) = &rule.held {
+            let (mode, file) = (mode.name(), says.name());
+            tracing::warn!(rule = %rule.id, mode, %since, %by, file, "a rule's mode is not what the file says");
+        }
+    }
 }
 
 impl Engine {
@@ -141,16 +188,66 @@ impl Engine {
     }
 
     fn try_reload_rules(&self, source: &Source) -> Result<Reloaded, ReloadError> {
-        let rules = rules::compile(&source.name, &source.text).map_err(ReloadError::Rules)?;
         let before = self.in_force.load_full();
+        let rules = rules::compile(&source.name, &source.text).map_err(ReloadError::Rules)?;
+        let held = held(&source.name, &rules, &before.setup.rules.modes).map_err(ReloadError::Rules)?;
+        let rules = held.unwrap_or(rules);
+        warn_of_held(&rules);
+        self.put_in_force(rules, &before)
+    }
+
+    /// Gives one rule another mode, which becomes part of the rules' text. Waits for the disk, and so is not for a
+    /// runtime's thread. The mode that the rule has already changes nothing; the one that the file says takes away what
+    /// was set before.
+    ///
+    /// # Errors
+    /// [`SetModeError`]; the rules before go on deciding.
+    pub fn set_rule_mode(&self, id: &str, mode: Mode, setter: ModeSetter) -> Result<Reloaded, SetModeError> {
+        let one_at_a_time = self.reloading.lock();
+        let before = self.in_force.load_full();
+        let rules = &before.setup.rules;
+        let Some(place) = rules.rules.iter().position(|rule| *rule.id == *id) else {
+            let ids = rules.rules.iter().map(|rule| &*rule.id);
+            return Err(SetModeError::NoSuchRule(did_you_mean(id, ids)));
+        };
+        // To the second: what people write is no finer.
+        let now = self.now();
+        let since = Timestamp(now.0.div_euclid(SECOND_MS) * SECOND_MS);
+        let ModeSetter { by, why, only } = setter;
+        let set = || ModeSet { rule: id.into(), mode, since, by: by.into(), why: why.as_str().into() };
+        let still = only.is_none_or(|meaning| rules.rules[place].meaning == meaning);
+        let text = if still { rules.with_mode(place, mode, set) } else { None };
+        let reloaded = match text {
+            None => self.unchanged(&before),
+            Some(text) => {
+                let rules = rules::compile("the rules in force", &text).map_err(ReloadError::Rules)?;
+                self.put_in_force(rules, &before)?
+            }
+        };
+        drop(one_at_a_time);
+        if reloaded.changed {
+            self.metrics.changed("set_rule_mode");
+            let (rule, mode, version) = (id, mode.name(), &reloaded.version);
+            tracing::warn!(rule, mode, by, why, %version, "a rule has another mode from now on");
+        }
+        Ok(reloaded)
+    }
+
+    /// Says of the rules in force that they stay.
+    fn unchanged(&self, in_force: &InForce) -> Reloaded {
+        Reloaded {
+            version: in_force.setup.rules_version.clone(),
+            // They may have been introduced a moment ago.
+            position: self.journal.taken(),
+            changed: false,
+            warnings: in_force.setup.rules.warnings.clone(),
+        }
+    }
+
+    /// Lets rules decide from now on, once their text is kept and introduced.
+    fn put_in_force(&self, rules: RuleSet, before: &InForce) -> Result<Reloaded, ReloadError> {
         if rules.version == before.setup.rules.version {
-            return Ok(Reloaded {
-                version: before.setup.rules_version.clone(),
-                // They may have been introduced a moment ago.
-                position: self.journal.taken(),
-                changed: false,
-                warnings: rules.warnings.clone(),
-            });
+            return Ok(Reloaded { warnings: rules.warnings.clone(), ..self.unchanged(before) });
         }
         let plan = Arc::new(Plan::new(&rules.aggregates));
         let shared = SharedPlan::new(&rules.aggregates);

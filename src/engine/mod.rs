@@ -9,6 +9,7 @@ mod ages;
 mod appliers;
 mod background;
 pub mod backtest;
+mod guard;
 pub mod lane;
 mod live;
 mod older;
@@ -49,6 +50,7 @@ use crate::{
         reverse::{self, Target},
     },
     config::Config,
+    features::event::id_hash,
     journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
     limits::{ANSWER_RETENTION_MS, TIME_AHEAD_MAX_MS},
     observe::{Live, Metrics, process::free_bytes},
@@ -58,7 +60,7 @@ use crate::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
         codes::{Kind, ResponseCode},
         fault::{Fault, Violation},
-        ids::{AccountId, RequestKey},
+        ids::{AccountId, Id, RequestKey},
         outcome::{Maintenance, Outcome, Reversal},
         time::Timestamp,
     },
@@ -67,7 +69,7 @@ use ages::Ages;
 pub use background::yield_to_decisions;
 pub use lane::Lane;
 use live::InForce;
-pub use live::{ReloadError, Reloaded};
+pub use live::{ModeSetter, ReloadError, Reloaded, SetModeError};
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};
@@ -167,6 +169,7 @@ pub struct Engine {
     snapshots: snapshot::Taker,
     older: older::Older,
     shared: Arc<shared::SharedWindows>,
+    guard: guard::Guard,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -301,7 +304,7 @@ impl Engine {
         let asked = Asked { client: arrival.client.0, now, original };
         let in_force = self.in_force.load();
         let (lane, is_timed) = (arrival.lane.number(), arrival.lane.is_timed());
-        let watch = timer::Timer::new(&self.metrics, &in_force.rule_counts, lane, begun_at, is_timed);
+        let watch = timer::Timer::new(&self.metrics, &in_force, request, lane, begun_at, is_timed);
         let mut watch = watch.noting(self.shared.at_once());
         let (state, setup) = (&self.state, &in_force.setup);
         let shared = self.shared.read(request, now);
@@ -313,6 +316,20 @@ impl Engine {
         };
         if let (Taken::Decided(answer, _), Some(_)) = (&taken, self.shared.at_once()) {
             self.shared.apply_now(answer.position, watch.shared_event().as_ref());
+        }
+        if let (Taken::Decided(answer, found), Some(rule)) = (&taken, watch.declined_by()) {
+            let hash = |id: Option<&Id>| id.map_or(0, |id| id_hash(id.as_str()));
+            let decline = guard::Decline {
+                time: now,
+                rules: setup.numbers.rules,
+                rule,
+                account: found.account,
+                merchant: hash(request.merchant.merchant_id.as_ref()),
+                device: hash(request.device_id.as_ref()),
+                ip: hash(request.ip_address.as_ref()),
+                score: answer.margin.map(|_| answer.score),
+            };
+            self.guard.saw(&self.metrics, decline);
         }
         taken
     }
@@ -765,6 +782,7 @@ impl Engine {
         self.sweeper.stop();
         let until = Instant::now() + Duration::from_millis(self.config.journal.hang_ms);
         self.shared.stop(&self.journal, until);
+        self.guard.stop(&self.journal, until);
         self.snapshots.stop(&self.journal, until);
         self.older.stop(&self.journal, until);
         self.journal.close().map_err(|failure| failure.to_string())

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use super::{
     Engine, Health,
     appliers::Restorer,
-    live::InForce,
+    guard,
+    live::{InForce, held, warn_of_held},
     older::{self, Older},
     shared::{self, SharedWindows},
     snapshot::{self, Begun, PassedOver, Taker},
@@ -314,6 +315,8 @@ impl Engine {
         snapshots.clean().map_err(files)?;
         metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());
 
+        hold_modes(&mut setup, &rules.name, &names, &data_dir)?;
+        warn_of_held(&setup.rules);
         let shared = match shared {
             Some(shared) => shared,
             None => {
@@ -334,7 +337,7 @@ impl Engine {
         let config_text = config.decision_text();
         let model_text = model.as_ref().map_or("", |model| &model.text);
         setup.numbers = VersionNumbers {
-            rules: introduce(&journal, &names, &data_dir, now, Versioned::Rules, &rules.text)
+            rules: introduce(&journal, &names, &data_dir, now, Versioned::Rules, &setup.rules.source)
                 .map_err(files)?,
             model: introduce(&journal, &names, &data_dir, now, Versioned::Model, model_text)
                 .map_err(files)?,
@@ -367,6 +370,7 @@ impl Engine {
             snapshots: Taker::new(snapshots, begun_from.as_ref(), &passed_over),
             older,
             shared,
+            guard: guard::Guard::default(),
         });
         engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
         shared::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;
@@ -402,6 +406,27 @@ impl Engine {
     }
 }
 
+/// Gives the rules of a start the modes that calls had set under the rules that decided last.
+fn hold_modes(setup: &mut Setup, name: &str, names: &Names, data_dir: &Path) -> Result<(), OpenError> {
+    let Some((_, newest)) = names.newest(Versioned::Rules) else { return Ok(()) };
+    match versions::read(data_dir, Versioned::Rules, &newest) {
+        Ok(text) => {
+            let before = rules::modes_of(&text);
+            if let Some(held) = held(name, &setup.rules, &before).map_err(OpenError::Rules)? {
+                setup.rules_version = Label::new(&held.version);
+                setup.rules = Arc::new(held);
+            }
+        }
+        // Service goes on: what cannot be read is a text, and every rule in it has the mode of its file.
+        Err(error) => tracing::error!(
+            error,
+            "the rules that decided last cannot be read, and modes that were set by calls are not known: every rule has \
+             the mode that the file says"
+        ),
+    }
+    Ok(())
+}
+
 /// Gives a version its number: that of its first introduction, or the next, with its text kept first.
 fn introduce(
     journal: &Journal,
@@ -415,6 +440,7 @@ fn introduce(
     versions::keep(data_dir, what, &version, text)?;
     if let Some((number, newest)) = names.newest(what) {
         if *newest == *version {
+            names.go_on(what, now, number);
             return Ok(number);
         }
         tracing::warn!(?what, before = %newest, now = version, "another version decides than before this start");

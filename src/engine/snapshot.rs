@@ -290,13 +290,19 @@ fn encode_about(engine: &Engine, out: &mut Vec<u8>) {
         out.extend_from_slice(&time.0.to_le_bytes());
         out.extend_from_slice(&position.to_le_bytes());
     }
+    let rules = engine.names.rules_since_a_day();
+    out.extend_from_slice(&(rules.len() as u32).to_le_bytes());
+    for (time, number) in rules {
+        out.extend_from_slice(&time.0.to_le_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
+    }
 }
 
 impl About {
     fn decode(bytes: &[u8]) -> Result<About, Misread> {
         let mut fields = Fields::new(bytes);
         let (last_time, answers) = (Timestamp(fields.i64()?), fields.u64()?);
-        let (mut names, mut plans, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut names, mut plans, mut marks, mut rules) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..fields.u32()? {
             let what = match fields.u8()? {
                 1 => Versioned::Rules,
@@ -312,8 +318,13 @@ impl About {
         for _ in 0..fields.u32()? {
             marks.push((Timestamp(fields.i64()?), fields.u64()?));
         }
+        // A snapshot of before ends here: what it does not know counts as no change.
+        let introduced = if fields.is_at_end() { 0 } else { fields.u32()? };
+        for _ in 0..introduced {
+            rules.push((Timestamp(fields.i64()?), fields.u32()?));
+        }
         fields.end()?;
-        let (names, ages) = (Names::of(names), Ages::of(marks, last_time));
+        let (names, ages) = (Names::of(names, rules), Ages::of(marks, last_time));
         Ok(About { last_time, answers, names, plans, ages })
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     },
 };
 
+mod modes;
 pub(super) mod older;
 mod shared;
 

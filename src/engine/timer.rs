@@ -2,17 +2,23 @@
 
 use std::time::Instant;
 
+use super::live::InForce;
 use crate::{
     authorise::{Seen, Stage, Watch},
     features::shared::SharedEvent,
-    observe::{DecisionSeen, Metrics, ReasonGroup, RuleCounts, STAGES},
-    types::base::BaseCurrency,
+    observe::{DecisionSeen, Metrics, ReasonGroup, STAGES, ShadowOutcome},
+    types::{
+        auth::AuthRequest,
+        base::BaseCurrency,
+        codes::{Decision, ReasonSource},
+    },
 };
 
 /// Times the whole decision, and of one decision in a few each stage.
 pub(super) struct Timer<'a> {
     metrics: &'a Metrics,
-    rule_counts: &'a RuleCounts,
+    in_force: &'a InForce,
+    request: &'a AuthRequest,
     lane: usize,
     began: Instant,
     /// When the last stage ended; absent where the stages of this decision are not timed.
@@ -21,6 +27,7 @@ pub(super) struct Timer<'a> {
     /// Where the deciding thread takes its own decisions in.
     base: Option<&'a BaseCurrency>,
     shared_event: Option<SharedEvent>,
+    declined_by: Option<u16>,
 }
 
 impl<'a> Timer<'a> {
@@ -28,14 +35,15 @@ impl<'a> Timer<'a> {
     /// about as much as the rules.
     pub(super) fn new(
         metrics: &'a Metrics,
-        rule_counts: &'a RuleCounts,
+        in_force: &'a InForce,
+        request: &'a AuthRequest,
         lane: usize,
         began: Instant,
         staged: bool,
     ) -> Timer<'a> {
         let last = staged.then(Instant::now);
-        let (stage_ns, base, shared_event) = ([0; STAGES], None, None);
-        Timer { metrics, rule_counts, lane, began, last, stage_ns, base, shared_event }
+        let (stage_ns, base, shared_event, declined_by) = ([0; STAGES], None, None, None);
+        Timer { metrics, in_force, request, lane, began, last, stage_ns, base, shared_event, declined_by }
     }
 
     /// Notes what windows across accounts remember of the decision.
@@ -46,6 +54,38 @@ impl<'a> Timer<'a> {
     /// What was noted.
     pub(super) fn shared_event(&mut self) -> Option<SharedEvent> {
         self.shared_event.take()
+    }
+
+    /// The place of the rule that decided against the cardholder, where a rule did.
+    pub(super) fn declined_by(&self) -> Option<u16> {
+        self.declined_by
+    }
+
+    /// Counts the rules that fired, and of those that do not decide what they would have added.
+    fn count_rules(&self, seen: &Seen<'_>) {
+        let (counts, rules, lane) = (&self.in_force.rule_counts, &self.in_force.setup.rules, self.lane);
+        let against = matches!(seen.answer.decision, Decision::Declined | Decision::StepUp);
+        for rule in seen.hits.fired() {
+            if rules.decides(rule, seen.hits) {
+                counts.hit(lane, rule);
+                continue;
+            }
+            counts.hit_in_shadow(lane, rule);
+            if seen.hits.is_suppressed(rule) {
+                counts.suppressed(lane, rule);
+            }
+            // An effect without a code speaks against nothing: it flags, or silences the model.
+            if rules.rules[rule].response_code.is_some() {
+                let outcome = match against {
+                    true => ShadowOutcome::Overlap,
+                    false => ShadowOutcome::Alone(self.request.billed()),
+                };
+                counts.would_have_declined(lane, rule, outcome);
+            }
+        }
+        for rule in seen.hits.unknown() {
+            counts.unknown(lane, rule);
+        }
     }
 }
 
@@ -62,14 +102,12 @@ impl Watch for Timer<'_> {
         if seen.expired_holds > 0 {
             self.metrics.expired_on_touch(seen.expired_holds as u64);
         }
-        for rule in seen.hits.fired() {
-            self.rule_counts.hit(self.lane, rule);
-        }
-        for rule in seen.hits.unknown() {
-            self.rule_counts.unknown(self.lane, rule);
+        self.count_rules(seen);
+        if seen.decided_by == Some(ReasonSource::Rule) {
+            self.declined_by = self.in_force.setup.rules.decisive(seen.hits);
         }
         let reason_group = match (seen.decided_by, seen.answer.reasons.first()) {
-            (Some(_), Some(reason)) => self.rule_counts.group_of(reason.source, &reason.code),
+            (Some(_), Some(reason)) => self.in_force.rule_counts.group_of(reason.source, &reason.code),
             _ => ReasonGroup::None,
         };
         self.metrics.decided(

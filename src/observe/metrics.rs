@@ -94,6 +94,23 @@ families! {
     RULE_UNKNOWNS = "saker_rule_unknowns_total" Kind::Counter, ["rule", "mode"]
         "Authorisations on which a rule could not be told for want of a value, and did not fire.";
 
+    RULE_SUPPRESSED = "saker_rule_suppressed_total" Kind::Counter, ["rule"]
+        "Authorisations on which a live rule fired and was suppressed for the card, merchant or other entity.";
+    RULE_SHADOW_OUTCOMES = "saker_rule_shadow_outcomes_total" Kind::Counter, ["rule", "outcome"]
+        "Authorisations that a rule in shadow would have declined or stepped up: alone, where nothing live spoke against \
+         them, or in overlap with a decision against the cardholder.";
+    RULE_SHADOW_AMOUNT = "saker_rule_shadow_minor_units_total" Kind::Counter, ["rule", "currency"]
+        "Amount that a rule in shadow alone would have declined or stepped up, in minor units of the account's currency; the \
+         first eight currencies are counted.";
+    RULE_COST = "saker_rule_cost_seconds" Kind::Gauge, ["rule", "mode"]
+        "Estimated time of one evaluation, of the rules that are loaded; what all of them take together is measured as the \
+         stage rules.";
+
+    GUARD_VERDICTS = "saker_guard_verdicts_total" Kind::Counter, ["rule", "verdict"]
+        "Times the guard found that a live rule declines far more than before: demoted to shadow, or alerted and left live.";
+    GUARD_MISSED = "saker_guard_missed_total" Kind::Counter, []
+        "Declines by rules that the guard did not see, because its queue was full.";
+
     RULES_RELOADS = "saker_rules_reloads_total" Kind::Counter, ["result"]
         "Times the rules were read anew: loaded, unchanged (they decided already), refused (the file is wrong) or failed \
          (the file, or the disk); after the last two the rules before go on deciding.";

@@ -11,8 +11,10 @@ pub mod lanes;
 pub mod metrics;
 pub mod process;
 mod recorder;
+mod rules;
 
 pub use calls::{Call, CallResult};
 pub use group::{ReasonGroup, RuleGroups};
-pub use lanes::{DecisionSeen, STAGES, Stage};
-pub use recorder::{KeyFileMade, Live, LoadedRule, LookUp, Metrics, RuleCounts, RulesRead};
+pub use lanes::{DecisionSeen, SCORE_STEPS, STAGES, Stage, Traffic, score_step};
+pub use recorder::{GuardVerdict, KeyFileMade, Live, LookUp, Metrics, RulesRead};
+pub use rules::{LoadedRule, RuleCounts, ShadowOutcome};

@@ -16,19 +16,13 @@ use parking_lot::Mutex;
 
 use super::{
     calls::{Call, CallResult},
-    group::{ReasonGroup, RuleGroups},
-    lanes::{Buckets, Cells, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, response_code_labels},
+    group::ReasonGroup,
+    lanes::{Buckets, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, Traffic, response_code_labels},
     metrics::{self as table, FAMILIES, Family, Kind},
     process::Usage,
+    rules::{LoadedRule, RuleCounts, RuleSeries},
 };
-use crate::{
-    limits::RULES_MAX,
-    types::{
-        auth::Degraded,
-        codes::{Decision, ReasonSource},
-        money::Currency,
-    },
-};
+use crate::types::{auth::Degraded, codes::Decision, money::Currency};
 
 /// What an engine can say of itself at a moment; read at each scrape.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -96,6 +90,7 @@ struct Inner {
     snapshots_failed: Counter,
     snapshots_without_room: Counter,
     rules_reloads: [Counter; 4],
+    guard_missed: Counter,
     errors: NamedCounters,
     shed: NamedCounters,
     changes: NamedCounters,
@@ -134,6 +129,15 @@ pub enum RulesRead {
     Failed = 3,
 }
 
+/// What the guard made of a rule that declines far more than before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuardVerdict {
+    /// Set to shadow.
+    Demoted,
+    /// Left live, and told of.
+    Alerted,
+}
+
 /// What the journal's one thread counts.
 struct JournalCounts {
     sync_time: Buckets,
@@ -145,6 +149,8 @@ struct JournalCounts {
 #[derive(Default)]
 struct Versions {
     rules: String,
+    /// Rule, mode and estimated cost of those that are loaded.
+    rule_costs: Vec<(String, &'static str, u32)>,
     model: String,
     config: String,
 }
@@ -155,65 +161,12 @@ struct Scrape {
     calls: HashMap<(Call, CallResult), Counter>,
     decisions: HashMap<(Decision, ReasonGroup), Counter>,
     response_codes: HashMap<usize, Counter>,
-    rule_sets: Vec<RuleSet>,
-    /// Rule and mode of every series there is; bounded, so that reloads cannot grow it for ever.
-    rule_series: HashMap<(String, &'static str), (Counter, Counter)>,
+    rules: RuleSeries,
     held: HashMap<Currency, Gauge>,
 }
 
-/// A loaded set of rules with what was already passed on.
-struct RuleSet {
-    counts: Arc<RuleCells>,
-    counters: Vec<(Counter, Counter)>,
-    passed_on: Vec<(u64, u64)>,
-}
-
-/// Series of rules that one process may come to; beyond it they are counted under the rule `other`.
-const RULE_SERIES_MAX: usize = 4 * RULES_MAX;
 /// Series of one family whose labels the program itself names.
 const NAMED_SERIES_MAX: usize = 128;
-
-/// Hits of one set of rules, by lane. Kept beside the compiled rules, so that a decision counts the rules it used.
-#[derive(Clone)]
-pub struct RuleCounts(Arc<RuleCells>);
-
-struct RuleCells {
-    lanes: Box<[Cells]>,
-    groups: RuleGroups,
-}
-
-/// What the figures need to know of a rule.
-#[derive(Clone, Copy, Debug)]
-pub struct LoadedRule<'a> {
-    pub id: &'a str,
-    /// `live`, `shadow` or `off`.
-    pub mode: &'static str,
-    /// Its reason code.
-    pub reason: &'a str,
-    /// What it counts as.
-    pub group: &'a str,
-}
-
-impl RuleCounts {
-    /// The rule at this place of the set fired.
-    pub fn hit(&self, lane: usize, rule: usize) {
-        self.lane(lane).add(2 * rule, 1);
-    }
-
-    /// The rule at this place of the set could not be told for want of a value.
-    pub fn unknown(&self, lane: usize, rule: usize) {
-        self.lane(lane).add(2 * rule + 1, 1);
-    }
-
-    /// The group of a reason that came from here.
-    pub fn group_of(&self, source: ReasonSource, code: &str) -> ReasonGroup {
-        ReasonGroup::of(source, code, &self.0.groups)
-    }
-
-    fn lane(&self, lane: usize) -> &Cells {
-        &self.0.lanes[lane % self.0.lanes.len()]
-    }
-}
 
 impl Metrics {
     /// Counts for `lanes` runtimes; a lane beyond that shares one with another.
@@ -245,6 +198,7 @@ impl Metrics {
             snapshots_without_room: registry.counter(&table::SNAPSHOT_FAILURES, &["no_room"]),
             rules_reloads: ["loaded", "unchanged", "refused", "failed"]
                 .map(|label| registry.counter(&table::RULES_RELOADS, &[label])),
+            guard_missed: counter(&table::GUARD_MISSED),
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
             changes: NamedCounters::new(table::CHANGES),
@@ -320,6 +274,28 @@ impl Metrics {
         self.0.rules_reloads[result as usize].increment(1);
     }
 
+    /// The guard judged a rule.
+    pub fn guard_judged(&self, rule: &str, verdict: GuardVerdict) {
+        let label = match verdict {
+            GuardVerdict::Demoted => "demoted",
+            GuardVerdict::Alerted => "alerted",
+        };
+        let rule = self.0.scrape.lock().rules.name_of(rule);
+        self.0.registry.counter(&table::GUARD_VERDICTS, &[&rule, label]).increment(1);
+    }
+
+    /// A decline came that the guard's queue had no room for.
+    pub fn guard_missed(&self) {
+        self.0.guard_missed.increment(1);
+    }
+
+    /// What was decided so far.
+    pub fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic::default();
+        self.0.lanes.iter().for_each(|lane| lane.gather_traffic(&mut traffic));
+        traffic
+    }
+
     /// A decision was voided because its deadline passed before its answer was handed over.
     pub fn voided(&self) {
         self.0.voided.increment(1);
@@ -393,21 +369,14 @@ impl Metrics {
 
     /// These rules decide from now on, in the order of their places. What was counted under the ones before stays.
     pub fn rules_loaded(&self, version: &str, rules: &[LoadedRule<'_>]) -> RuleCounts {
-        let cells = self.0.lanes.iter().map(|_| Cells::new(2 * rules.len())).collect();
-        let groups = RuleGroups::new(rules.iter().map(|rule| (rule.reason, rule.group)));
-        let counts = Arc::new(RuleCells { lanes: cells, groups });
-        let mut scrape = self.0.scrape.lock();
-        // Sets that no decision uses any more go here too, since nobody may ever scrape.
-        scrape.gather_rules();
-        let counters = rules.iter().map(|rule| scrape.rule_counters(&self.0.registry, rule)).collect();
-        scrape.rule_sets.push(RuleSet {
-            counts: counts.clone(),
-            counters,
-            passed_on: vec![(0, 0); rules.len()],
-        });
-        drop(scrape);
-        version.clone_into(&mut self.0.versions.lock().rules);
-        RuleCounts(counts)
+        let counts = RuleCounts::new(self.0.lanes.len(), rules);
+        self.0.scrape.lock().rules.load(&self.0.registry, counts.clone(), rules);
+        let mut versions = self.0.versions.lock();
+        version.clone_into(&mut versions.rules);
+        versions.rule_costs =
+            rules.iter().map(|rule| (rule.id.to_owned(), rule.mode, rule.cost_ns)).collect();
+        drop(versions);
+        counts
     }
 
     /// This model scores from now on; empty where none does.
@@ -426,7 +395,7 @@ impl Metrics {
         // One scrape at a time: two that pass on the same counts would count them twice.
         let mut scrape = inner.scrape.lock();
         scrape.gather_lanes(inner);
-        scrape.gather_rules();
+        scrape.rules.gather(&inner.registry);
         if let Some(live) = inner.live.load().as_ref().and_then(|probe| probe()) {
             scrape.show(&inner.registry, &live);
         }
@@ -497,6 +466,13 @@ impl Inner {
     /// Versions are written here and not registered, because the registry would show every one there ever was.
     fn write_versions(&self, text: &mut String) {
         let versions = self.versions.lock();
+        write_head(text, &table::RULE_COST);
+        let Family { name, labels, .. } = table::RULE_COST;
+        for (rule, mode, cost_ns) in &versions.rule_costs {
+            let seconds = f64::from(*cost_ns) / NS_PER_SECOND;
+            let _ = writeln!(text, "{name}{{{}=\"{rule}\",{}=\"{mode}\"}} {seconds}", labels[0], labels[1]);
+        }
+        text.push('\n');
         for (family, version) in [
             (table::RULES_VERSION, &versions.rules),
             (table::MODEL_VERSION, &versions.model),
@@ -550,34 +526,6 @@ impl Scrape {
         }
         inner.registry.counter(&table::REPLAYS, &[]).absolute(total(&|lane| lane.replays()));
         inner.registry.counter(&table::DUPLICATE_KEYS, &[]).absolute(total(&|lane| lane.duplicate_keys()));
-    }
-
-    /// Passes on what the rules counted since the last scrape. A set that nobody else holds any more is dropped after
-    /// its last counts were passed on.
-    fn gather_rules(&mut self) {
-        self.rule_sets.retain_mut(|set| {
-            let in_use = Arc::strong_count(&set.counts) > 1;
-            for (rule, (hits, unknowns)) in set.counters.iter().enumerate() {
-                let total = |cell| set.counts.lanes.iter().map(|lane| lane.get(cell)).sum::<u64>();
-                let now = (total(2 * rule), total(2 * rule + 1));
-                let before = std::mem::replace(&mut set.passed_on[rule], now);
-                hits.increment(now.0 - before.0);
-                unknowns.increment(now.1 - before.1);
-            }
-            in_use
-        });
-    }
-
-    fn rule_counters(&mut self, registry: &Registry, rule: &LoadedRule<'_>) -> (Counter, Counter) {
-        let (mut id, mode) = (rule.id.to_owned(), rule.mode);
-        if self.rule_series.len() >= RULE_SERIES_MAX && !self.rule_series.contains_key(&(id.clone(), mode)) {
-            "other".clone_into(&mut id);
-        }
-        let register = || {
-            let labels = [&*id, mode];
-            (registry.counter(&table::RULE_HITS, &labels), registry.counter(&table::RULE_UNKNOWNS, &labels))
-        };
-        self.rule_series.entry((id.clone(), mode)).or_insert_with(register).clone()
     }
 
     fn show(&mut self, registry: &Registry, live: &Live) {
@@ -648,7 +596,7 @@ impl NamedCounters {
 }
 
 /// The exporter's registry, described from the table.
-struct Registry {
+pub(super) struct Registry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
 }
@@ -669,7 +617,7 @@ impl Registry {
         Registry { recorder, handle }
     }
 
-    fn counter(&self, family: &Family, labels: &[&str]) -> Counter {
+    pub(super) fn counter(&self, family: &Family, labels: &[&str]) -> Counter {
         debug_assert!(family.kind == Kind::Counter, "{}", family.name);
         self.recorder.register_counter(&key(family, labels), &METADATA)
     }

@@ -1,7 +1,8 @@
 //! `[[tests]]` of a rules file: given these values, these rules fire and this is decided, by the rules alone.
 //!
 //! What is not given is missing. Amounts are in major units of `currency`, which is USD unless given. `rules` names
-//! every rule that fires, live or shadow; `decision` is what the live ones decide.
+//! every rule that fires, live or shadow; `decision` is what the live ones decide, those with `live_percent` for every
+//! card, and without suppressions: a test says what a rule does where it decides.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -219,7 +220,8 @@ fn check_given(
     given.map(|given| (variable.slot, given))
 }
 
-fn rule_index(id: &At<String>, file: &File, report: &mut Report<'_>) -> Option<usize> {
+/// The place of a rule; an unknown one is reported.
+pub fn rule_index(id: &At<String>, file: &File, report: &mut Report<'_>) -> Option<usize> {
     let ids = || file.rules.iter().filter_map(|rule| rule.id.as_ref()).map(|id| id.value.as_str());
     let index =
         file.rules.iter().position(|rule| rule.id.as_ref().is_some_and(|other| other.value == id.value));

@@ -10,12 +10,14 @@ use super::{
     Effect, Finding, Mode, Rule, RuleSet, cases,
     check::{Checker, Form, Scope, Set, Sets, Variable},
     explain::Words,
-    file::{self, At, Expression, File, ListValues, RuleDeclaration},
+    file::{self, AggregateDeclaration, At, Expression, File, ListValues, RuleDeclaration},
     filter,
     finding::Report,
+    modes::{Restricted, Suppression},
     parse,
     program::{self, Program},
     reach::Facts,
+    trailer,
     typed::Bool,
 };
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
         catalog::{self, CATALOG, Entry, Type, slot},
         values::Slot,
     },
-    limits::{AGGREGATES_MAX, RULE_COST_MAX_NS, RULES_FILE_BYTES_MAX, RULES_MAX},
+    limits::{AGGREGATES_MAX, RULE_COST_MAX_NS, RULES_FILE_BYTES_MAX, RULES_MAX, SUPPRESSIONS_MAX},
 };
 
 /// Stack for parsing and checking: the parser takes much of it for nested source.
@@ -61,12 +63,13 @@ pub fn compile(file_name: &str, source: &str) -> Result<RuleSet, Vec<Finding>> {
 
 fn compile_here(file_name: &str, source: &str) -> Result<RuleSet, Vec<Finding>> {
     let mut report = Report::new(file_name, source);
-    let file = file::read(source, &mut report);
+    let mut file = file::read(source, &mut report);
+    let modes = trailer::apply(source, &mut file, &mut report);
     let rule_set =
         Compiler { report: &mut report, sets: Sets::default(), used: HashSet::new() }.run(&file, source);
     match rule_set {
         Some(mut rule_set) if !report.has_errors() => {
-            rule_set.warnings = report.finish();
+            (rule_set.warnings, rule_set.modes) = (report.finish(), modes);
             Ok(rule_set)
         }
         _ => Err(report.finish()),
@@ -84,15 +87,22 @@ impl Compiler<'_, '_> {
         let scope = self.scope(file);
         let aggregates = self.aggregates(file);
         self.rule_ids(file);
-        let conditions: Vec<Option<Bool>> =
-            file.rules.iter().map(|rule| self.condition(rule.when.as_ref()?, &scope)).collect();
+        let mut conditions: Vec<Option<Bool>> = Vec::new();
+        let mut meanings = Vec::new();
+        for rule in &file.rules {
+            let before = std::mem::take(&mut self.used);
+            conditions.push(rule.when.as_ref().and_then(|when| self.condition(when, &scope)));
+            meanings.push(meaning(rule, file, &self.used));
+            self.used.extend(before);
+        }
         self.costs(file, &conditions);
         let rules: Option<Vec<Rule>> = file
             .rules
             .iter()
-            .zip(&conditions)
-            .map(|(rule, condition)| finished(rule, condition.as_ref()?))
+            .zip(conditions.iter().zip(&meanings))
+            .map(|(rule, (condition, meaning))| finished(rule, condition.as_ref()?, *meaning))
             .collect();
+        let suppressions = self.suppressions(file);
         self.unreachable(file, &conditions);
         let tests = cases::check(file, &scope, self.report);
         self.unused(file);
@@ -100,8 +110,16 @@ impl Compiler<'_, '_> {
 
         let aggregates = aggregates?;
         let words = Words::new(&scope, &self.sets, &aggregates);
-        let explanations =
-            rules.iter().zip(&conditions).map(|(rule, condition)| words.explain(rule, condition)).collect();
+        let explanations = rules
+            .iter()
+            .zip(conditions.iter().zip(&suppressions))
+            .map(|(rule, (condition, suppressions))| words.explain(rule, condition, suppressions))
+            .collect();
+        let live =
+            rules.iter().zip(suppressions).enumerate().filter(|(_, (rule, _))| rule.mode == Mode::Live);
+        let restricted = live.filter_map(|(place, (rule, suppressions))| {
+            Restricted::new(place as u16, &rule.id, rule.live_percent, suppressions)
+        });
         let mut program = Program::new(&self.sets);
         let conditions = conditions.iter().map(|condition| program.add(condition)).collect();
         let mut precedence: Vec<u16> = (0..rules.len() as u16).collect();
@@ -113,6 +131,8 @@ impl Compiler<'_, '_> {
             aggregates,
             explanations,
             warnings: Vec::new(),
+            modes: Vec::new(),
+            restricted: restricted.collect(),
             precedence,
             program,
             conditions,
@@ -282,6 +302,27 @@ impl Compiler<'_, '_> {
         condition.filter(|_| is_right)
     }
 
+    /// For whom each rule is suppressed, one list a rule.
+    fn suppressions(&mut self, file: &File) -> Vec<Vec<Suppression>> {
+        let mut by_rule = vec![Vec::new(); file.rules.len()];
+        let count: usize = file.suppressions.iter().map(|suppression| suppression.rules.len()).sum();
+        if let Some(last) = file.suppressions.last().filter(|_| count > SUPPRESSIONS_MAX) {
+            let message = format!("{count} suppressions, at most {SUPPRESSIONS_MAX} are allowed");
+            let help = "take out those that have ended, or put the entities on a list";
+            self.report.error(last.span.clone(), message, Some(help.into()));
+        }
+        for suppression in &file.suppressions {
+            for id in &suppression.rules {
+                let Some(place) = cases::rule_index(id, file, self.report) else { continue };
+                if let (Some((entity, id)), Some(until)) = (&suppression.entity, suppression.until) {
+                    let (entity, id) = (*entity, id.as_str().into());
+                    by_rule[place].push(Suppression { entity, id, until });
+                }
+            }
+        }
+        by_rule
+    }
+
     fn costs(&mut self, file: &File, conditions: &[Option<Bool>]) {
         for (rule, condition) in file.rules.iter().zip(conditions) {
             if let (Some(when), Some(condition)) = (&rule.when, condition) {
@@ -372,7 +413,29 @@ impl Compiler<'_, '_> {
     }
 }
 
-fn finished(rule: &RuleDeclaration, condition: &Bool) -> Option<Rule> {
+/// See [`Rule::meaning`].
+fn meaning(rule: &RuleDeclaration, file: &File, used: &HashSet<String>) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    let mut say = |text: String| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    let RuleDeclaration { when, then, response_code, mode, live_percent, .. } = rule;
+    let when = when.as_ref().map(|when| &when.text);
+    say(format!("{when:?} {then:?} {response_code:?} {mode:?} {live_percent:?}"));
+    for aggregate in file.aggregates.iter().filter(|aggregate| used.contains(&aggregate.name.value)) {
+        let AggregateDeclaration { name, by, window_ms, measure, filter } = aggregate;
+        let filter = filter.as_ref().map(|filter| &filter.text);
+        say(format!("{} {by:?} {window_ms:?} {measure:?} {filter:?}", name.value));
+    }
+    for list in file.lists.iter().filter(|list| used.contains(&format!("lists.{}", list.name.value))) {
+        say(format!("{} {:?}", list.name.value, list.values));
+    }
+    let hash = hasher.finalize();
+    hash.as_bytes()[..8].iter().fold(0, |meaning, byte| meaning << 8 | u64::from(*byte))
+}
+
+fn finished(rule: &RuleDeclaration, condition: &Bool, meaning: u64) -> Option<Rule> {
     let id = &rule.id.as_ref()?.value;
     let then: Effect = rule.then?;
     let text = rule.text.clone().unwrap_or_else(|| format!("Rule {id}."));
@@ -383,6 +446,10 @@ fn finished(rule: &RuleDeclaration, condition: &Bool) -> Option<Rule> {
         reason: Arc::from(rule.reason.as_deref()?),
         text: Arc::from(text),
         mode: rule.mode,
+        held: rule.held.clone(),
+        live_percent: rule.live_percent,
+        protected: rule.protected,
+        meaning,
         group: Arc::from(rule.group.as_deref().unwrap_or("other")),
         when: Arc::from(rule.when.as_ref()?.text.as_str()),
         cost_ns: program::cost_ns(condition),

@@ -6,8 +6,9 @@ use std::{cell::RefCell, cmp::Ordering, collections::BTreeSet};
 use serde::Serialize;
 
 use super::{
-    Effect, Rule,
+    Effect, Mode, Rule,
     check::{Scope, Set, Sets, type_name},
+    modes::Suppression,
     typed::{Arithmetic, Bool, Comparison, Float, Int, Money, Text, TextMatch},
 };
 use crate::{
@@ -30,6 +31,18 @@ pub struct Explanation {
     pub rule: String,
     /// `live`, `shadow` or `off`.
     pub mode: &'static str,
+    /// Where that does not come from the file: who set it, since when, and what the file says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_from: Option<String>,
+    /// The share of the cards for which it decides; absent where it decides for all or none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_percent: Option<u8>,
+    /// For whom it does not decide although it is live, and until when.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suppressed_for: Vec<String>,
+    /// The guard does not set it to shadow.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub protected: bool,
     /// What it asks for where it fires, as a sentence.
     pub then: String,
     /// When it fires, one line a condition; two blanks of indentation for what belongs to the line above.
@@ -126,13 +139,17 @@ impl<'a> Words<'a> {
         Words { scope, sets, aggregates, read: RefCell::default() }
     }
 
-    pub fn explain(&self, rule: &Rule, condition: &Bool) -> Explanation {
+    pub fn explain(&self, rule: &Rule, condition: &Bool, suppressions: &[Suppression]) -> Explanation {
         let mut when = Vec::new();
         self.lines(condition, 0, &mut when);
         let read = self.read.take();
         Explanation {
             rule: rule.id.to_string(),
             mode: rule.mode.name(),
+            mode_from: held(rule),
+            live_percent: rule.live_percent.filter(|_| rule.mode == Mode::Live),
+            suppressed_for: suppressions.iter().map(suppressed).collect(),
+            protected: rule.protected,
             then: then(rule),
             when,
             reads: read.into_iter().map(|slot| self.reading(slot)).collect(),
@@ -308,6 +325,16 @@ impl<'a> Words<'a> {
             None => format!("one of {count} values, such as {}", values[..VALUES_SHOWN].join(", ")),
         }
     }
+}
+
+fn held(rule: &Rule) -> Option<String> {
+    let (says, set) = rule.held.as_ref()?;
+    Some(format!("{}; the file says {}", set.told(), says.name()))
+}
+
+fn suppressed(suppression: &Suppression) -> String {
+    let Suppression { entity, id, until } = suppression;
+    format!("{} {id} until {until}", entity.name())
 }
 
 fn then(rule: &Rule) -> String {

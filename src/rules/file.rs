@@ -3,6 +3,8 @@
 //!
 //! The TOML is walked by hand rather than through serde, which would stop at the first thing that is wrong.
 
+mod suppressions;
+
 use std::ops::Range;
 
 use toml::{
@@ -14,6 +16,7 @@ use super::{
     Effect, Mode,
     finding::{Report, did_you_mean, nearest},
     guesses,
+    trailer::ModeSet,
 };
 use crate::{
     features::aggregate::{Attribute, Keys, Measure},
@@ -23,6 +26,8 @@ use crate::{
         time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
     },
 };
+
+pub use suppressions::SuppressionDeclaration;
 
 /// A value and the bytes of the file it stands on.
 #[derive(Clone, Debug)]
@@ -37,6 +42,7 @@ pub struct File {
     pub aggregates: Vec<AggregateDeclaration>,
     pub lists: Vec<ListDeclaration>,
     pub rules: Vec<RuleDeclaration>,
+    pub suppressions: Vec<SuppressionDeclaration>,
     pub tests: Vec<TestDeclaration>,
     /// Names of aggregates and, with `lists.` before them, of lists whose declaration is no table.
     pub broken: Vec<String>,
@@ -73,6 +79,10 @@ pub struct RuleDeclaration {
     pub reason: Option<String>,
     pub text: Option<String>,
     pub mode: Mode,
+    /// What the file says, and what a line behind it says instead.
+    pub held: Option<(Mode, ModeSet)>,
+    pub live_percent: Option<u8>,
+    pub protected: bool,
     pub group: Option<String>,
     /// The whole table.
     pub span: Range<usize>,
@@ -227,6 +237,9 @@ pub fn read<'s>(source: &'s str, report: &mut Report<'s>) -> File {
     }
     for table in reader.tables(&mut top, "rules", "[[rules]]") {
         file.rules.push(reader.rule(table));
+    }
+    for table in reader.tables(&mut top, "suppressions", "[[suppressions]]") {
+        file.suppressions.push(reader.suppression(table));
     }
     for table in reader.tables(&mut top, "tests", "[[tests]]") {
         file.tests.push(reader.test(table));
@@ -615,9 +628,54 @@ impl<'s> Reader<'_, 's> {
             self.one_of("mode", mode, [("live", Mode::Live), ("shadow", Mode::Shadow), ("off", Mode::Off)])
         });
         let group = table.take("group").and_then(|group| self.group(group));
-        self.finish(table);
         let mode = mode.unwrap_or(Mode::Live);
-        RuleDeclaration { id, when, then, response_code, reason, text, mode, group, span }
+        let live_percent = table.take("live_percent").and_then(|percent| self.live_percent(percent, mode));
+        let protected = table.take("protected").and_then(|protected| self.flag("protected", protected));
+        self.finish(table);
+        let protected = protected.unwrap_or(false);
+        let (held, whole) = (None, span);
+        RuleDeclaration {
+            id,
+            when,
+            then,
+            response_code,
+            reason,
+            text,
+            mode,
+            held,
+            live_percent,
+            protected,
+            group,
+            span: whole,
+        }
+    }
+
+    fn live_percent(&mut self, value: &Spanned<DeValue>, mode: Mode) -> Option<u8> {
+        let percent = value.get_ref().as_integer();
+        let percent = percent.and_then(|int| u8::from_str_radix(int.as_str(), int.radix()).ok());
+        let (message, help) = match percent {
+            Some(1..=99) if mode == Mode::Live => return percent,
+            Some(1..=99) => (
+                format!("`live_percent` means nothing with `mode = \"{}\"`", mode.name()),
+                "take it out, or write `mode = \"live\"`",
+            ),
+            Some(100) => ("`live_percent` is at most 99".into(), "a rule without it decides for all cards"),
+            _ => (
+                "`live_percent` is a whole number from 1 to 99".into(),
+                "the share of the cards, in percent, for which the rule decides",
+            ),
+        };
+        self.report.error(value.span(), message, Some(help.into()));
+        None
+    }
+
+    fn flag(&mut self, key: &str, value: &Spanned<DeValue>) -> Option<bool> {
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            let message = format!("`{key}` must be true or false, found {}", kind_of(value.get_ref()));
+            self.report.error(value.span(), message, None);
+        }
+        flag
     }
 
     fn id(&mut self, value: &Spanned<DeValue>) -> Option<At<String>> {

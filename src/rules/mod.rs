@@ -16,9 +16,11 @@ mod file;
 mod filter;
 mod finding;
 mod guesses;
+mod modes;
 mod parse;
 mod program;
 mod reach;
+mod trailer;
 mod typed;
 
 #[cfg(test)]
@@ -28,13 +30,16 @@ use std::sync::Arc;
 
 use self::{
     cases::TestCase,
+    modes::Restricted,
     program::{Condition, Program, Truth},
 };
 pub use self::{
     cases::{TestResult, run_tests},
     compile::compile,
     explain::{Explanation, Reading, aggregate as explain_aggregate, names},
-    finding::{Finding, Severity},
+    finding::{Finding, Severity, did_you_mean},
+    modes::{Entity, Suppression},
+    trailer::{ModeSet, body, modes as modes_of},
 };
 use crate::{
     features::{aggregate::Aggregate, values::Values},
@@ -66,6 +71,10 @@ pub struct RuleSet {
     /// Indices of the rules that are not switched off.
     evaluated: Vec<u16>,
     tests: Vec<TestCase>,
+    /// The modes that calls have set, in the order of the text.
+    pub modes: Vec<ModeSet>,
+    /// The live rules that do not decide for everybody.
+    restricted: Vec<Restricted>,
 }
 
 /// One rule.
@@ -80,6 +89,15 @@ pub struct Rule {
     /// One sentence for the people who read the decision.
     pub text: Arc<str>,
     pub mode: Mode,
+    /// What the file says instead, and what stands against it.
+    pub held: Option<(Mode, ModeSet)>,
+    /// The share of the cards for which it decides where it is live; `None` is all of them.
+    pub live_percent: Option<u8>,
+    /// Never set to shadow by the guard.
+    pub protected: bool,
+    /// Names what it decides by: its condition and effect, whether and for how many cards it is live, and the lists and
+    /// aggregates it reads.
+    pub meaning: u64,
     /// What it counts as in metrics and summaries, such as `velocity`; `other` unless the file says so.
     pub group: Arc<str>,
     /// The condition as written.
@@ -139,12 +157,21 @@ pub enum Mode {
 }
 
 impl Mode {
+    pub const ALL: [Mode; 3] = [Mode::Live, Mode::Shadow, Mode::Off];
+
     pub fn name(self) -> &'static str {
         match self {
             Mode::Live => "live",
             Mode::Shadow => "shadow",
             Mode::Off => "off",
         }
+    }
+}
+
+impl Rule {
+    /// The mode that the file says.
+    pub fn mode_in_file(&self) -> Mode {
+        self.held.as_ref().map_or(self.mode, |(says, _)| *says)
     }
 }
 
@@ -155,6 +182,9 @@ const WORDS: usize = RULES_MAX.div_ceil(64);
 pub struct Hits {
     fired: [u64; WORDS],
     unknown: [u64; WORDS],
+    /// Of those that fired, the ones that are suppressed, and those that are live for other cards.
+    suppressed: [u64; WORDS],
+    not_here: [u64; WORDS],
 }
 
 impl Hits {
@@ -166,6 +196,16 @@ impl Hits {
     /// The rules whose condition is true, live or shadow, in the order of the file.
     pub fn fired(&self) -> impl Iterator<Item = usize> {
         ones(self.fired)
+    }
+
+    /// Whether a rule fired and is suppressed.
+    pub fn is_suppressed(&self, rule: usize) -> bool {
+        self.suppressed.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
+    }
+
+    fn is_held_back(&self, rule: usize) -> bool {
+        let word = rule / 64;
+        (self.suppressed[word] | self.not_here[word]) >> (rule % 64) & 1 == 1
     }
 
     /// The rules whose condition is neither true nor false for want of a value, in the order of the file.
@@ -204,14 +244,14 @@ impl RuleSet {
         }
     }
 
-    /// The live rules that fired, the deciding one first: by precedence of their effects, among equals in the order
+    /// The rules that fired and decide, the deciding one first: by precedence of their effects, among equals in the order
     /// of the file.
     pub fn deciding<'a>(&'a self, hits: &'a Hits) -> impl Iterator<Item = &'a Rule> {
         let any = hits.fired.iter().any(|word| *word != 0);
         let precedence = if any { self.precedence.as_slice() } else { &[] };
         precedence.iter().filter(|rule| hits.is_fired(usize::from(**rule))).filter_map(|rule| {
-            let rule = &self.rules[usize::from(*rule)];
-            (rule.mode == Mode::Live).then_some(rule)
+            let rule = usize::from(*rule);
+            self.decides(rule, hits).then(|| &self.rules[rule])
         })
     }
 }

@@ -8,6 +8,7 @@ mod findings;
 mod fuzz;
 mod interpreter;
 mod language;
+mod modes;
 mod oracle;
 mod reach;
 mod schema;

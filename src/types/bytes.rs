@@ -31,6 +31,11 @@ impl<'b> Fields<'b> {
         Misread { byte: self.at, what }
     }
 
+    /// Whether nothing is left.
+    pub fn is_at_end(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
     /// The next `count` bytes.
     ///
     /// # Errors

@@ -23,6 +23,9 @@ pub enum Fault {
     Invalid(Vec<Violation>),
     #[error("not found")]
     NotFound { what: &'static str },
+    /// With what was probably meant.
+    #[error("there is no such rule")]
+    NoSuchRule { meant: Option<String> },
     /// Nothing changed; a retry after the hint is decided anew.
     #[error("too much load")]
     Overloaded { retry_after_ms: u32, what: &'static str },

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{convert::to_proto, door::Door};
+use super::{
+    convert::{from_proto, to_proto},
+    door::Door,
+};
 use crate::{
     admin,
-    engine::{RECORD_UNREADABLE, ReloadError, Source, VERSION_NOT_KEPT},
+    engine::{ModeSetter, RECORD_UNREADABLE, ReloadError, SetModeError, Source, VERSION_NOT_KEPT},
     proto::{
         GetModelRequest, GetModelResponse, GetRulesRequest, GetRulesResponse, LabelTransactionRequest,
         Outcome, ReloadModelRequest, ReloadModelResponse, ReloadRulesRequest, ReloadRulesResponse,
@@ -95,9 +98,30 @@ impl risk_server::Risk for Risk {
 
     async fn set_rule_mode(
         &self,
-        _: Request<SetRuleModeRequest>,
+        request: Request<SetRuleModeRequest>,
     ) -> Result<Response<SetRuleModeResponse>, Status> {
-        self.unimplemented()
+        let Risk(door) = self;
+        let change = from_proto::set_rule_mode(request.get_ref(), door.admission());
+        let (rule, mode) = change.map_err(|fault| door.refuse(&fault))?;
+        let engine = Arc::clone(&door.engine);
+        let set = move || engine.set_rule_mode(rule.as_str(), mode, ModeSetter::CALL);
+        let set = self.off_the_runtime(set).await?.map_err(|error| {
+            door.refuse(&match error {
+                SetModeError::NoSuchRule(meant) => Fault::NoSuchRule { meant },
+                SetModeError::Reload(ReloadError::Keep(error)) => {
+                    tracing::error!(%error, "a rule keeps its mode");
+                    Fault::Unavailable(VERSION_NOT_KEPT)
+                }
+                SetModeError::Reload(ReloadError::Journal(error)) => door.engine.refused(error),
+                SetModeError::Reload(error) => {
+                    tracing::error!(%error, "a rule keeps its mode");
+                    Fault::Internal
+                }
+            })
+        })?;
+        let durable = door.engine.on_disk(set.position, &door.lane).await;
+        durable.map_err(|fault| door.refuse(&fault))?;
+        Ok(Response::new(SetRuleModeResponse { rules_version: set.version.to_string() }))
     }
 
     async fn update_list(

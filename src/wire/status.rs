@@ -80,7 +80,7 @@ pub(super) fn of_refused_row(outcome: &Outcome) -> tonic_types::Status {
 pub(super) fn code(fault: &Fault) -> Code {
     match fault {
         Fault::Invalid(_) => Code::InvalidArgument,
-        Fault::NotFound { .. } => Code::NotFound,
+        Fault::NotFound { .. } | Fault::NoSuchRule { .. } => Code::NotFound,
         Fault::Overloaded { .. } => Code::ResourceExhausted,
         Fault::Unavailable(_) => Code::Unavailable,
         Fault::DeadlineNotStarted | Fault::DeadlineVoided => Code::DeadlineExceeded,
@@ -116,7 +116,7 @@ pub fn code_name(code: Code) -> &'static str {
 pub(super) fn reason(fault: &Fault) -> &'static str {
     match fault {
         Fault::Invalid(_) => "INVALID_REQUEST",
-        Fault::NotFound { .. } => "NOT_FOUND",
+        Fault::NotFound { .. } | Fault::NoSuchRule { .. } => "NOT_FOUND",
         Fault::Overloaded { .. } => "OVERLOADED",
         Fault::Unavailable(cause) => {
             let is_reason = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
@@ -181,7 +181,7 @@ fn response_code(fault: &Fault) -> ResponseCode {
             .iter()
             .min_by_key(|violation| violation.number)
             .map_or(ResponseCode::FORMAT_ERROR, |violation| violation.response_code),
-        Fault::NotFound { .. } => ResponseCode::INVALID_CARD,
+        Fault::NotFound { .. } | Fault::NoSuchRule { .. } => ResponseCode::INVALID_CARD,
         Fault::Overloaded { .. }
         | Fault::Unavailable(_)
         | Fault::DeadlineNotStarted
@@ -199,6 +199,7 @@ fn message(fault: &Fault) -> String {
             format!("bad fields: {}", fields.join(", "))
         }
         Fault::NotFound { what } => format!("{what} not found"),
+        Fault::NoSuchRule { meant: Some(meant) } => format!("{fault}; {meant}"),
         Fault::Overloaded { what, .. } => format!("too much load: {what}"),
         other => other.to_string(),
     }
@@ -224,6 +225,7 @@ mod tests {
         for (fault, code, reason, response_code, outcome) in [
             (invalid, Code::InvalidArgument, "INVALID_REQUEST", "12", None),
             (Fault::NotFound { what: "account" }, Code::NotFound, "NOT_FOUND", "14", None),
+            (Fault::NoSuchRule { meant: None }, Code::NotFound, "NOT_FOUND", "14", None),
             (overloaded, Code::ResourceExhausted, "OVERLOADED", "91", None),
             (Fault::Unavailable(DRAINING), Code::Unavailable, "DRAINING", "91", None),
             (Fault::Unavailable("the disk is full"), Code::Unavailable, "UNAVAILABLE", "91", None),

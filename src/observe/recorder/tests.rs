@@ -1,7 +1,13 @@
 use std::thread;
 
-use super::*;
-use crate::types::{codes::ResponseCode, money::Currency};
+use super::{
+    super::rules::{RULE_SERIES_MAX, ShadowOutcome},
+    *,
+};
+use crate::types::{
+    codes::ResponseCode,
+    money::{Currency, Money},
+};
 
 fn approved(score: u16) -> DecisionSeen {
     DecisionSeen {
@@ -15,7 +21,7 @@ fn approved(score: u16) -> DecisionSeen {
 }
 
 fn live(id: &str) -> LoadedRule<'_> {
-    LoadedRule { id, mode: "live", reason: "REASON", group: "other" }
+    LoadedRule { id, mode: "live", reason: "REASON", group: "other", cost_ns: 40 }
 }
 
 /// The value of the one line that starts with this name and label set.
@@ -63,10 +69,13 @@ fn a_scrape_holds_every_family_of_the_table_and_none_beside() {
     metrics.changed("reverse");
     metrics.failed("UNAVAILABLE", "NOT_SERVING");
     metrics.shed("queue_age");
-    metrics.rules_loaded("r1", &[live("card-testing")]);
+    let usd = Currency::from_alpha("USD").unwrap();
+    let counts =
+        metrics.rules_loaded("r1", &[live("card-testing"), LoadedRule { mode: "shadow", ..live("b") }]);
+    counts.suppressed(0, 0);
+    counts.would_have_declined(0, 1, ShadowOutcome::Alone(Some(Money::new(5, usd))));
     metrics.snapshot_taken(5, 1_000, 0.5, 1.7e9);
     metrics.recovered(5, 0.1, 0);
-    let usd = Currency::from_alpha("USD").unwrap();
     let live = Live { held_minor: vec![(usd, 5)], disk_free_bytes: Some(7), ..Live::default() };
     metrics.watch_live(move || Some(live.clone()));
     let text = metrics.render();
@@ -143,7 +152,7 @@ fn hits_survive_a_reload_of_the_rules_and_are_counted_once() {
     assert_eq!(value(&text, r#"saker_rule_unknowns_total{rule="b",mode="shadow"}"#), 1.0);
     assert_eq!(value(&text, r#"saker_rules_info{version="v2"}"#), 1.0);
     assert!(!text.contains("v1"), "the version before is not shown any more");
-    assert_eq!(metrics.0.scrape.lock().rule_sets.len(), 1, "a set that nobody uses is dropped");
+    assert_eq!(metrics.0.scrape.lock().rules.sets(), 1, "a set that nobody uses is dropped");
 }
 
 #[test]
@@ -154,6 +163,41 @@ fn reloads_for_ever_do_not_grow_the_series() {
     }
     let text = metrics.render();
     assert_eq!(value(&text, r#"saker_rule_hits_total{rule="other",mode="live"}"#), 50.0);
+}
+
+#[test]
+fn a_rule_in_shadow_is_counted_by_what_it_would_have_added() {
+    let metrics = Metrics::new(2);
+    let counts = metrics.rules_loaded("v1", &[LoadedRule { mode: "shadow", ..live("a") }, live("b")]);
+    let text = metrics.render();
+    assert_eq!(value(&text, r#"saker_rule_shadow_outcomes_total{rule="a",outcome="alone"}"#), 0.0);
+    assert_eq!(value(&text, r#"saker_rule_cost_seconds{rule="a",mode="shadow"}"#), 4e-8);
+    let money = |minor, code| Some(Money::new(minor, Currency::from_alpha(code).unwrap()));
+    counts.hit_in_shadow(0, 0);
+    counts.hit_in_shadow(1, 1);
+    counts.suppressed(1, 1);
+    counts.would_have_declined(0, 0, ShadowOutcome::Overlap);
+    for lane in 0..2 {
+        counts.would_have_declined(lane, 0, ShadowOutcome::Alone(money(700, "USD")));
+        counts.would_have_declined(lane, 0, ShadowOutcome::Alone(money(50, "JPY")));
+        counts.would_have_declined(lane, 0, ShadowOutcome::Alone(None));
+    }
+    let text = metrics.render();
+    assert_eq!(value(&text, r#"saker_rule_hits_total{rule="a",mode="shadow"}"#), 1.0);
+    assert_eq!(value(&text, r#"saker_rule_hits_total{rule="b",mode="shadow"}"#), 1.0);
+    assert_eq!(value(&text, r#"saker_rule_hits_total{rule="b",mode="live"}"#), 0.0);
+    assert_eq!(value(&text, r#"saker_rule_suppressed_total{rule="b"}"#), 1.0);
+    assert_eq!(value(&text, r#"saker_rule_shadow_outcomes_total{rule="a",outcome="alone"}"#), 6.0);
+    assert_eq!(value(&text, r#"saker_rule_shadow_outcomes_total{rule="a",outcome="overlap"}"#), 1.0);
+    // Amounts of two currencies are never one sum, and those of the ninth are not counted.
+    assert_eq!(value(&text, r#"saker_rule_shadow_minor_units_total{rule="a",currency="USD"}"#), 1_400.0);
+    assert_eq!(value(&text, r#"saker_rule_shadow_minor_units_total{rule="a",currency="JPY"}"#), 100.0);
+    for code in ["EUR", "GBP", "CHF", "SEK", "NOK", "DKK", "PLN"] {
+        counts.would_have_declined(0, 0, ShadowOutcome::Alone(money(1, code)));
+    }
+    let text = metrics.render();
+    assert_eq!(text.matches("saker_rule_shadow_minor_units_total{").count(), 8);
+    assert!(!text.contains(r#"currency="PLN""#));
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn an_editor_knows_the_keys_and_words_that_the_engine_knows() {
     assert_eq!(keys(part("aggregate")), known("version = 1\n[aggregates.a]\nqqqqqqqq = 1\n"));
     assert_eq!(keys(part("list")), known("version = 1\n[lists.a]\nqqqqqqqq = 1\n"));
     assert_eq!(keys(part("rule")), known("version = 1\n[[rules]]\nqqqqqqqq = 1\n"));
+    assert_eq!(keys(part("suppression")), known("version = 1\n[[suppressions]]\nqqqqqqqq = 1\n"));
     assert_eq!(keys(part("test")), known("version = 1\n[[tests]]\nqqqqqqqq = 1\n"));
     let expect = &part("test")["properties"]["expect"];
     assert_eq!(keys(expect), known("version = 1\n[[tests]]\nexpect = { qqqqqqqq = 1 }\n"));

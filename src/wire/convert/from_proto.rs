@@ -9,12 +9,13 @@ use super::checks::{Admission, Checks, Field, money_field};
 use crate::{
     limits::{AMOUNT_MINOR_MAX, CARDS_PER_ACCOUNT_MAX},
     proto,
+    rules::Mode,
     types::{
         account::{AccountChange, CardChange},
         auth::{AuthRequest, Merchant, Network, Subject, Verification},
         codes::{AccountStatus, CardStatus, Channel, CheckResult, EntryMode, Initiation, Kind},
         fault::Fault,
-        ids::{AccountId, CardToken, RequestKey},
+        ids::{AccountId, CardToken, Id, RequestKey},
         outcome::{Maintenance, Reversal},
     },
 };
@@ -106,6 +107,33 @@ pub(in crate::wire) fn set_account_status(
             Ok(Maintenance::SetAccountStatus { key, account, status })
         }
         _ => Err(checks.into_fault()),
+    }
+}
+
+/// A rule's id and its new mode.
+///
+/// # Errors
+/// [`Fault::Invalid`] with every bad field.
+pub(in crate::wire) fn set_rule_mode(
+    request: &proto::SetRuleModeRequest,
+    admission: Admission,
+) -> Result<(Id, Mode), Fault> {
+    let mut checks = Checks::new(admission);
+    let key = request_id(&mut checks, &request.request_id);
+    let rule = checks.required_id(&request.rule_id, Field::new("rule_id", 2));
+    let mode = checks.required_code(request.mode, rule_mode, Field::new("mode", 3));
+    match (key, rule, mode) {
+        (Some(_), Some(rule), Some(mode)) => Ok((rule, mode)),
+        _ => Err(checks.into_fault()),
+    }
+}
+
+fn rule_mode(number: u8) -> Option<Mode> {
+    match proto::RuleMode::try_from(i32::from(number)).ok()? {
+        proto::RuleMode::Unspecified => None,
+        proto::RuleMode::Live => Some(Mode::Live),
+        proto::RuleMode::Shadow => Some(Mode::Shadow),
+        proto::RuleMode::Off => Some(Mode::Off),
     }
 }
 
