@@ -8,6 +8,7 @@ pub mod answers;
 pub mod decide;
 pub mod entry;
 pub mod keys;
+pub mod listing;
 pub mod maintain;
 pub mod restore;
 pub mod reverse;
@@ -26,7 +27,7 @@ use crate::{
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
     model::Scored,
-    rules::{Hits, Mode},
+    rules::{self, Hits, Mode},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
         codes::{Decision, Kind, ReasonSource, ResponseCode},
@@ -251,7 +252,8 @@ fn decide_on(
 
         // 4. Lists and rules.
         let currency = request.billed().map_or(account.currency, |money| money.currency);
-        setup.rules.evaluate(&values, currency, &mut hits);
+        let seen = rules::Seen { lists: &setup.lists, now: asked.now };
+        setup.rules.evaluate(&values, currency, seen, &mut hits);
         watch.ended(Stage::Rules);
 
         // 5. Score.
@@ -304,6 +306,7 @@ fn decide_on(
         account: Some(&account.id.get()),
         card,
         versions: setup.numbers,
+        lists: setup.lists.version(),
         answer: faulty.as_ref().unwrap_or(&answer),
         original,
         first,
@@ -436,6 +439,7 @@ fn refuse(
         account: None,
         card: NO_CARD,
         versions: setup.numbers,
+        lists: setup.lists.version(),
         answer: &answer,
         original: None,
         first: None,

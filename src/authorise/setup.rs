@@ -8,13 +8,15 @@ use crate::{
     features::Plan,
     journal::record::VersionNumbers,
     model::Model,
-    rules::RuleSet,
+    rules::{Lists, ListsInForce, RuleSet},
     types::{auth::AuthRequest, reasons::Label, time::Timestamp},
 };
 
 /// Everything a decision is made with that is not in the request or the account.
 pub struct Setup {
     pub rules: Arc<RuleSet>,
+    /// What calls have made of the lists, as these rules look values up in them.
+    pub lists: ListsInForce,
     /// The windows that features and rules read.
     pub plan: Plan,
     /// `None` where no model serves.
@@ -28,6 +30,20 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// The same with other lists.
+    pub fn with_lists(&self, lists: Arc<Lists>) -> Setup {
+        Setup {
+            lists: self.rules.lists_in_force(lists),
+            rules: Arc::clone(&self.rules),
+            plan: Plan::new(&self.rules.aggregates),
+            model: self.model.clone(),
+            holds: self.holds.clone(),
+            numbers: self.numbers,
+            rules_version: self.rules_version.clone(),
+            model_version: self.model_version.clone(),
+        }
+    }
+
     /// When a hold placed at `now` for `request` expires.
     pub fn expires_at(&self, request: &AuthRequest, now: Timestamp) -> Timestamp {
         let AuthRequest { kind, channel, initiation, merchant, .. } = request;

@@ -91,6 +91,7 @@ pub(crate) fn setup(rules: &str) -> Setup {
     Setup {
         plan: Plan::new(&rules.aggregates),
         rules: Arc::new(rules),
+        lists: rules::ListsInForce::default(),
         model: None,
         holds: HoldLifetimes::default(),
         numbers: VersionNumbers::default(),

@@ -10,6 +10,7 @@ mod appliers;
 mod background;
 pub mod backtest;
 pub mod lane;
+mod lists;
 mod live;
 mod older;
 pub mod pending;
@@ -163,6 +164,7 @@ pub struct Engine {
     ages: Mutex<Ages>,
     snapshots: snapshot::Taker,
     older: older::Older,
+    labels: Mutex<lists::Labels>,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -699,6 +701,7 @@ impl Engine {
         let found = self.sweeper.found();
         let durable_position = self.journal.durable();
         let on_disk = self.older.on_disk();
+        let in_force = self.in_force.load();
         Live {
             queue_records: queue.records,
             queue_age_us: queue.oldest_us,
@@ -709,6 +712,8 @@ impl Engine {
             cards: self.state.store.cards() as u64,
             holds: found.holds,
             held_minor: found.held_minor,
+            lists: in_force.lists(),
+            lists_aside: in_force.lists_aside(),
             answers_remembered: self.state.answers.len() as u64,
             answers_capacity: self.state.answers.capacity() as u64,
             answers_on_disk: on_disk.keys,

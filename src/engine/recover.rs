@@ -25,7 +25,7 @@ use super::{
     versions::{self, Names},
 };
 use crate::{
-    authorise::{State, answers::Answers, entry::Store, restore::Effect, setup::Setup},
+    authorise::{State, answers::Answers, entry::Store, listing, restore::Effect, setup::Setup},
     config::Config,
     features::Plan,
     journal::{
@@ -36,7 +36,7 @@ use crate::{
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
     observe::Metrics,
-    rules::{self, Finding},
+    rules::{self, Finding, ListsInForce},
     types::{
         reasons::Label,
         time::{HOUR_MS, Timestamp},
@@ -109,6 +109,8 @@ pub(super) fn time_of(record: &Record) -> Timestamp {
         Record::Reversed(record) => record.time,
         Record::Maintained(record) => record.time,
         Record::Expiry(record) => record.time,
+        Record::Listed(record) => record.time,
+        Record::Labelled(record) => record.time,
     }
 }
 
@@ -126,6 +128,7 @@ pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) 
         plan: Plan::new(&rules.aggregates),
         rules_version: Label::new(&rules.version),
         model_version: model.as_ref().map_or(Label::Static(""), |model| model.version().clone()),
+        lists: ListsInForce::default(),
         rules: Arc::new(rules),
         model: model.map(Arc::new),
         holds: config.holds.clone(),
@@ -249,7 +252,16 @@ impl Engine {
         let began = Instant::now();
         let begun = snapshot::newest(&directory, &snapshots, &config, secret_of(&directory), &setup.plan);
         let snapshot_time = began.elapsed();
-        let Begun { state, names, mut ages, mut last_time, snapshot: begun_from, passed_over } = begun;
+        let Begun {
+            state,
+            names,
+            mut ages,
+            mut last_time,
+            mut lists,
+            mut labels,
+            snapshot: begun_from,
+            passed_over,
+        } = begun;
         let names = Arc::new(names);
         let options = Options {
             segment_bytes: config.journal.segment_bytes,
@@ -283,6 +295,12 @@ impl Engine {
                     names.introduce(introduced);
                     return Ok(());
                 }
+                if let Some(after) = listing::restored(&lists, position, &record) {
+                    lists = after;
+                }
+                if let Record::Labelled(labelled) = &record {
+                    labels.put(labelled.of, position);
+                }
                 restorer.put(Effect::of(&state.answers, position, record))
             });
             restorer.finish();
@@ -296,6 +314,7 @@ impl Engine {
         snapshots.clean().map_err(files)?;
         metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());
 
+        setup.lists = setup.rules.lists_in_force(Arc::new(lists));
         let time = EngineTime::new(time, last_time);
         let now = time.now();
         let config_text = config.decision_text();
@@ -331,6 +350,7 @@ impl Engine {
             ages: Mutex::new(ages),
             snapshots: Taker::new(snapshots, begun_from.as_ref(), &passed_over),
             older,
+            labels: Mutex::new(labels),
         });
         engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
         older::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;

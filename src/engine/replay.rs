@@ -4,6 +4,8 @@
 //! Windows are a function of the rules' aggregates, so that a log in which those change is walked once per stretch of
 //! the same ones: up to its start records are put in force as they stand, inside it they are decided again.
 
+mod lists;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     path::Path,
@@ -19,7 +21,9 @@ use crate::{
     authorise::{
         self, Asked, Sink, State, Taken,
         answers::{Claimed, NO_ACCOUNT, Remembered, Stands, What},
-        keys, maintain,
+        keys,
+        listing::{self, Transaction},
+        maintain,
         reverse::{self, Target},
         setup::Setup,
     },
@@ -27,13 +31,16 @@ use crate::{
     journal::{
         self,
         record::{
-            Decided, Expiry, Maintained, Original, Record, Reversed, VersionNumbers, Versioned, Voided,
+            Decided, Expiry, Labelled, Listed, Maintained, Original, Record, Reversed, VersionNumbers,
+            Versioned, Voided,
         },
     },
     limits::ANSWER_RETENTION_MS,
     model::Model,
+    rules::Lists,
     types::{auth::Subject, codes::Decision, reasons::Label},
 };
+use lists::ListHistory;
 
 /// How many differences are listed in full.
 const DIFFERENCES_LISTED: usize = 20;
@@ -93,21 +100,25 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
         let end = stretches.get(place + 1).map_or(last + 1, |next| next.from);
         let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new(), models: HashMap::new() };
         let (state, mut ages, mut outlived) = (empty_state(&unbounded(), (0, 0)), Ages::default(), 0);
+        let mut lists = ListHistory::new();
         journal::verify(&journal_dir(data_dir), &mut |frame| {
             let position = frame.position;
             let record =
                 Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
             ages.note_record(time_of(&record), position);
             if position < stretch.from {
+                lists.note(position, &record);
                 restore(&state, &setups.of(stretch.numbers)?.plan, &names, position, record);
             } else if position < end && !matches!(record, Record::Introduced(_)) {
                 // While rules are replaced, records of the version before stand behind the introduction of the next.
                 let numbers = match &record {
                     Record::Decided(decided) => decided.versions,
+                    Record::Listed(listed) => listed.versions,
+                    Record::Labelled(labelled) => labelled.versions,
                     _ => stretch.numbers,
                 };
                 let setup = setups.of(numbers)?;
-                let mut again = again(&state, setup, position, &record);
+                let mut again = again(&state, setup, &mut lists, position, &record);
                 if again.is_err() {
                     // The engine forgets by the hour in memory and by the file on disk; when it was shows only where a
                     // key is used again, and then of that key alone.
@@ -117,8 +128,9 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
                     keys::keys_of(&record, |client, key, _| {
                         state.answers.forget_if_before(state.answers.hash(client, key), outlived);
                     });
-                    again = self::again(&state, setup, position, &record);
+                    again = self::again(&state, setup, &mut lists, position, &record);
                 }
+                lists.note(position, &record);
                 count(&mut verified, &record);
                 if again.as_deref() != Ok(frame.payload) {
                     differ(&mut verified, &names, position, &record, again);
@@ -175,7 +187,7 @@ struct Setups<'a> {
 }
 
 impl Setups<'_> {
-    fn of(&mut self, numbers: VersionNumbers) -> Result<&Setup, String> {
+    fn of(&mut self, numbers: VersionNumbers) -> Result<&mut Setup, String> {
         match self.loaded.entry(numbers) {
             Entry::Occupied(found) => Ok(found.into_mut()),
             Entry::Vacant(vacant) => {
@@ -277,7 +289,21 @@ impl Sink for Scratch<'_> {
 }
 
 /// Makes a record again.
-fn again(state: &State, setup: &Setup, position: u64, record: &Record) -> Result<Vec<u8>, String> {
+fn again(
+    state: &State,
+    setup: &mut Setup,
+    lists: &mut ListHistory,
+    position: u64,
+    record: &Record,
+) -> Result<Vec<u8>, String> {
+    let seen = match record {
+        Record::Decided(decided) => lists.made_at(decided.lists)?,
+        _ => lists.newest(),
+    };
+    if setup.lists.version() != seen.version() {
+        setup.lists = setup.rules.lists_in_force(Arc::clone(seen));
+    }
+    let put = |made: Lists| lists.put(made);
     let mut bytes = Vec::new();
     let sink = Scratch { position, bytes: &mut bytes };
     match record {
@@ -287,8 +313,47 @@ fn again(state: &State, setup: &Setup, position: u64, record: &Record) -> Result
         Record::Maintained(maintained) => maintain_again(state, maintained, sink)?,
         Record::Voided(voided) => void_again(state, voided, sink)?,
         Record::Expiry(expiry) => expire_again(state, expiry, sink)?,
+        Record::Listed(listed) => list_again(state, setup, listed, sink, put)?,
+        Record::Labelled(labelled) => label_again(state, setup, labelled, sink, put)?,
     }
     Ok(bytes)
+}
+
+fn list_again(
+    state: &State,
+    setup: &Setup,
+    listed: &Listed,
+    sink: Scratch<'_>,
+    put: impl FnOnce(Lists),
+) -> Result<(), String> {
+    let asked = Asked { client: listed.client, now: listed.time, original: None };
+    let key = state.answers.hash(listed.client, &listed.update.key);
+    let Claimed::Fresh(own) = state.answers.claim(key) else { return Err("its key was used before".into()) };
+    // Whether card numbers were taken was settled then.
+    listing::update(setup, listed.update.clone(), true, asked, own, sink, put)
+        .map(|_| ())
+        .map_err(|fault| fault.to_string())
+}
+
+fn label_again(
+    state: &State,
+    setup: &Setup,
+    labelled: &Labelled,
+    sink: Scratch<'_>,
+    put: impl FnOnce(Lists),
+) -> Result<(), String> {
+    let asked = Asked { client: labelled.client, now: labelled.time, original: None };
+    let key = state.answers.hash(labelled.client, &labelled.labelling.key);
+    let Claimed::Fresh(own) = state.answers.claim(key) else { return Err("its key was used before".into()) };
+    let transaction = Transaction {
+        of: labelled.of,
+        account: labelled.account,
+        currency: labelled.outcome.moved.map(|moved| moved.currency),
+        ids: labelled.ids,
+        before: labelled.before,
+    };
+    listing::label(setup, labelled.labelling.clone(), transaction, asked, own, sink, put);
+    Ok(())
 }
 
 fn decide(state: &State, setup: &Setup, decided: &Decided, sink: Scratch<'_>) -> Result<(), String> {
@@ -371,6 +436,8 @@ fn count(verified: &mut Verified, record: &Record) {
         Record::Reversed(_) => "reversed",
         Record::Maintained(_) => "maintained",
         Record::Expiry(_) => "expired",
+        Record::Listed(_) => "listed",
+        Record::Labelled(_) => "labelled",
     };
     *verified.counts.entry(kind).or_default() += 1;
     if let Record::Decided(decided) = record {

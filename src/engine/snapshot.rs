@@ -18,6 +18,10 @@
 //!             versions u32, each: what u8 | number u32 | name | ages u32, each: time i64 | position u64
 //! section 17  accounts in the order of their places, one item each
 //! section 18  answers, any number in an item
+//! section 19  lists: first an item with the position of the record that made them u64, then any number of values of
+//!             one list in an item: name | kind u8 | values, each: value | 0 taken out, 1 added u8 | end i64 |
+//!             bytes of the source u16 | source
+//! section 20  newest labels, any number in an item, each: position of the authorisation u64 | of the label u64
 //! ```
 
 use std::{
@@ -31,7 +35,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Engine, ages::Ages, background::Background, versions::Names};
+use super::{Engine, ages::Ages, background::Background, lists::Labels, versions::Names};
 use crate::{
     authorise::{
         State,
@@ -49,6 +53,7 @@ use crate::{
             Written,
         },
     },
+    rules::Lists,
     types::{
         bytes::{Fields, Misread, put_text},
         time::Timestamp,
@@ -58,6 +63,8 @@ use crate::{
 const ABOUT: u32 = FIRST_FREE_SECTION;
 const ACCOUNTS: u32 = FIRST_FREE_SECTION + 1;
 const ANSWERS: u32 = FIRST_FREE_SECTION + 2;
+const LISTS: u32 = FIRST_FREE_SECTION + 3;
+const LABELS: u32 = FIRST_FREE_SECTION + 4;
 
 /// Good snapshots that are kept: should the newest be damaged, the one before still shortens the start.
 const KEPT: usize = 2;
@@ -82,6 +89,8 @@ pub(super) struct Begun {
     pub(super) names: Names,
     pub(super) ages: Ages,
     pub(super) last_time: Timestamp,
+    pub(super) lists: Lists,
+    pub(super) labels: Labels,
     /// Where it comes from; `None` for an empty one.
     pub(super) snapshot: Option<Snapshot>,
     pub(super) passed_over: Vec<PassedOver>,
@@ -134,7 +143,8 @@ pub(super) fn newest(
     }
     let state = super::recover::empty_state(config, secret);
     let (names, ages, last_time) = (Names::default(), Ages::default(), Timestamp::default());
-    Begun { state, names, ages, last_time, snapshot: None, passed_over }
+    let (lists, labels) = (Lists::default(), Labels::default());
+    Begun { state, names, ages, last_time, lists, labels, snapshot: None, passed_over }
 }
 
 /// Reads a whole snapshot, on every core.
@@ -178,7 +188,9 @@ fn load(snapshot: Snapshot, config: &Config, secret: (u64, u64), plan: &Plan) ->
         return Err(unusable);
     }
     let About { last_time, names, ages, .. } = about;
-    Ok(Begun { state, names, ages, last_time, snapshot: Some(snapshot), passed_over: Vec::new() })
+    let (lists, labels) = (stored_lists::lists(&snapshot)?, stored_lists::labels(&snapshot)?);
+    let (snapshot, passed_over) = (Some(snapshot), Vec::new());
+    Ok(Begun { state, names, ages, last_time, lists, labels, snapshot, passed_over })
 }
 
 fn missing(snapshot: &Snapshot) -> LogError {
@@ -384,6 +396,8 @@ fn take(engine: &Engine) -> Result<Written, SnapshotError> {
     writer.item(|out| encode_about(engine, out))?;
     copy_accounts(&engine.state.store, &mut writer, &go_on)?;
     copy_answers(&engine.state.answers, &mut writer, &go_on)?;
+    stored_lists::copy_lists(engine.in_force.load().setup.lists.lists(), &mut writer)?;
+    stored_lists::copy_labels(&engine.labels.lock().clone(), &mut writer)?;
     writer.finish(&engine.journal, &go_on)
 }
 
@@ -433,6 +447,8 @@ fn copy_answers(
     }
     writer.item(|out| out.extend_from_slice(&late))
 }
+
+mod stored_lists;
 
 #[cfg(test)]
 mod tests;

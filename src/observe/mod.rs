@@ -15,4 +15,4 @@ mod recorder;
 pub use calls::{Call, CallResult};
 pub use group::{ReasonGroup, RuleGroups};
 pub use lanes::{DecisionSeen, STAGES, Stage};
-pub use recorder::{KeyFileMade, Live, LoadedRule, LookUp, Metrics, RuleCounts, RulesRead};
+pub use recorder::{KeyFileMade, ListCounts, Live, LoadedRule, LookUp, Metrics, RuleCounts, RulesRead};

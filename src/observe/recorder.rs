@@ -26,6 +26,7 @@ use crate::{
     types::{
         auth::Degraded,
         codes::{Decision, ReasonSource},
+        lists::FraudLabel,
         money::Currency,
     },
 };
@@ -46,6 +47,9 @@ pub struct Live {
     pub holds: u64,
     /// As the sweeper last counted it: minor units by currency.
     pub held_minor: Vec<(Currency, i128)>,
+    /// The lists that the rules declare.
+    pub lists: Vec<ListCounts>,
+    pub lists_aside: u64,
     pub answers_remembered: u64,
     pub answers_capacity: u64,
     pub answers_on_disk: u64,
@@ -66,6 +70,15 @@ pub struct Live {
     pub serving_authorisation: bool,
     pub serving_others: bool,
     pub degraded: Degraded,
+}
+
+/// The values of one list.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ListCounts {
+    pub list: String,
+    pub in_file: u64,
+    pub added: u64,
+    pub taken_out: u64,
 }
 
 /// The counts of one engine. Cloning shares them.
@@ -93,6 +106,7 @@ struct Inner {
     errors: NamedCounters,
     shed: NamedCounters,
     changes: NamedCounters,
+    labels: NamedCounters,
     live: ArcSwapOption<LiveProbe>,
     versions: Mutex<Versions>,
     scrape: Mutex<Scrape>,
@@ -153,6 +167,8 @@ struct Scrape {
     /// Rule and mode of every series there is; bounded, so that reloads cannot grow it for ever.
     rule_series: HashMap<(String, &'static str), (Counter, Counter)>,
     held: HashMap<Currency, Gauge>,
+    /// By list and where its values come from; bounded like those of rules.
+    lists: HashMap<(String, &'static str), Gauge>,
 }
 
 /// A loaded set of rules with what was already passed on.
@@ -164,6 +180,8 @@ struct RuleSet {
 
 /// Series of rules that one process may come to; beyond it they are counted under the rule `other`.
 const RULE_SERIES_MAX: usize = 4 * RULES_MAX;
+/// Series of lists that one process may come to; lists beyond it are not shown.
+const LIST_SERIES_MAX: usize = 3 * 128;
 /// Series of one family whose labels the program itself names.
 const NAMED_SERIES_MAX: usize = 128;
 
@@ -219,7 +237,7 @@ impl Metrics {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         registry.gauge(&table::CORES, &[]).set(cores as f64);
         registry.gauge(&table::BUILD, &[env!("CARGO_PKG_VERSION"), build]).set(1.0);
-        Metrics(Arc::new(Inner {
+        let metrics = Metrics(Arc::new(Inner {
             lanes: (0..lanes.max(1)).map(|_| LaneCounts::new()).collect(),
             journal: JournalCounts {
                 sync_time: Buckets::new(&table::SYNC_TIME, NS_PER_SECOND),
@@ -242,12 +260,15 @@ impl Metrics {
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
             changes: NamedCounters::new(table::CHANGES),
+            labels: NamedCounters::new(table::LABELS),
             live: ArcSwapOption::empty(),
             versions: Mutex::default(),
             scrape: Mutex::default(),
             started: Instant::now(),
             registry,
-        }))
+        }));
+        FraudLabel::ALL.iter().for_each(|label| metrics.count_labels(label.name(), 0));
+        metrics
     }
 
     fn lane(&self, lane: usize) -> &LaneCounts {
@@ -282,6 +303,15 @@ impl Metrics {
     /// A call other than an authorisation changed state; `call` is its name in lower case, such as `reverse`.
     pub fn changed(&self, call: &'static str) {
         self.0.changes.add(&self.0.registry, [call, ""], 1);
+    }
+
+    /// A transaction was labelled; `label` as [`FraudLabel::name`] has it.
+    pub fn labelled(&self, label: &'static str) {
+        self.count_labels(label, 1);
+    }
+
+    fn count_labels(&self, label: &'static str, count: u64) {
+        self.0.labels.add(&self.0.registry, [label, ""], count);
     }
 
     /// A call or an item ended in a gRPC error: the status code by name and the reason of its `ErrorInfo`.
@@ -611,6 +641,19 @@ impl Scrape {
                 .entry(*currency)
                 .or_insert_with(|| registry.gauge(&table::HELD_AMOUNT, &[currency.alpha()]))
                 .set(*minor as f64);
+        }
+        set(&table::LISTS_ASIDE, &[], live.lists_aside as f64);
+        // A list that is no longer declared shows 0.
+        self.lists.values().for_each(|gauge| gauge.set(0.0));
+        for ListCounts { list, in_file, added, taken_out } in &live.lists {
+            for (from, count) in [("file", in_file), ("calls", added), ("taken_out", taken_out)] {
+                let key = (list.clone(), from);
+                if self.lists.len() >= LIST_SERIES_MAX && !self.lists.contains_key(&key) {
+                    continue;
+                }
+                let register = || registry.gauge(&table::LIST_VALUES, &[list.as_str(), from]);
+                self.lists.entry(key).or_insert_with(register).set(*count as f64);
+            }
         }
     }
 }

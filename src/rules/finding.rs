@@ -54,6 +54,16 @@ impl fmt::Display for Finding {
     }
 }
 
+/// A place in another file than the rules file.
+pub struct Elsewhere<'t> {
+    pub file: &'t str,
+    pub line: u32,
+    pub column: u32,
+    pub length: u32,
+    /// The line as it stands there.
+    pub text: &'t str,
+}
+
 /// Collects the findings of one file.
 pub struct Report<'a> {
     file: String,
@@ -92,6 +102,26 @@ impl<'a> Report<'a> {
         self.findings
     }
 
+    /// Notes what is wrong in another file that belongs to this one.
+    pub fn elsewhere(
+        &mut self,
+        severity: Severity,
+        at: Elsewhere<'_>,
+        message: String,
+        help: Option<String>,
+    ) {
+        self.findings.push(Finding {
+            severity,
+            file: at.file.to_owned(),
+            line: at.line,
+            column: at.column,
+            length: at.length,
+            message,
+            help,
+            source_line: at.text.to_owned(),
+        });
+    }
+
     fn add(&mut self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {
         let source = self.source;
         let clamp = |byte: usize| (0..=byte.min(source.len())).rev().find(|at| source.is_char_boundary(*at));
@@ -113,8 +143,13 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The candidate that was probably meant, as a hint: near in spelling, or the last part of a longer name.
+/// The candidate that was probably meant, as a hint.
 pub fn did_you_mean<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
+    probably_meant(written, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
+}
+
+/// The candidate that was probably meant: near in spelling, or the last part of a longer name.
+pub fn probably_meant<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let lower = written.to_ascii_lowercase();
     let allowed = (written.chars().count() / 3).max(1);
     let rank = |candidate: &str| {
@@ -127,5 +162,5 @@ pub fn did_you_mean<'c>(written: &str, candidates: impl IntoIterator<Item = &'c 
         .into_iter()
         .filter_map(|candidate| Some((rank(candidate)?, candidate)))
         .min()
-        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+        .map(|(_, candidate)| candidate)
 }
