@@ -48,12 +48,24 @@ pub const SLOTS_MAX: usize = 256;
 pub const EXPRESSION_BYTES_MAX: usize = 4_096;
 /// Operators and brackets inside one another in a rule expression: bounds the stack that evaluating takes.
 pub const EXPRESSION_NESTING_MAX: usize = 48;
-/// Largest rules file, in bytes.
-pub const RULES_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest rules file, in bytes, the files of its lists included.
+pub const RULES_FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Entities for which rules are suppressed in one rules file, counted for each rule.
 pub const SUPPRESSIONS_MAX: usize = 10_000;
 /// Values of one list in a rules file.
 pub const LIST_VALUES_MAX: usize = 100_000;
+/// Values of one list that calls have added or taken out.
+pub const LIST_CHANGES_MAX: usize = 100_000;
+/// Longest value of a list that a call may add, in bytes.
+pub const LIST_VALUE_BYTES_MAX: usize = 64;
+/// Values that one call may add and remove together: they fit into one record.
+pub const LIST_UPDATE_VALUES_MAX: usize = 32;
+/// Entries in one answer of a list that is read.
+pub const LIST_PAGE_MAX: usize = 1_000;
+/// Label policies in one rules file.
+pub const LABEL_POLICIES_MAX: usize = 16;
+/// Transactions whose newest label is at hand for whoever asks about the decision; the oldest make way.
+pub const LABELS_AT_HAND_MAX: usize = 262_144;
 /// Largest estimated cost of one rule, in nanoseconds.
 pub const RULE_COST_MAX_NS: u32 = 2_000;
 
@@ -116,6 +128,20 @@ const _: () = assert!(
 );
 const _: () = assert!(AGGREGATES_MAX + 128 <= SLOTS_MAX, "the catalogue keeps at least 128 slots");
 const _: () = assert!(WINDOW_MAX_MS >= HOLD_LIFE_MAX_MS && LATENESS_MAX_MS < WINDOW_MAX_MS);
+const _: () = assert!(
+    RECORD_BYTES_MAX
+        >= LIST_UPDATE_VALUES_MAX * (LIST_VALUE_BYTES_MAX + TEXT_BYTES_MAX + 16) + 2 * ID_BYTES_MAX + 64,
+    "a list update fits into a record"
+);
+const _: () = assert!(
+    RECORD_BYTES_MAX
+        >= LABEL_POLICIES_MAX * (LIST_VALUE_BYTES_MAX + ID_BYTES_MAX + 20)
+            + 10 * (ID_BYTES_MAX + 2)
+            + 2 * (TEXT_BYTES_MAX + 2)
+            + REASONS_MAX * (ID_BYTES_MAX + TEXT_BYTES_MAX + 12)
+            + 256,
+    "a label fits into a record"
+);
 // The largest record: ids, texts, reasons with code and text, every slot, every rule that fired.
 const _: () = assert!(
     RECORD_BYTES_MAX

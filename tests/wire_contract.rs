@@ -46,6 +46,18 @@ impl Engine {
         let data = tempfile::tempdir().unwrap();
         let rules = data.path().join("rules.toml");
         std::fs::write(&rules, "version = 1\n").unwrap();
+        Engine::on(data).await
+    }
+
+    /// Killed as a power cut would, and started again on what is on disk.
+    async fn restarted(mut self) -> Engine {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Engine::on(std::mem::replace(&mut self.data, tempfile::tempdir().unwrap())).await
+    }
+
+    async fn on(data: tempfile::TempDir) -> Engine {
+        let rules = data.path().join("rules.toml");
         let mut child = Command::new(env!("CARGO_BIN_EXE_saker"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--model", "none", "--data"])
             .arg(data.path().join("data"))
@@ -718,6 +730,226 @@ async fn rules_change_whole_or_not_at_all_and_no_decision_is_dropped() {
         assert_eq!(code, if *version == empty { "00" } else { "59" }, "decided by {version}");
         assert!([&empty, &strict, &strict_again].contains(&version));
     }
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(engine.child.wait().unwrap().code(), Some(0));
+    let verified = Command::new(env!("CARGO_BIN_EXE_saker"))
+        .args(["journal", "verify"])
+        .arg(engine.data.path().join("data"))
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+}
+
+/// Lists in the rules file, and what a label does to them.
+const LISTED: &str = r#"version = 1
+[lists.blocked]
+values = ["M-file"]
+[lists.devices]
+values = []
+[[label_policies]]
+label = "fraud"
+kind = "stolen"
+list = "devices"
+add = "device.id"
+[[rules]]
+id = "blocked"
+when = "merchant.id in lists.blocked"
+then = "decline"
+reason = "BLOCKED_MERCHANT"
+[[rules]]
+id = "device"
+when = "device.id in lists.devices"
+then = "decline"
+reason = "WATCHED_DEVICE"
+"#;
+
+/// An engine with the account `acc` under the rules above.
+async fn with_lists() -> Engine {
+    let engine = Engine::with_account(1_000_000).await;
+    std::fs::write(engine.data.path().join("rules.toml"), LISTED).unwrap();
+    until_rules_are(&mut RiskClient::new(engine.channel.clone()), LISTED).await;
+    engine
+}
+
+fn at_shop(transaction_id: &str, shop: &str, device: &str) -> AuthoriseRequest {
+    let mut request = purchase(transaction_id, 100);
+    request.merchant.as_mut().unwrap().merchant_id = shop.into();
+    let ip_address = String::new();
+    request.device = Some(proto::Device { device_id: device.into(), ip_address });
+    request
+}
+
+fn update(request_id: &str, add: &[&str], remove: &[&str]) -> proto::UpdateListRequest {
+    let entry = |value: &&str| proto::ListEntry {
+        value: value.to_string(),
+        source: "bank".into(),
+        ..Default::default()
+    };
+    proto::UpdateListRequest {
+        request_id: request_id.into(),
+        list: "blocked".into(),
+        add: add.iter().map(entry).collect(),
+        remove: remove.iter().map(|value| value.to_string()).collect(),
+    }
+}
+
+async fn values_of(risk: &mut RiskClient<Channel>, list: &str) -> Vec<(String, bool)> {
+    let (mut values, mut after) = (Vec::new(), String::new());
+    loop {
+        let request = proto::GetListRequest { list: list.into(), after, limit: 2 };
+        let page = risk.get_list(request).await.unwrap().into_inner();
+        values.extend(page.entries.into_iter().map(|found| (found.entry.unwrap().value, found.in_file)));
+        after = page.next;
+        if after.is_empty() {
+            assert_eq!(page.total, values.len() as u64);
+            return values;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_changes_by_a_call_that_is_durable_and_told_once() {
+    let engine = with_lists().await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    assert_eq!(engine.authorise(at_shop("before", "M-1", "d")).await.unwrap().response_code, "00");
+    let first =
+        risk.update_list(update("u", &["M-1", "M-2", "M-3"], &["M-file"])).await.unwrap().into_inner();
+    assert_eq!((first.entries, first.replayed), (3, false));
+    let declined = engine.authorise(at_shop("t", "M-1", "d")).await.unwrap();
+    assert_eq!((&*declined.response_code, &*declined.reasons[0].code), ("59", "BLOCKED_MERCHANT"));
+    assert_eq!(engine.authorise(at_shop("file", "M-file", "d")).await.unwrap().response_code, "00");
+
+    let mut decisions = DecisionsClient::new(engine.channel.clone());
+    for (transaction_id, lists) in [("before", 0), ("t", first.position)] {
+        let by = Some(By::TransactionId(transaction_id.into()));
+        let found = decisions.get_decision(proto::GetDecisionRequest { by }).await.unwrap().into_inner();
+        assert_eq!(found.lists_position, lists, "{transaction_id}");
+    }
+
+    let again =
+        risk.update_list(update("u", &["M-1", "M-2", "M-3"], &["M-file"])).await.unwrap().into_inner();
+    assert_eq!(again, proto::UpdateListResponse { replayed: true, ..first });
+    let reused = risk.update_list(update("u", &["M-1"], &[])).await.unwrap_err();
+    assert_eq!(told(&reused), (Code::AlreadyExists, "DUPLICATE_KEY".into(), "94".into()));
+    let reused = risk.update_list(update("t", &["M-1"], &[])).await.unwrap_err();
+    assert_eq!(told(&reused).0, Code::AlreadyExists, "keys are one space over all calls");
+    let unknown = proto::UpdateListRequest { list: "bloked".into(), ..update("v", &["x"], &[]) };
+    let unknown = risk.update_list(unknown).await.unwrap_err();
+    assert_eq!(told(&unknown), (Code::NotFound, "NOT_FOUND".into(), "14".into()));
+    assert!(unknown.message().contains("did you mean `blocked`?"), "{unknown:?}");
+
+    let in_a_moment =
+        proto::ListEntry { value: "M-brief".into(), expires_at: time_from_now(2), source: String::new() };
+    let brief = proto::UpdateListRequest { add: vec![in_a_moment], ..update("brief", &[], &[]) };
+    assert_eq!(risk.update_list(brief).await.unwrap().into_inner().entries, 4);
+    let listed = |value: &str, in_file| (value.to_owned(), in_file);
+    let three = [listed("M-1", false), listed("M-2", false), listed("M-3", false)];
+
+    let engine = engine.restarted().await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    assert_eq!(engine.authorise(at_shop("after", "M-2", "d")).await.unwrap().response_code, "59");
+    let again =
+        risk.update_list(update("u", &["M-1", "M-2", "M-3"], &["M-file"])).await.unwrap().into_inner();
+    assert_eq!(again, proto::UpdateListResponse { replayed: true, ..first });
+    while values_of(&mut risk, "blocked").await != three {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(engine.authorise(at_shop("ended", "M-brief", "d")).await.unwrap().response_code, "00");
+    assert_eq!(
+        risk.update_list(update("w", &["M-file"], &["M-1", "M-2"])).await.unwrap().into_inner().entries,
+        2
+    );
+    assert_eq!(values_of(&mut risk, "blocked").await, [listed("M-3", false), listed("M-file", false)]);
+    verified(engine).await;
+}
+
+#[tokio::test]
+async fn a_malformed_list_update_names_every_bad_field() {
+    let engine = with_lists().await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    let entry = |value: &str, seconds| proto::ListEntry {
+        value: value.into(),
+        expires_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+        source: "s".repeat(257),
+    };
+    let bad = proto::UpdateListRequest {
+        request_id: String::new(),
+        list: "né".into(),
+        add: vec![entry("", i64::MAX), entry(&"x".repeat(65), 0)],
+        remove: vec!["a\nb".into(), "twice".into(), "twice".into()],
+    };
+    let status = risk.update_list(bad).await.unwrap_err();
+    let mut fields = bad_fields(&status);
+    fields.dedup();
+    let expected = [
+        "request_id",
+        "list",
+        "add.value",
+        "add.expires_at",
+        "add.source",
+        "add.value",
+        "add.source",
+        "remove",
+    ];
+    assert_eq!(fields, expected);
+    assert_eq!(told(&status).2, "30");
+    let many: Vec<String> = (0..33).map(|number| number.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (request, fields) in
+        [(update("u", &[], &[]), vec!["add", "remove"]), (update("u", &many, &[]), vec!["add"])]
+    {
+        assert_eq!(bad_fields(&risk.update_list(request).await.unwrap_err()), fields);
+    }
+    assert!(risk.update_list(update("u", &["x"], &[])).await.is_ok(), "what was refused leaves its key free");
+    let status =
+        risk.get_list(proto::GetListRequest { limit: 1_001, ..Default::default() }).await.unwrap_err();
+    assert_eq!(bad_fields(&status), ["list", "limit"]);
+    let unknown = proto::GetListRequest { list: "nothing".into(), ..Default::default() };
+    assert_eq!(told(&risk.get_list(unknown).await.unwrap_err()).0, Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_label_is_an_outcome_and_does_what_the_rules_say() {
+    let engine = with_lists().await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    assert_eq!(engine.authorise(at_shop("t", "M-1", "D-1")).await.unwrap().response_code, "00");
+    let label = |request_id: &str, kind: &str| proto::LabelTransactionRequest {
+        request_id: request_id.into(),
+        transaction_id: "t".into(),
+        label: proto::Label::Fraud.into(),
+        kind: kind.into(),
+        source: "desk".into(),
+        occurred_at: None,
+    };
+    let status = risk.label_transaction(proto::LabelTransactionRequest::default()).await.unwrap_err();
+    assert_eq!(bad_fields(&status), ["request_id", "transaction_id", "label"]);
+    let unknown = proto::LabelTransactionRequest { transaction_id: "x".into(), ..label("l", "") };
+    let unknown = risk.label_transaction(unknown).await.unwrap_err();
+    assert_eq!(told(&unknown), (Code::NotFound, "NOT_FOUND".into(), "14".into()));
+
+    let first = risk.label_transaction(label("l", "stolen")).await.unwrap().into_inner();
+    assert_eq!((&*first.response_code, first.replayed, &first.amount_moved), ("00", false, &usd(0)));
+    let again = risk.label_transaction(label("l", "stolen")).await.unwrap().into_inner();
+    assert_eq!(again, proto::Outcome { replayed: true, ..first });
+    let other = risk.label_transaction(label("l", "lost")).await.unwrap().into_inner();
+    assert_eq!((&*other.response_code, &*other.reasons[0].code), ("94", "DUPLICATE_KEY"));
+    risk.label_transaction(label("m", "mistake")).await.unwrap();
+
+    let engine = engine.restarted().await;
+    let declined = engine.authorise(at_shop("u", "M-1", "D-1")).await.unwrap();
+    assert_eq!(&*declined.reasons[0].code, "WATCHED_DEVICE");
+    let by = Some(By::TransactionId("t".into()));
+    let mut decisions = DecisionsClient::new(engine.channel.clone());
+    let found = decisions.get_decision(proto::GetDecisionRequest { by }).await.unwrap().into_inner();
+    let kinds: Vec<&str> = found.labels.iter().map(|label| &*label.kind).collect();
+    assert_eq!(kinds, ["mistake", "stolen"]);
+    assert_eq!(found.labels[0].label(), proto::Label::Fraud);
+    verified(engine).await;
+}
+
+/// Stops the engine, whose log must come out the same again.
+async fn verified(mut engine: Engine) {
+    let pid = engine.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(engine.child.wait().unwrap().code(), Some(0));
     let verified = Command::new(env!("CARGO_BIN_EXE_saker"))

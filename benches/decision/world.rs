@@ -74,6 +74,7 @@ impl World {
             rules_version: Label::new(&rules.version),
             model_version: model.version().clone(),
             rules: Arc::new(rules),
+            lists: rules::ListsInForce::default(),
             model: Some(Arc::new(model)),
             holds: HoldLifetimes::default(),
             numbers: VersionNumbers::default(),

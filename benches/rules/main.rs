@@ -20,7 +20,7 @@ use std::{hint::black_box, time::Instant};
 use facts::Facts;
 use saker::{
     features::{AccountFacts, History, Moment, Plan, event_of, values::Values},
-    rules::{self, Hits, RuleSet},
+    rules::{self, Hits, ListsInForce, RuleSet, Seen},
     types::time::{DAY_MS, Timestamp},
 };
 
@@ -78,12 +78,14 @@ fn evaluation(all: &[Facts], variants: i64, small: bool) -> [f64; 3] {
     let programs: Vec<cel::Program> =
         theirs.map(|text| cel::Program::compile(&text).expect("the conditions are CEL")).collect();
 
+    let lists = ListsInForce::default();
+    let seen = Seen { lists: &lists, now: Timestamp(0) };
     let mut hits = Hits::default();
     let mut fired = 0;
     let mut draw = draw::Draw(8);
     for facts in (0..500).map(|_| Facts::draw(&mut draw)) {
         let (values, context) = (facts.values(), facts.context());
-        rules.evaluate(&values, usd, &mut hits);
+        rules.evaluate(&values, usd, seen, &mut hits);
         for (rule, when) in ours.iter().enumerate() {
             let is_fired = hits.is_fired(rule);
             assert_eq!(is_fired, closures[rule](&facts), "{when}: {facts:?}");
@@ -101,7 +103,7 @@ fn evaluation(all: &[Facts], variants: i64, small: bool) -> [f64; 3] {
     let compiled = least_ns(rounds * all.len(), || {
         for _ in 0..rounds {
             for values in &values {
-                rules.evaluate(black_box(values), usd, &mut hits);
+                rules.evaluate(black_box(values), usd, seen, &mut hits);
                 black_box(&hits);
             }
         }

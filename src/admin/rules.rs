@@ -1,9 +1,10 @@
-//! The rules file of a running engine: read again when it changes on disk, on SIGHUP and where a call asks for it.
+//! The rules file of a running engine: read again when it changes on disk, on SIGHUP and where a call asks for it. With
+//! it go the files that its lists name.
 
 use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -26,15 +27,43 @@ const LOOKS_IN_PLACE: u32 = 4;
 /// Before a file that could not be read, or rules that could not be kept, are tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The rules that a configuration names: the file at `path`, or those that ship.
+/// The rules that a configuration names: the file at `path` with what stands in the files of its lists, or those that
+/// ship.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// Where a file cannot be read.
 pub fn source(path: Option<&Path>) -> io::Result<Source> {
     match path {
         None => Ok(Source { name: "the shipped rules".to_owned(), text: rules::SHIPPED.to_owned() }),
-        Some(path) => Ok(Source { name: path.display().to_string(), text: fs::read_to_string(path)? }),
+        Some(path) => {
+            let text = with_lists(path, fs::read_to_string(path)?)?;
+            Ok(Source { name: path.display().to_string(), text })
+        }
     }
+}
+
+/// The text of the rules file at `path` with what stands in the files that its lists name, beside it.
+fn with_lists(path: &Path, mut text: String) -> io::Result<String> {
+    for name in rules::list_files(&text) {
+        // What cannot be a name is told by the check of the rules.
+        if name.contains(char::is_control) || rules::has_list_file(&text, &name) {
+            continue;
+        }
+        let file = beside(path, &name);
+        let content = fs::read_to_string(&file)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+        rules::append_list_file(&mut text, &name, &content)
+            .map_err(|bad| io::Error::other(format!("{}, {bad}", file.display())))?;
+    }
+    Ok(text)
+}
+
+fn lists_beside(path: &Path, text: &str) -> Vec<PathBuf> {
+    rules::list_files(text).iter().map(|name| beside(path, name)).collect()
+}
+
+fn beside(path: &Path, name: &str) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).join(name)
 }
 
 /// Puts the configured rules in force as they stand now.
@@ -64,10 +93,11 @@ impl Watch {
         let Some(path) = engine.rules_path().map(Path::to_owned) else { return Ok(None) };
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, text) = (Arc::clone(&stop), rules::body(&engine.rules().source).to_owned());
+        let lists = lists_beside(&path, &text);
         let engine = Arc::downgrade(engine);
         thread::Builder::new()
             .name("rules".to_owned())
-            .spawn(move || Watcher::new(text).watch(&path, &engine, &stopped))?;
+            .spawn(move || Watcher::new(text, lists).watch(&path, &engine, &stopped))?;
         Ok(Some(Watch(stop)))
     }
 }
@@ -82,17 +112,17 @@ impl Drop for Watch {
 /// What tells one state of a file from the next. The time of its last change of any kind, permissions included, is
 /// among it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct State {
+struct FileState {
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
 
-impl State {
-    fn of(path: &Path) -> Option<State> {
+impl FileState {
+    fn of(path: &Path) -> Option<FileState> {
         let found = fs::metadata(path).ok()?;
-        Some(State {
+        Some(FileState {
             inode: found.ino(),
             bytes: found.len(),
             modified: (found.mtime(), found.mtime_nsec()),
@@ -101,10 +131,40 @@ impl State {
     }
 }
 
+/// The rules file and those of its lists. One of a list that is not there is a state too; a rules file that is gone
+/// changes nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct State {
+    rules: FileState,
+    lists: Vec<Option<FileState>>,
+}
+
+impl State {
+    fn of(path: &Path, lists: &[PathBuf]) -> Option<State> {
+        let lists = lists.iter().map(|list| FileState::of(list)).collect();
+        Some(State { rules: FileState::of(path)?, lists })
+    }
+
+    /// Whether a file that differs from what it was `before` is that file still, perhaps in the middle of being written.
+    fn is_written_in_place(&self, before: &State) -> bool {
+        let files = |state: &State| -> Vec<Option<FileState>> {
+            std::iter::once(Some(state.rules)).chain(state.lists.iter().copied()).collect()
+        };
+        let (now, before) = (files(self), files(before));
+        let in_place = |(now, before): (&Option<FileState>, &Option<FileState>)| {
+            let same = now.zip(*before).is_some_and(|(now, before)| now.inode == before.inode);
+            now != before && (same || before.is_none())
+        };
+        now.len() != before.len() || now.iter().zip(&before).any(in_place)
+    }
+}
+
 struct Watcher {
     /// The text that was last read from the file. The same text again is no change, whatever was put in force by a call
     /// in the meantime.
     text: String,
+    /// The files that its lists name.
+    lists: Vec<PathBuf>,
     /// The state in which it was read.
     read: Option<State>,
     last: Option<State>,
@@ -115,13 +175,13 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(text: String) -> Watcher {
-        Watcher { text, read: None, last: None, looks: 0, retry_at: None }
+    fn new(text: String, lists: Vec<PathBuf>) -> Watcher {
+        Watcher { text, lists, read: None, last: None, looks: 0, retry_at: None }
     }
 
     fn watch(mut self, path: &Path, engine: &Weak<Engine>, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
-            if self.is_due(State::of(path), Instant::now()) {
+            if self.is_due(State::of(path, &self.lists), Instant::now()) {
                 let Some(engine) = engine.upgrade() else { return };
                 self.take(path, &engine);
             }
@@ -132,18 +192,18 @@ impl Watcher {
     /// Whether the file is to be read: it is another than the one that was, and nobody is writing it.
     fn is_due(&mut self, now: Option<State>, time: Instant) -> bool {
         self.looks = if now == self.last { self.looks.saturating_add(1) } else { 0 };
-        self.last = now;
-        let Some(now) = now.filter(|now| Some(*now) != self.read) else { return false };
-        let in_place = self.read.is_none_or(|read| read.inode == now.inode);
+        self.last.clone_from(&now);
+        let Some(now) = now.filter(|now| Some(now) != self.read.as_ref()) else { return false };
+        let in_place = self.read.as_ref().is_none_or(|read| now.is_written_in_place(read));
         let looks = if in_place { LOOKS_IN_PLACE } else { LOOKS_REPLACED };
         self.looks >= looks && self.retry_at.is_none_or(|at| time >= at)
     }
 
     /// Reads the file and has it put in force. What comes of it is counted and logged there.
     fn take(&mut self, path: &Path, engine: &Engine) {
-        let (state, text) = (self.last, source(Some(path)));
+        let (state, text) = (self.last.clone(), source(Some(path)));
         // A write that began after the last look is waited for like any other.
-        if State::of(path) != state {
+        if State::of(path, &self.lists) != state {
             return;
         }
         if text.as_ref().is_ok_and(|source| source.text == self.text) {
@@ -157,6 +217,7 @@ impl Watcher {
             Ok(_) | Err(ReloadError::Rules(_) | ReloadError::OtherAggregates) => {
                 (self.read, self.retry_at) = (state, None);
                 self.text = text.map_or_else(|_| String::new(), |source| source.text);
+                self.lists = lists_beside(path, &self.text);
             }
         }
     }
@@ -167,12 +228,13 @@ mod tests {
     use super::*;
 
     fn state(inode: u64, bytes: u64) -> Option<State> {
-        Some(State { inode, bytes, modified: (1, 0), changed: (1, 0) })
+        let rules = FileState { inode, bytes, modified: (1, 0), changed: (1, 0) };
+        Some(State { rules, lists: Vec::new() })
     }
 
     #[test]
     fn a_file_is_read_once_it_stands_still_and_not_again_until_it_changes() {
-        let (mut watcher, now) = (Watcher::new(String::new()), Instant::now());
+        let (mut watcher, now) = (Watcher::new(String::new(), Vec::new()), Instant::now());
         watcher.read = state(1, 10);
         assert!(!watcher.is_due(state(1, 10), now), "it is the one that was read");
         // Written in place: not while it grows, nor in a pause of the writer.
@@ -190,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_failed_for_another_cause_than_its_text_is_tried_again() {
-        let (mut watcher, now) = (Watcher::new(String::new()), Instant::now());
+        let (mut watcher, now) = (Watcher::new(String::new(), Vec::new()), Instant::now());
         watcher.read = state(1, 10);
         watcher.is_due(state(2, 10), now);
         assert!(watcher.is_due(state(2, 10), now));

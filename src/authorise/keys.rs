@@ -21,6 +21,8 @@ pub fn keys_of(record: &Record, mut each: impl FnMut(u32, &RequestKey, What)) {
             each(reversed.client, &reversed.reversal.key, What::Other);
         }
         Record::Maintained(maintained) => each(maintained.client, &maintained.change.key(), What::Other),
+        Record::Listed(listed) => each(listed.client, &listed.update.key, What::Other),
+        Record::Labelled(labelled) => each(labelled.client, &labelled.labelling.key, What::Other),
         // A duplicate is counted and listed, not remembered under its key.
         Record::Introduced(_) | Record::Duplicated(_) | Record::Expiry(_) => {}
     }
@@ -52,6 +54,7 @@ pub fn account_of(record: &Record) -> Option<AccountId> {
         Record::Reversed(reversed) => reversed.account,
         Record::Expiry(expiry) => Some(expiry.account),
         Record::Maintained(maintained) => Some(maintained.account),
-        Record::Introduced(_) | Record::Duplicated(_) => None,
+        // A label changes lists, and nothing of the account.
+        Record::Introduced(_) | Record::Duplicated(_) | Record::Listed(_) | Record::Labelled(_) => None,
     }
 }

@@ -8,6 +8,7 @@ pub mod answers;
 pub mod decide;
 pub mod entry;
 pub mod keys;
+pub mod listing;
 pub mod maintain;
 pub mod restore;
 pub mod reverse;
@@ -32,7 +33,7 @@ use crate::{
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
     model::Scored,
-    rules::Hits,
+    rules::{self, Hits},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Subject},
         base::BaseCurrency,
@@ -275,7 +276,8 @@ fn decide_on(
 
         // 4. Lists and rules.
         let currency = request.billed().map_or(account.currency, |money| money.currency);
-        setup.rules.evaluate(&values, currency, &mut hits);
+        let seen = rules::Seen { lists: &setup.lists, now: asked.now };
+        setup.rules.evaluate(&values, currency, seen, &mut hits);
         setup.rules.restrict(&values, asked.now, &mut hits);
         watch.ended(Stage::Rules);
 
@@ -339,6 +341,7 @@ fn decide_on(
         account: Some(&account.id.get()),
         card,
         versions: setup.numbers,
+        lists: setup.lists.version(),
         answer: faulty.as_ref().unwrap_or(&answer),
         original,
         first,
@@ -491,6 +494,7 @@ fn refuse(
         account: None,
         card: NO_CARD,
         versions: setup.numbers,
+        lists: setup.lists.version(),
         answer: &answer,
         original: None,
         first: None,

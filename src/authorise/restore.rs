@@ -95,6 +95,8 @@ impl Effect {
             Record::Maintained(maintained) => (maintained.time, Change::Maintain(maintained)),
             Record::Introduced(introduced) => (introduced.time, Change::None),
             Record::Duplicated(duplicated) => (duplicated.time, Change::None),
+            Record::Listed(listed) => (listed.time, Change::None),
+            Record::Labelled(labelled) => (labelled.time, Change::None),
         };
         Effect { position, rules, time, account, keys, change }
     }

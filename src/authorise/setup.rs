@@ -8,13 +8,16 @@ use crate::{
     features::{Plan, shared::SharedPlan},
     journal::record::VersionNumbers,
     model::Model,
-    rules::RuleSet,
+    rules::{Lists, ListsInForce, RuleSet},
     types::{auth::AuthRequest, base::BaseCurrency, reasons::Label, time::Timestamp},
 };
 
 /// Everything a decision is made with that is not in the request or the account.
+#[derive(Clone)]
 pub struct Setup {
     pub rules: Arc<RuleSet>,
+    /// What calls have made of the lists, as these rules look values up in them.
+    pub lists: ListsInForce,
     /// The windows that features and rules read.
     pub plan: Arc<Plan>,
     /// The windows across accounts that rules read.
@@ -32,9 +35,21 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// The same with other lists.
+    pub fn with_lists(&self, lists: Arc<Lists>) -> Setup {
+        Setup { lists: self.rules.lists_in_force(lists), ..self.clone() }
+    }
+
     /// When a hold placed at `now` for `request` expires.
     pub fn expires_at(&self, request: &AuthRequest, now: Timestamp) -> Timestamp {
         let AuthRequest { kind, channel, initiation, merchant, .. } = request;
         now.plus_ms(self.holds.life_ms(*kind, *channel, *initiation, merchant.mcc))
+    }
+
+    /// Decides under these lists from now on.
+    pub fn see(&mut self, lists: &Arc<Lists>) {
+        if self.lists.version() != lists.version() {
+            self.lists = self.rules.lists_in_force(Arc::clone(lists));
+        }
     }
 }

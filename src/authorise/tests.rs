@@ -97,6 +97,7 @@ pub(crate) fn setup(rules: &str) -> Setup {
         shared: Arc::new(SharedPlan::new(&rules.aggregates)),
         base: BaseCurrency::default(),
         rules: Arc::new(rules),
+        lists: rules::ListsInForce::default(),
         model: None,
         holds: HoldLifetimes::default(),
         numbers: VersionNumbers::default(),

@@ -16,6 +16,7 @@ pub mod accounts;
 pub mod backtest;
 pub mod demo;
 pub mod journal;
+pub mod lists;
 pub mod load;
 mod output;
 mod past;
@@ -104,6 +105,9 @@ enum Verb {
     /// Accounts and cards of a running engine.
     #[command(subcommand)]
     Accounts(AccountsVerb),
+    /// Block, allow and watch lists of a running engine.
+    #[command(subcommand)]
+    Lists(ListsVerb),
     /// Rules files.
     #[command(subcommand)]
     Rules(RulesVerb),
@@ -123,6 +127,14 @@ enum AccountsVerb {
     /// Load accounts and cards from a CSV file; the same file again changes nothing, and a posted balance counts where
     /// its account is opened.
     Import(accounts::ImportArgs),
+}
+
+#[derive(Subcommand, Debug)]
+enum ListsVerb {
+    /// Write every value that is on a list to a CSV file.
+    Export(lists::ExportArgs),
+    /// Add the values of a CSV file to a list; the same file again changes nothing.
+    Import(lists::ImportArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -169,6 +181,8 @@ pub fn run() -> ExitCode {
         Verb::Demo(args) => demo::run(args),
         Verb::Simulate(args) => simulate::run(args),
         Verb::Accounts(AccountsVerb::Import(args)) => accounts::import(args),
+        Verb::Lists(ListsVerb::Export(args)) => lists::export(args),
+        Verb::Lists(ListsVerb::Import(args)) => lists::import(args),
         Verb::Rules(RulesVerb::Check(args)) => Ok(rules::check(&args.file, args.format == Format::Json)),
         Verb::Rules(RulesVerb::Test(args)) => Ok(rules::test(&args.file, args.format == Format::Json)),
         Verb::Rules(RulesVerb::Names(args)) => Ok(rules::names(args.format == Format::Json)),

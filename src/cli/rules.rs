@@ -6,7 +6,10 @@ use std::{path::Path, process::ExitCode};
 use serde_json::json;
 
 use super::say;
-use crate::rules::{self, Finding, Mode, RuleSet};
+use crate::{
+    admin,
+    rules::{self, Finding, Mode, RuleSet},
+};
 
 /// Checks a rules file. Exit code 0 where it can be used (warnings are shown), 1 where it is wrong, 2 where it
 /// cannot be read.
@@ -133,8 +136,8 @@ fn usable(path: &Path, format_json: bool) -> Result<(String, RuleSet), ExitCode>
 
 fn read(path: &Path) -> Result<(String, String), ExitCode> {
     let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
-        Ok(source) => Ok((name, source)),
+    match admin::rules::source(Some(path)) {
+        Ok(source) => Ok((name, source.text)),
         Err(error) => {
             eprintln!("error: cannot read the rules file {name}: {error}");
             Err(ExitCode::from(2))

@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     recover::{OpenError, Source, empty_state, setup_of},
-    replay::{Retention, Scratch, unbounded},
+    replay::{Retention, Scratch, lists::ListHistory, unbounded},
     time::{EngineTime, TimeSource},
     versions::Names,
 };
@@ -83,6 +83,8 @@ pub struct Backtest {
     shared: Shared,
     /// Decisions of a journal that they are to take in once it had done so itself.
     waiting: VecDeque<(u64, SharedEvent)>,
+    /// The lists of a journal.
+    lists: ListHistory,
     names: Names,
     /// Requests whose key may come again, with their answers, by position.
     kept: HashMap<u64, (AuthRequest, AuthAnswer)>,
@@ -108,6 +110,7 @@ impl Backtest {
             setup,
             shared,
             waiting: VecDeque::new(),
+            lists: ListHistory::new(),
             time: EngineTime::new(TimeSource::Transactions, Timestamp::default()),
             position: 0,
             record: Vec::new(),

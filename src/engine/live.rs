@@ -13,8 +13,8 @@ use crate::{
         Class, ReserveError,
         record::{Introduced, VersionNumbers, Versioned},
     },
-    observe::{LoadedRule, Metrics, RuleCounts, RulesRead},
-    rules::{self, Finding, Mode, ModeSet, RuleSet, did_you_mean},
+    observe::{ListCounts, LoadedRule, Metrics, RuleCounts, RulesRead},
+    rules::{self, Finding, Lists, Mode, ModeSet, RuleSet, did_you_mean},
     types::{
         reasons::Label,
         time::{SECOND_MS, Timestamp},
@@ -39,6 +39,32 @@ impl InForce {
         });
         let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted.collect::<Vec<_>>());
         InForce { setup, rule_counts }
+    }
+
+    /// How long the lists are that the rules declare.
+    pub(super) fn lists(&self) -> Vec<ListCounts> {
+        let lists = self.setup.rules.lists.iter().map(|list| {
+            let changes = self.setup.lists.lists().of(&list.name, list.kind);
+            ListCounts {
+                list: list.name.to_string(),
+                in_file: list.file.len() as u64,
+                added: changes.map_or(0, |changes| changes.added() as u64),
+                taken_out: changes.map_or(0, |changes| changes.taken_out() as u64),
+            }
+        });
+        lists.collect()
+    }
+
+    /// Lists that calls have changed and the rules do not declare, or declare with other values.
+    pub(super) fn lists_aside(&self) -> u64 {
+        let rules = &self.setup.rules;
+        let declared = |name: &str, kind| rules.list(name).is_some_and(|list| list.kind == kind);
+        self.setup.lists.lists().all().filter(|(name, kind, _)| !declared(name, *kind)).count() as u64
+    }
+
+    /// The same rules with other lists.
+    pub(super) fn with_lists(&self, lists: Lists) -> InForce {
+        InForce { setup: self.setup.with_lists(Arc::new(lists)), rule_counts: self.rule_counts.clone() }
     }
 }
 
@@ -287,6 +313,7 @@ impl Engine {
             shared: Arc::new(shared),
             base: base.clone(),
             rules_version: reloaded.version.clone(),
+            lists: rules.lists_in_force(Arc::clone(before.setup.lists.lists())),
             rules: Arc::new(rules),
             model: model.clone(),
             model_version: model_version.clone(),

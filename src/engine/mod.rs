@@ -11,6 +11,7 @@ mod background;
 pub mod backtest;
 mod guard;
 pub mod lane;
+mod lists;
 mod live;
 mod older;
 pub mod pending;
@@ -170,6 +171,7 @@ pub struct Engine {
     older: older::Older,
     shared: Arc<shared::SharedWindows>,
     guard: guard::Guard,
+    labels: Mutex<lists::Labels>,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -729,6 +731,7 @@ impl Engine {
         let durable_position = self.journal.durable();
         let on_disk = self.older.on_disk();
         let shared = self.shared.figures();
+        let in_force = self.in_force.load();
         Live {
             queue_records: queue.records,
             queue_age_us: queue.oldest_us,
@@ -739,6 +742,8 @@ impl Engine {
             cards: self.state.store.cards() as u64,
             holds: found.holds,
             held_minor: found.held_minor,
+            lists: in_force.lists(),
+            lists_aside: in_force.lists_aside(),
             answers_remembered: self.state.answers.len() as u64,
             answers_capacity: self.state.answers.capacity() as u64,
             answers_on_disk: on_disk.keys,

@@ -609,7 +609,16 @@ impl Engine {
     pub(super) async fn look_up_older(self: &Arc<Self>, key: KeyHash) -> Result<Option<Remembered>, Fault> {
         let (engine, begun) = (self.clone(), Instant::now());
         let found = tokio::task::spawn_blocking(move || engine.find_older(key, begun));
-        let found = found.await.map_err(|_| Fault::Internal)?;
+        self.looked_up(key, begun, found.await.map_err(|_| Fault::Internal)?)
+    }
+
+    /// What a look-up that began at `begun` came to, counted.
+    pub(super) fn looked_up(
+        &self,
+        key: KeyHash,
+        begun: Instant,
+        found: Result<Option<Remembered>, String>,
+    ) -> Result<Option<Remembered>, Fault> {
         let look_up = match &found {
             Ok(Some(_)) => LookUp::Found,
             Ok(None) => LookUp::Absent,

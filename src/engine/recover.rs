@@ -27,7 +27,7 @@ use super::{
     versions::{self, Names},
 };
 use crate::{
-    authorise::{State, answers::Answers, entry::Store, restore::Effect, setup::Setup},
+    authorise::{State, answers::Answers, entry::Store, listing, restore::Effect, setup::Setup},
     config::Config,
     features::{
         Plan,
@@ -41,7 +41,7 @@ use crate::{
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
     observe::Metrics,
-    rules::{self, Finding},
+    rules::{self, Finding, ListsInForce},
     types::{
         reasons::Label,
         time::{HOUR_MS, Timestamp},
@@ -115,6 +115,8 @@ pub(super) fn time_of(record: &Record) -> Timestamp {
         Record::Reversed(record) => record.time,
         Record::Maintained(record) => record.time,
         Record::Expiry(record) => record.time,
+        Record::Listed(record) => record.time,
+        Record::Labelled(record) => record.time,
     }
 }
 
@@ -134,6 +136,7 @@ pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) 
         base: config.base_currency.0.clone(),
         rules_version: Label::new(&rules.version),
         model_version: model.as_ref().map_or(Label::Static(""), |model| model.version().clone()),
+        lists: ListsInForce::default(),
         rules: Arc::new(rules),
         model: model.map(Arc::new),
         holds: config.holds.clone(),
@@ -258,8 +261,18 @@ impl Engine {
         let begun =
             snapshot::newest(&directory, &snapshots, &data_dir, &config, secret_of(&directory), &setup);
         let snapshot_time = began.elapsed();
-        let Begun { state, names, plans, mut ages, mut last_time, shared, snapshot: begun_from, passed_over } =
-            begun;
+        let Begun {
+            state,
+            names,
+            plans,
+            mut ages,
+            mut last_time,
+            shared,
+            mut lists,
+            mut labels,
+            snapshot: begun_from,
+            passed_over,
+        } = begun;
         let budget_bytes = config.windows.shared_bytes as usize;
         // From an empty state the log is read from its beginning, and so are they.
         let mut shared = match begun_from.is_some() {
@@ -302,6 +315,12 @@ impl Engine {
                     names.introduce(introduced);
                     return Ok(());
                 }
+                if let Some(after) = listing::restored(&lists, position, &record) {
+                    lists = after;
+                }
+                if let Record::Labelled(labelled) = &record {
+                    labels.put(labelled.of, position);
+                }
                 restorer.put(Effect::of(&state.answers, position, record))
             });
             restorer.finish();
@@ -332,6 +351,7 @@ impl Engine {
         let at_once = matches!(time, TimeSource::Transactions);
         let (plan, base) = (Arc::clone(&setup.shared), setup.base.clone());
         let shared = Arc::new(SharedWindows::new(plan, base, shared, at_once));
+        setup.lists = setup.rules.lists_in_force(Arc::new(lists));
         let time = EngineTime::new(time, last_time);
         let now = time.now();
         let config_text = config.decision_text();
@@ -371,6 +391,7 @@ impl Engine {
             older,
             shared,
             guard: guard::Guard::default(),
+            labels: Mutex::new(labels),
         });
         engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
         shared::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;

@@ -4,6 +4,8 @@
 //! Windows go over to the aggregates of each record's rules as they did when it was decided, and what was read of windows
 //! across accounts stands in the record.
 
+pub(super) mod lists;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     path::Path,
@@ -19,7 +21,9 @@ use crate::{
     authorise::{
         self, Asked, Sink, State, Taken, Watch,
         answers::{Claimed, NO_ACCOUNT, Remembered, Stands, What},
-        keys, maintain,
+        keys,
+        listing::{self, Transaction},
+        maintain,
         reverse::{self, Target},
         setup::Setup,
     },
@@ -28,18 +32,22 @@ use crate::{
     journal::{
         self,
         record::{
-            Decided, Expiry, Maintained, Original, Record, Reversed, VersionNumbers, Versioned, Voided,
+            Decided, Expiry, Labelled, Listed, Maintained, Original, Record, Reversed, VersionNumbers,
+            Versioned, Voided,
         },
     },
     limits::ANSWER_RETENTION_MS,
     model::Model,
+    rules::Lists,
     types::{
         auth::{AuthAnswer, Subject},
         codes::Decision,
         reasons::Label,
     },
 };
+use lists::ListHistory;
 
+const NOTHING_TO_DECIDE_WITH: &str = "there is nothing to decide it with";
 /// How many differences are listed in full.
 const DIFFERENCES_LISTED: usize = 20;
 
@@ -96,6 +104,7 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
     check_kept(data_dir, &epochs, &names)?;
     let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new(), models: HashMap::new() };
     let (state, mut retention) = (empty_state(&unbounded(), (0, 0)), Retention::default());
+    let mut lists = ListHistory::new();
     journal::verify(&journal_dir(data_dir), &mut |frame| {
         let position = frame.position;
         let record = Record::decode(frame.payload, position, &names).map_err(|error| error.to_string())?;
@@ -103,7 +112,8 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
         if position > last || matches!(record, Record::Introduced(_)) {
             return Ok(());
         }
-        let again = again(&state, &mut setups, &mut retention, position, &record);
+        let again = again(&state, &mut setups, &mut lists, &mut retention, position, &record);
+        lists.note(position, &record);
         count(&mut verified, &record);
         if again.as_deref() != Ok(frame.payload) {
             differ(&mut verified, &names, position, &record, again);
@@ -138,7 +148,7 @@ struct Setups<'a> {
 }
 
 impl Setups<'_> {
-    fn of(&mut self, numbers: VersionNumbers) -> Result<&Setup, String> {
+    fn of(&mut self, numbers: VersionNumbers) -> Result<&mut Setup, String> {
         match self.loaded.entry(numbers) {
             Entry::Occupied(found) => Ok(found.into_mut()),
             Entry::Vacant(vacant) => {
@@ -268,31 +278,39 @@ impl Retention {
     }
 }
 
+/// Makes a record again.
 fn again(
     state: &State,
     setups: &mut Setups<'_>,
+    lists: &mut ListHistory,
     retention: &mut Retention,
     position: u64,
     record: &Record,
 ) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     // While rules are replaced, records of the version before stand behind the introduction of the next.
-    let (setup, shared) = match record {
-        Record::Decided(decided) => {
-            let (setup, considered) = (setups.of(decided.versions)?, &decided.considered);
-            let shared = SharedRead::again(considered.shared_to, &setup.shared, &considered.aggregates);
-            (Some(setup), shared)
-        }
-        _ => (None, SharedRead::default()),
+    let numbers = match record {
+        Record::Decided(decided) => Some(decided.versions),
+        Record::Listed(listed) => Some(listed.versions),
+        Record::Labelled(labelled) => Some(labelled.versions),
+        _ => None,
     };
-    make_again(
-        state,
-        setup.map(|setup| (&*setup, &shared)),
-        retention,
-        (position, record),
-        &mut bytes,
-        &mut (),
-    )?;
+    let Some(numbers) = numbers else {
+        make_again(state, None, &mut |_| {}, retention, (position, record), &mut bytes, &mut ())?;
+        return Ok(bytes);
+    };
+    let setup = setups.of(numbers)?;
+    let shared = match record {
+        Record::Decided(decided) => {
+            let considered = &decided.considered;
+            SharedRead::again(considered.shared_to, &setup.shared, &considered.aggregates)
+        }
+        _ => SharedRead::default(),
+    };
+    setup.see(lists.seen_by(record)?);
+    let with = Some((&*setup, &shared));
+    let put = &mut |made: Lists| lists.put(made);
+    make_again(state, with, put, retention, (position, record), &mut bytes, &mut ())?;
     Ok(bytes)
 }
 
@@ -304,23 +322,25 @@ fn again(
 pub(super) fn make_again(
     state: &State,
     with: Option<(&Setup, &SharedRead)>,
+    put: &mut dyn FnMut(Lists),
     retention: &mut Retention,
     (position, record): (u64, &Record),
     bytes: &mut Vec<u8>,
     watch: &mut impl Watch,
 ) -> Result<Option<AuthAnswer>, String> {
-    let first = try_again(state, with, record, Scratch { position, bytes }, watch);
+    let first = try_again(state, with, put, record, Scratch { position, bytes }, watch);
     if first.is_ok() {
         return first;
     }
     retention.forget_keys_of(state, record);
     bytes.clear();
-    try_again(state, with, record, Scratch { position, bytes }, watch)
+    try_again(state, with, put, record, Scratch { position, bytes }, watch)
 }
 
 fn try_again(
     state: &State,
     with: Option<(&Setup, &SharedRead)>,
+    put: &mut dyn FnMut(Lists),
     record: &Record,
     sink: Scratch<'_>,
     watch: &mut impl Watch,
@@ -328,15 +348,60 @@ fn try_again(
     match record {
         Record::Introduced(_) | Record::Duplicated(_) => record.encode(sink.bytes),
         Record::Decided(decided) => {
-            let (setup, shared) = with.ok_or("nothing to decide it with")?;
+            let (setup, shared) = with.ok_or(NOTHING_TO_DECIDE_WITH)?;
             return decide(state, setup, shared, decided, sink, watch).map(Some);
         }
         Record::Reversed(reversed) => reverse_again(state, reversed, sink)?,
         Record::Maintained(maintained) => maintain_again(state, maintained, sink)?,
         Record::Voided(voided) => void_again(state, voided, sink)?,
         Record::Expiry(expiry) => expire_again(state, expiry, sink)?,
+        Record::Listed(listed) => {
+            let (setup, _) = with.ok_or(NOTHING_TO_DECIDE_WITH)?;
+            list_again(state, setup, listed, sink, put)?;
+        }
+        Record::Labelled(labelled) => {
+            let (setup, _) = with.ok_or(NOTHING_TO_DECIDE_WITH)?;
+            label_again(state, setup, labelled, sink, put)?;
+        }
     }
     Ok(None)
+}
+
+fn list_again(
+    state: &State,
+    setup: &Setup,
+    listed: &Listed,
+    sink: Scratch<'_>,
+    put: impl FnOnce(Lists),
+) -> Result<(), String> {
+    let asked = Asked { client: listed.client, now: listed.time, original: None };
+    let key = state.answers.hash(listed.client, &listed.update.key);
+    let Claimed::Fresh(own) = state.answers.claim(key) else { return Err("its key was used before".into()) };
+    // Whether card numbers were taken was settled then.
+    listing::update(setup, listed.update.clone(), true, asked, own, sink, put)
+        .map(|_| ())
+        .map_err(|fault| fault.to_string())
+}
+
+fn label_again(
+    state: &State,
+    setup: &Setup,
+    labelled: &Labelled,
+    sink: Scratch<'_>,
+    put: impl FnOnce(Lists),
+) -> Result<(), String> {
+    let asked = Asked { client: labelled.client, now: labelled.time, original: None };
+    let key = state.answers.hash(labelled.client, &labelled.labelling.key);
+    let Claimed::Fresh(own) = state.answers.claim(key) else { return Err("its key was used before".into()) };
+    let transaction = Transaction {
+        of: labelled.of,
+        account: labelled.account,
+        currency: labelled.outcome.moved.map(|moved| moved.currency),
+        ids: labelled.ids,
+        before: labelled.before,
+    };
+    listing::label(setup, labelled.labelling.clone(), transaction, asked, own, sink, put);
+    Ok(())
 }
 
 fn decide(
@@ -425,6 +490,8 @@ fn count(verified: &mut Verified, record: &Record) {
         Record::Reversed(_) => "reversed",
         Record::Maintained(_) => "maintained",
         Record::Expiry(_) => "expired",
+        Record::Listed(_) => "listed",
+        Record::Labelled(_) => "labelled",
     };
     *verified.counts.entry(kind).or_default() += 1;
     if let Record::Decided(decided) = record {

@@ -19,7 +19,11 @@
 //!             position u64
 //! section 17  accounts in the order of their places, one item each
 //! section 18  answers, any number in an item
-//! section 19  windows across accounts: fingerprint of their plan, 16 bytes | currency u16, then their own items;
+//! section 19  lists: first an item with the position of the record that made them u64, then any number of values of
+//!             one list in an item: name | kind u8 | values, each: value | 0 taken out, 1 added u8 | end i64 |
+//!             bytes of the source u16 | source
+//! section 20  newest labels, any number in an item, each: position of the authorisation u64 | of the label u64
+//! section 21  windows across accounts: fingerprint of their plan, 16 bytes | currency u16, then their own items;
 //!             absent where they had not reached the anchor
 //! ```
 
@@ -35,7 +39,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Engine, ages::Ages, background::Background, plans::Plans, versions::Names};
+use super::{Engine, ages::Ages, background::Background, lists::Labels, plans::Plans, versions::Names};
 use crate::{
     authorise::{
         State,
@@ -53,6 +57,7 @@ use crate::{
             Written,
         },
     },
+    rules::Lists,
     types::{
         bytes::{Fields, Misread, put_text},
         time::Timestamp,
@@ -62,7 +67,9 @@ use crate::{
 const ABOUT: u32 = FIRST_FREE_SECTION;
 const ACCOUNTS: u32 = FIRST_FREE_SECTION + 1;
 const ANSWERS: u32 = FIRST_FREE_SECTION + 2;
-const SHARED: u32 = FIRST_FREE_SECTION + 3;
+const LISTS: u32 = FIRST_FREE_SECTION + 3;
+const LABELS: u32 = FIRST_FREE_SECTION + 4;
+const SHARED: u32 = FIRST_FREE_SECTION + 5;
 
 /// Good snapshots that are kept: should the newest be damaged, the one before still shortens the start.
 const KEPT: usize = 2;
@@ -92,6 +99,8 @@ pub(super) struct Begun {
     pub(super) last_time: Timestamp,
     /// The windows across accounts; `None` where the snapshot has none of this plan.
     pub(super) shared: Option<Shared>,
+    pub(super) lists: Lists,
+    pub(super) labels: Labels,
     /// Where it comes from; `None` for an empty one.
     pub(super) snapshot: Option<Snapshot>,
     pub(super) passed_over: Vec<PassedOver>,
@@ -124,8 +133,10 @@ pub(super) fn newest(
     }
     let state = super::recover::empty_state(config, secret);
     let (names, ages, last_time) = (Arc::new(Names::default()), Ages::default(), Timestamp::default());
+    let (lists, labels) = (Lists::default(), Labels::default());
     let plans = plans(data_dir, &names, setup);
-    Begun { state, names, plans, ages, last_time, shared: None, snapshot: None, passed_over }
+    let (shared, snapshot) = (None, None);
+    Begun { state, names, plans, ages, last_time, shared, lists, labels, snapshot, passed_over }
 }
 
 /// Reads a whole snapshot, on every core.
@@ -178,16 +189,9 @@ fn load(
         return Err(error);
     }
     let shared = load_shared(&snapshot, config, setup)?;
-    Ok(Begun {
-        state,
-        names,
-        plans,
-        ages,
-        last_time,
-        shared,
-        snapshot: Some(snapshot),
-        passed_over: Vec::new(),
-    })
+    let (lists, labels) = (stored_lists::lists(&snapshot)?, stored_lists::labels(&snapshot)?);
+    let (snapshot, passed_over) = (Some(snapshot), Vec::new());
+    Ok(Begun { state, names, plans, ages, last_time, shared, lists, labels, snapshot, passed_over })
 }
 
 fn missing(snapshot: &Snapshot) -> LogError {
@@ -442,6 +446,8 @@ fn take(engine: &Engine) -> Result<Written, SnapshotError> {
     writer.item(|out| encode_about(engine, out))?;
     copy_accounts(&engine.state.store, &mut writer, &go_on)?;
     copy_answers(&engine.state.answers, &mut writer, &go_on)?;
+    stored_lists::copy_lists(engine.in_force.load().setup.lists.lists(), &mut writer)?;
+    stored_lists::copy_labels(&engine.labels.lock().clone(), &mut writer)?;
     copy_shared(engine, &mut writer, &go_on)?;
     writer.finish(&engine.journal, &go_on)
 }
@@ -525,6 +531,8 @@ fn copy_answers(
     }
     writer.item(|out| out.extend_from_slice(&late))
 }
+
+mod stored_lists;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,9 @@ use super::{Client, Engine, Lane, Patience, versions};
 use crate::{
     authorise::answers::{Claimed, KeyHash, Remembered, Stands, What},
     features::catalog,
-    journal::record::{Decided, Maintained, Record, Reversed, VersionNames, VersionNumbers, Versioned},
+    journal::record::{
+        Decided, Labelled, Maintained, Record, Reversed, VersionNames, VersionNumbers, Versioned,
+    },
     rules::{self, RuleSet},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded},
@@ -14,6 +16,7 @@ use crate::{
         codes::{Decision, ResponseCode},
         fault::Fault,
         ids::{AccountId, RequestKey},
+        lists::Labelling,
         outcome::{Maintenance, Outcome, Reversal},
         reasons::{Reasons, engine as reason},
         time::Timestamp,
@@ -44,12 +47,17 @@ pub struct DecisionRecord {
     pub features: Vec<(String, Option<f64>)>,
     /// Its deadline passed after it was queued, and what it held is free again.
     pub voided: bool,
+    /// The position of the record that made the lists which the rules saw; 0 where none had.
+    pub lists: u64,
+    /// What was said of the transaction since, the newest first.
+    pub labels: Vec<Labelled>,
 }
 
-/// A reversal or a change with its outcome.
+/// A reversal, a change or a label with its outcome.
 pub enum StoredOutcome {
     Reversed(Box<Reversed>),
     Maintained(Box<Maintained>),
+    Labelled(Box<Labelled>),
 }
 
 impl StoredOutcome {
@@ -57,6 +65,7 @@ impl StoredOutcome {
         match record {
             Record::Reversed(reversed) => Some(StoredOutcome::Reversed(reversed)),
             Record::Maintained(maintained) => Some(StoredOutcome::Maintained(maintained)),
+            Record::Labelled(labelled) => Some(StoredOutcome::Labelled(labelled)),
             _ => None,
         }
     }
@@ -69,10 +78,15 @@ impl StoredOutcome {
         matches!(self, StoredOutcome::Maintained(stored) if stored.change == *change)
     }
 
+    pub(super) fn is_labelling(&self, labelling: &Labelling) -> bool {
+        matches!(self, StoredOutcome::Labelled(stored) if stored.labelling == *labelling)
+    }
+
     pub(super) fn outcome(self) -> Outcome {
         match self {
             StoredOutcome::Reversed(stored) => stored.outcome,
             StoredOutcome::Maintained(stored) => stored.outcome,
+            StoredOutcome::Labelled(stored) => stored.outcome,
         }
     }
 }
@@ -185,6 +199,8 @@ impl Engine {
                 shadow_rules_fired: Vec::new(),
                 features: Vec::new(),
                 voided: false,
+                lists: 0,
+                labels: Vec::new(),
             });
         }
         let (decided, mut voided) = self.stored_decision(record, lane).await?.ok_or(NO_DECISION)?;
@@ -198,8 +214,9 @@ impl Engine {
             }
         }
         let rules = self.rules_of(decided.versions.rules).await?;
+        let labels = self.labels_of(decided.answer.position, lane).await?;
         let base = &self.config.base_currency.0;
-        Ok(explained(*decided, rules.as_deref(), base, voided))
+        Ok(DecisionRecord { labels, ..explained(*decided, rules.as_deref(), base, voided) })
     }
 
     /// What stands under a key, in memory or in a key file; from there it is brought back into memory.
@@ -280,5 +297,7 @@ fn explained(decided: Decided, rules: Option<&RuleSet>, base: &BaseCurrency, voi
         answer: decided.answer,
         account: decided.account,
         voided,
+        lists: decided.lists,
+        labels: Vec::new(),
     }
 }

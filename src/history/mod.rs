@@ -6,6 +6,7 @@
 //! transactions and hands its rows out by time. What a repeated id means is for who reads them.
 
 mod account;
+mod list;
 mod replay;
 mod rows;
 mod survey;

@@ -25,6 +25,7 @@ use crate::{
             ReasonSource, ResponseCode,
         },
         ids::{AccountId, CardToken, Id, RequestKey},
+        lists::{Labelling, ListKind, ListUpdate, Listing, TransactionIds},
         money::{Currency, Money},
         outcome::{Maintenance, Outcome, Reversal, Upserted},
         reasons::{Label, Reason, Reasons},
@@ -77,6 +78,8 @@ pub struct Decided {
     /// Place of the card in its account, or [`NO_CARD`].
     pub card: u8,
     pub versions: VersionNumbers,
+    /// The position of the record that made the lists which the rules saw; 0 where none had.
+    pub lists: u64,
     pub answer: AuthAnswer,
     /// The position of an increment's original on this account, as it was found.
     pub original: Option<u64>,
@@ -188,6 +191,40 @@ pub struct Expiry {
     pub amount_minor: i64,
 }
 
+/// A change to a list by a call, and what followed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    pub client: u32,
+    pub time: Timestamp,
+    pub update: ListUpdate,
+    /// What the list was declared to hold by the rules named here.
+    pub kind: ListKind,
+    pub versions: VersionNumbers,
+    /// For each value that was removed, whether the rules file has it, so that it is kept out.
+    pub kept_out: Vec<bool>,
+    /// Values on the list from then on, those of the rules file included.
+    pub values: u64,
+}
+
+/// A label for a transaction, and what followed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Labelled {
+    pub client: u32,
+    pub time: Timestamp,
+    pub labelling: Labelling,
+    /// The record of the transaction's authorisation.
+    pub of: u64,
+    pub account: Option<AccountId>,
+    /// The record of the label before; 0 where none is known.
+    pub before: u64,
+    /// What label policies may put on lists.
+    pub ids: TransactionIds,
+    /// Those that have the policies.
+    pub versions: VersionNumbers,
+    pub listed: Vec<Listing>,
+    pub outcome: Outcome,
+}
+
 /// One record of the journal.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Record {
@@ -198,6 +235,8 @@ pub enum Record {
     Reversed(Box<Reversed>),
     Maintained(Box<Maintained>),
     Expiry(Expiry),
+    Listed(Box<Listed>),
+    Labelled(Box<Labelled>),
 }
 
 /// Why a payload cannot be read.
@@ -261,6 +300,8 @@ impl Record {
             Record::Reversed(record) => record.encode(out),
             Record::Maintained(record) => record.encode(out),
             Record::Expiry(record) => record.encode(out),
+            Record::Listed(record) => record.encode(out),
+            Record::Labelled(record) => record.encode(out),
         }
     }
 }
@@ -273,6 +314,7 @@ pub struct DecidedView<'a, A, F> {
     pub account: Option<&'a AccountId>,
     pub card: u8,
     pub versions: VersionNumbers,
+    pub lists: u64,
     pub answer: &'a AuthAnswer,
     pub original: Option<u64>,
     pub first: Option<u64>,
@@ -297,6 +339,7 @@ impl Decided {
             account: self.account.as_ref(),
             card: self.card,
             versions: self.versions,
+            lists: self.lists,
             answer: &self.answer,
             original: self.original,
             first: self.first,
@@ -324,6 +367,7 @@ where
         w.optional(self.account, |w, account| w.text(account.as_str()));
         w.u8(self.card);
         w.versions(self.versions);
+        w.u(self.lists);
         w.answer(self.answer);
         w.optional(self.original, Writer::u);
         w.optional(self.first, Writer::u);
@@ -678,6 +722,8 @@ impl<'a> Reader<'a> {
             5 => Record::Reversed(Box::new(self.reversed(position)?)),
             6 => Record::Maintained(Box::new(self.maintained(position)?)),
             7 => Record::Expiry(self.expiry()?),
+            8 => Record::Listed(Box::new(self.listed()?)),
+            9 => Record::Labelled(Box::new(self.labelled(position)?)),
             _ => return Err("unknown kind"),
         };
         match self.at == self.bytes.len() {
@@ -932,6 +978,7 @@ impl<'a> Reader<'a> {
         let account = self.optional(Reader::account)?;
         let card = self.u8()?;
         let versions = self.versions()?;
+        let lists = self.u()?;
         let answer = AuthAnswer {
             decision: self.code(Decision::from_number)?,
             response_code: self.response_code()?,
@@ -969,7 +1016,19 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(Decided { client, time, request, account, card, versions, answer, original, first, considered })
+        Ok(Decided {
+            client,
+            time,
+            request,
+            account,
+            card,
+            versions,
+            lists,
+            answer,
+            original,
+            first,
+            considered,
+        })
     }
 
     fn vector(&mut self) -> Read<[f32; MODEL_FEATURES]> {
@@ -1081,6 +1140,8 @@ impl<'a> Reader<'a> {
         Ok(Expiry { time: self.time()?, account: self.account()?, holds: self.u()?, amount_minor: self.i()? })
     }
 }
+
+mod listed;
 
 #[cfg(test)]
 mod tests;

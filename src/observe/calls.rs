@@ -46,6 +46,7 @@ calls! {
     ReloadRules = "reload_rules",
     SetRuleMode = "set_rule_mode",
     UpdateList = "update_list",
+    GetList = "get_list",
     LabelTransaction = "label_transaction",
     GetModel = "get_model",
     ReloadModel = "reload_model",

@@ -115,6 +115,14 @@ families! {
         "Times the rules were read anew: loaded, unchanged (they decided already), refused (the file is wrong) or failed \
          (the file, or the disk); after the last two the rules before go on deciding.";
 
+    LIST_VALUES = "saker_list_values" Kind::Gauge, ["list", "from"]
+        "Values of a list: of the rules file, added by calls, or of the file and taken out by calls; those included that \
+         have ended and that no change has cleared away yet.";
+    LISTS_ASIDE = "saker_lists_aside" Kind::Gauge, []
+        "Lists that calls have changed and that the rules do not declare as they were: kept, and not looked into.";
+    LABELS = "saker_labels_total" Kind::Counter, ["label"]
+        "Labels given to transactions; repeats are not counted again.";
+
     ERRORS = "saker_errors_total" Kind::Counter, ["code", "reason"]
         "Calls and items that ended in a gRPC error, by status code and reason.";
     SHED = "saker_shed_total" Kind::Counter, ["cause"]

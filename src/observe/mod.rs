@@ -16,5 +16,5 @@ mod rules;
 pub use calls::{Call, CallResult};
 pub use group::{ReasonGroup, RuleGroups};
 pub use lanes::{DecisionSeen, SCORE_STEPS, STAGES, Stage, Traffic, score_step};
-pub use recorder::{GuardVerdict, KeyFileMade, Live, LookUp, Metrics, RulesRead};
+pub use recorder::{GuardVerdict, KeyFileMade, ListCounts, Live, LookUp, Metrics, RulesRead};
 pub use rules::{LoadedRule, RuleCounts, ShadowOutcome};

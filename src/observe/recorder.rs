@@ -22,7 +22,7 @@ use super::{
     process::Usage,
     rules::{LoadedRule, RuleCounts, RuleSeries},
 };
-use crate::types::{auth::Degraded, codes::Decision, money::Currency};
+use crate::types::{auth::Degraded, codes::Decision, lists::FraudLabel, money::Currency};
 
 /// What an engine can say of itself at a moment; read at each scrape.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -40,6 +40,9 @@ pub struct Live {
     pub holds: u64,
     /// As the sweeper last counted it: minor units by currency.
     pub held_minor: Vec<(Currency, i128)>,
+    /// The lists that the rules declare.
+    pub lists: Vec<ListCounts>,
+    pub lists_aside: u64,
     pub answers_remembered: u64,
     pub answers_capacity: u64,
     pub answers_on_disk: u64,
@@ -68,6 +71,15 @@ pub struct Live {
     pub degraded: Degraded,
 }
 
+/// The values of one list.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ListCounts {
+    pub list: String,
+    pub in_file: u64,
+    pub added: u64,
+    pub taken_out: u64,
+}
+
 /// The counts of one engine. Cloning shares them.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -94,6 +106,7 @@ struct Inner {
     errors: NamedCounters,
     shed: NamedCounters,
     changes: NamedCounters,
+    labels: NamedCounters,
     live: ArcSwapOption<LiveProbe>,
     versions: Mutex<Versions>,
     scrape: Mutex<Scrape>,
@@ -163,8 +176,12 @@ struct Scrape {
     response_codes: HashMap<usize, Counter>,
     rules: RuleSeries,
     held: HashMap<Currency, Gauge>,
+    /// By list and where its values come from; bounded like those of rules.
+    lists: HashMap<(String, &'static str), Gauge>,
 }
 
+/// Series of lists that one process may come to; lists beyond it are not shown.
+const LIST_SERIES_MAX: usize = 3 * 128;
 /// Series of one family whose labels the program itself names.
 const NAMED_SERIES_MAX: usize = 128;
 
@@ -178,7 +195,7 @@ impl Metrics {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         registry.gauge(&table::CORES, &[]).set(cores as f64);
         registry.gauge(&table::BUILD, &[env!("CARGO_PKG_VERSION"), build]).set(1.0);
-        Metrics(Arc::new(Inner {
+        let metrics = Metrics(Arc::new(Inner {
             lanes: (0..lanes.max(1)).map(|_| LaneCounts::new()).collect(),
             journal: JournalCounts {
                 sync_time: Buckets::new(&table::SYNC_TIME, NS_PER_SECOND),
@@ -202,12 +219,15 @@ impl Metrics {
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
             changes: NamedCounters::new(table::CHANGES),
+            labels: NamedCounters::new(table::LABELS),
             live: ArcSwapOption::empty(),
             versions: Mutex::default(),
             scrape: Mutex::default(),
             started: Instant::now(),
             registry,
-        }))
+        }));
+        FraudLabel::ALL.iter().for_each(|label| metrics.count_labels(label.name(), 0));
+        metrics
     }
 
     fn lane(&self, lane: usize) -> &LaneCounts {
@@ -242,6 +262,15 @@ impl Metrics {
     /// A call other than an authorisation changed state; `call` is its name in lower case, such as `reverse`.
     pub fn changed(&self, call: &'static str) {
         self.0.changes.add(&self.0.registry, [call, ""], 1);
+    }
+
+    /// A transaction was labelled; `label` as [`FraudLabel::name`] has it.
+    pub fn labelled(&self, label: &'static str) {
+        self.count_labels(label, 1);
+    }
+
+    fn count_labels(&self, label: &'static str, count: u64) {
+        self.0.labels.add(&self.0.registry, [label, ""], count);
     }
 
     /// A call or an item ended in a gRPC error: the status code by name and the reason of its `ErrorInfo`.
@@ -570,6 +599,19 @@ impl Scrape {
                 .entry(*currency)
                 .or_insert_with(|| registry.gauge(&table::HELD_AMOUNT, &[currency.alpha()]))
                 .set(*minor as f64);
+        }
+        set(&table::LISTS_ASIDE, &[], live.lists_aside as f64);
+        // A list that is no longer declared shows 0.
+        self.lists.values().for_each(|gauge| gauge.set(0.0));
+        for ListCounts { list, in_file, added, taken_out } in &live.lists {
+            for (from, count) in [("file", in_file), ("calls", added), ("taken_out", taken_out)] {
+                let key = (list.clone(), from);
+                if self.lists.len() >= LIST_SERIES_MAX && !self.lists.contains_key(&key) {
+                    continue;
+                }
+                let register = || registry.gauge(&table::LIST_VALUES, &[list.as_str(), from]);
+                self.lists.entry(key).or_insert_with(register).set(*count as f64);
+            }
         }
     }
 }

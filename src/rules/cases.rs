@@ -9,7 +9,7 @@ use std::{collections::HashSet, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    Effect, Hits, Mode, RuleSet,
+    Effect, Hits, ListsInForce, Mode, RuleSet, Seen,
     check::{Scope, type_name},
     file::{At, File, GivenValue, TestDeclaration},
     finding::{Report, did_you_mean},
@@ -22,6 +22,7 @@ use crate::{
     types::{
         codes::Decision,
         money::{Currency, Money},
+        time::Timestamp,
     },
 };
 
@@ -80,7 +81,9 @@ fn run(rules: &RuleSet, test: &TestCase) -> TestResult {
         }
     }
     let mut hits = Hits::default();
-    rules.evaluate(&values, test.currency, &mut hits);
+    // A test sees the lists as the file has them, before any of their values ends.
+    let lists = ListsInForce::default();
+    rules.evaluate(&values, test.currency, Seen { lists: &lists, now: Timestamp(i64::MIN) }, &mut hits);
     let mut failures = Vec::new();
     if let Some(expected) = test.decision {
         let decision = decision_of(rules, &hits);

@@ -15,13 +15,17 @@ use super::{
     decimal::Decimal,
     finding::did_you_mean,
     guesses,
+    lists::FOR_EVER,
     parse::{Expr, ExprKind, Operator},
     typed::{Arithmetic, Bool, Comparison, Float, Int, Money, Text, TextMatch, Typed},
 };
 use crate::{
-    features::{catalog::Type, values::Slot},
+    features::{
+        catalog::{CATALOG, Type},
+        values::Slot,
+    },
     limits::AMOUNT_MINOR_MAX,
-    types::{auth::Country, money::Currency},
+    types::{auth::Country, lists::ListKind, money::Currency},
 };
 
 /// Most digits behind the point of minor units that multiplying by literals may ask for.
@@ -58,6 +62,17 @@ pub enum Form {
 }
 
 impl Form {
+    /// What such a text looks like.
+    pub fn words(self) -> String {
+        match self {
+            Form::Open => "a text".to_owned(),
+            Form::Words(words) => format!("one of: {}", words.join(", ")),
+            Form::Country => "two capital letters (ISO 3166 alpha-2)".to_owned(),
+            Form::Mcc => "four digits".to_owned(),
+            Form::Currency => "three capital letters (ISO 4217)".to_owned(),
+        }
+    }
+
     /// # Errors
     /// What is wrong with the text, and what was probably meant.
     pub fn admit(self, text: &str) -> Result<(), (String, Option<String>)> {
@@ -94,8 +109,8 @@ impl Form {
 #[derive(Default)]
 pub struct Scope {
     pub variables: BTreeMap<String, Variable>,
-    /// The sets of `lists.NAME`.
-    pub lists: BTreeMap<String, Set>,
+    /// The places of `lists.NAME` in [`Sets::lists`].
+    pub lists: BTreeMap<String, usize>,
     /// Names that are known but cannot be used here, and why.
     pub refused: BTreeMap<&'static str, &'static str>,
     /// Names whose declaration is wrong, lists with `lists.` before them: already reported where they are
@@ -110,6 +125,34 @@ pub enum Set {
     Ints(usize),
     /// Nothing is in it; it goes with both types.
     Empty,
+    /// One that the file declares, by its place in [`Sets::lists`].
+    Declared(usize),
+}
+
+/// A list that the file declares, as far as its conditions have settled what it is.
+#[derive(Clone, Default, Debug)]
+pub struct ListUse {
+    pub name: String,
+    /// `None` while its values go with both types and no condition has used it.
+    pub kind: Option<ListKind>,
+    pub values: Vec<ListValue>,
+    /// The file that the values come from; `None` where they stand in the rules file.
+    pub from: Option<String>,
+    /// Its place among the sets of its kind, once a condition uses it.
+    pub set: Option<usize>,
+    /// The fields that are looked up in it, and which texts each can hold.
+    pub fields: Vec<(Box<str>, Form)>,
+}
+
+/// A value as a list has it in the file.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ListValue {
+    pub value: String,
+    /// [`FOR_EVER`](super::lists::FOR_EVER) where it has no end.
+    pub until: i64,
+    pub source: String,
+    /// Its line in the file of the list; 0 where it stands in the rules file.
+    pub line: u32,
 }
 
 /// Every list of a file: those it names and those written into expressions.
@@ -117,6 +160,11 @@ pub enum Set {
 pub struct Sets {
     pub texts: Vec<Vec<String>>,
     pub ints: Vec<Vec<i64>>,
+    /// When each value ends, for the sets in which one does.
+    pub text_ends: BTreeMap<usize, Vec<i64>>,
+    pub int_ends: BTreeMap<usize, Vec<i64>>,
+    /// The lists that the file declares, in its order.
+    pub lists: Vec<ListUse>,
 }
 
 impl Sets {
@@ -128,6 +176,49 @@ impl Sets {
     pub fn add_ints(&mut self, ints: Vec<i64>) -> Set {
         self.ints.push(ints);
         Set::Ints(self.ints.len() - 1)
+    }
+
+    /// The declared list that a set of texts belongs to: calls may change it, so that nothing follows from what it holds.
+    pub fn list_of_texts(&self, set: usize) -> Option<&ListUse> {
+        self.list_of(ListKind::Texts, set)
+    }
+
+    pub fn list_of(&self, kind: ListKind, set: usize) -> Option<&ListUse> {
+        self.lists.iter().find(|list| list.kind == Some(kind) && list.set == Some(set))
+    }
+
+    /// The set of a declared list that is used with this kind of value; `None` where it holds the other.
+    ///
+    /// # Errors
+    /// The first value that is none of this kind.
+    fn use_list(&mut self, place: usize, kind: ListKind) -> Result<Option<usize>, ListValue> {
+        let list = &mut self.lists[place];
+        if list.kind.is_some_and(|known| known != kind) {
+            return Ok(None);
+        }
+        if let Some(bad) = list.values.iter().find(|value| kind.admit(&value.value).is_none()) {
+            return Err(bad.clone());
+        }
+        list.kind = Some(kind);
+        if list.set.is_some() {
+            return Ok(list.set);
+        }
+        let ends: Vec<i64> = list.values.iter().map(|value| value.until).collect();
+        let (set, all_ends) = match kind {
+            ListKind::Texts => {
+                self.texts.push(list.values.iter().map(|value| value.value.clone()).collect());
+                (self.texts.len() - 1, &mut self.text_ends)
+            }
+            ListKind::Ints => {
+                self.ints.push(list.values.iter().filter_map(|value| value.value.parse().ok()).collect());
+                (self.ints.len() - 1, &mut self.int_ends)
+            }
+        };
+        if ends.iter().any(|end| *end != FOR_EVER) {
+            all_ends.insert(set, ends);
+        }
+        list.set = Some(set);
+        Ok(Some(set))
     }
 }
 
@@ -549,9 +640,9 @@ impl Checker<'_> {
             ExprKind::List(items) => (self.literal_set(items), None),
             ExprKind::Name(name) => match name.strip_prefix("lists.") {
                 Some(list) => match self.scope.lists.get(list) {
-                    Some(set) => {
+                    Some(place) => {
                         self.used.insert(name.clone());
-                        (Some(*set), Some(list))
+                        (Some(Set::Declared(*place)), Some(list))
                     }
                     None if self.scope.broken.contains(name) => return None,
                     None => {
@@ -574,6 +665,11 @@ impl Checker<'_> {
             }
         };
         let (left, set) = (left?, set?);
+        let set = match (&left, set) {
+            (Typed::Text(_), Set::Declared(place)) => self.declared(right, place, ListKind::Texts)?,
+            (Typed::Int(_), Set::Declared(place)) => self.declared(right, place, ListKind::Ints)?,
+            (_, set) => set,
+        };
         let membership = match (left, set) {
             (Typed::Text(text), Set::Texts(set)) => {
                 self.forms(left_expr, right, list_name, set)?;
@@ -590,10 +686,11 @@ impl Checker<'_> {
             }
             (left, set) => {
                 let what = self.text_of(left_expr);
-                let items = match set {
-                    Set::Texts(_) => "texts",
-                    _ => "whole numbers",
+                let is_texts = match set {
+                    Set::Declared(place) => self.sets.lists[place].kind == Some(ListKind::Texts),
+                    set => matches!(set, Set::Texts(_)),
                 };
+                let items = if is_texts { "texts" } else { "whole numbers" };
                 let (message, help) = match left {
                     Typed::Text(_) => (
                         format!("`{what}` is text, the list has {items}"),
@@ -613,10 +710,38 @@ impl Checker<'_> {
         Some(Typed::Bool(membership))
     }
 
+    /// The set of a declared list that a value of this kind is looked up in; the list itself where it holds the other.
+    fn declared(&mut self, list_expr: &Expr, place: usize, kind: ListKind) -> Option<Set> {
+        match self.sets.use_list(place, kind) {
+            Ok(None) => Some(Set::Declared(place)),
+            Ok(Some(set)) => Some(match kind {
+                ListKind::Texts => Set::Texts(set),
+                ListKind::Ints => Set::Ints(set),
+            }),
+            Err(bad) => {
+                let list = &self.sets.lists[place];
+                let from = list.from.as_deref().unwrap_or("the list");
+                let message = format!("`{}` ({from}, line {}) is no whole number", bad.value, bad.line);
+                self.wrong(list_expr, message, "the list is compared with whole numbers here")
+            }
+        }
+    }
+
     /// Whether every text of a list can be in the field.
     fn forms(&mut self, field: &Expr, list: &Expr, list_name: Option<&str>, set: usize) -> Option<()> {
         let ExprKind::Name(name) = &field.kind else { return Some(()) };
-        let form = self.scope.variables.get(name)?.form;
+        let variable = *self.scope.variables.get(name)?;
+        let form = variable.form;
+        let mut lines = Vec::new();
+        if let Some(listed) = self.sets.lists.iter_mut().find(|listed| Some(&*listed.name) == list_name) {
+            let own_name = CATALOG.get(usize::from(variable.slot)).map_or(name.as_str(), |entry| entry.name);
+            if !listed.fields.iter().any(|(field, _)| **field == *own_name) {
+                listed.fields.push((own_name.into(), form));
+            }
+            if let Some(from) = &listed.from {
+                lines.extend(listed.values.iter().map(|value| format!(": {from}, line {}", value.line)));
+            }
+        }
         let mut all = Some(());
         for (index, text) in self.sets.texts[set].clone().iter().enumerate() {
             let Err((message, help)) = form.admit(text) else { continue };
@@ -624,7 +749,8 @@ impl Checker<'_> {
                 ExprKind::List(items) => items.get(index).unwrap_or(list),
                 _ => list,
             };
-            let of_list = list_name.map_or(String::new(), |list| format!(" (in list `{list}`)"));
+            let line = lines.get(index).map_or("", String::as_str);
+            let of_list = list_name.map_or(String::new(), |list| format!(" (in list `{list}`{line})"));
             all = self.wrong(at, format!("`{name}` {message}{of_list}"), help);
         }
         all

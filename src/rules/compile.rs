@@ -7,12 +7,13 @@ use std::{
 };
 
 use super::{
-    Effect, Finding, Mode, Rule, RuleSet, cases,
-    check::{Checker, Form, Scope, Set, Sets, Variable},
+    Effect, Finding, LabelPolicy, Mode, Rule, RuleSet, cases,
+    check::{Checker, Form, ListUse, ListValue, Scope, Sets, Variable},
     explain::Words,
     file::{self, AggregateDeclaration, At, Expression, File, ListValues, RuleDeclaration},
     filter,
-    finding::Report,
+    finding::{Report, did_you_mean},
+    lists::{DeclaredList, FOR_EVER, FileValue, FileValues},
     modes::{Restricted, Suppression},
     parse,
     program::{self, Program},
@@ -26,7 +27,11 @@ use crate::{
         catalog::{self, CATALOG, Entry, Type, slot},
         values::Slot,
     },
-    limits::{AGGREGATES_MAX, RULE_COST_MAX_NS, RULES_FILE_BYTES_MAX, RULES_MAX, SUPPRESSIONS_MAX},
+    limits::{
+        AGGREGATES_MAX, LABEL_POLICIES_MAX, RULE_COST_MAX_NS, RULES_FILE_BYTES_MAX, RULES_MAX,
+        SUPPRESSIONS_MAX,
+    },
+    types::lists::ListKind,
 };
 
 /// Stack for parsing and checking: the parser takes much of it for nested source.
@@ -104,12 +109,13 @@ impl Compiler<'_, '_> {
             .collect();
         let suppressions = self.suppressions(file);
         self.unreachable(file, &conditions);
+        let label_policies = self.policies(file, &scope);
         let tests = cases::check(file, &scope, self.report);
         self.unused(file);
         let (rules, conditions) = (rules?, conditions.into_iter().collect::<Option<Vec<Bool>>>()?);
 
-        let aggregates = aggregates?;
-        let words = Words::new(&scope, &self.sets, &aggregates);
+        let (aggregates, label_policies) = (aggregates?, label_policies?);
+        let words = Words::new(&self.sets, &aggregates);
         let explanations = rules
             .iter()
             .zip(conditions.iter().zip(&suppressions))
@@ -121,6 +127,7 @@ impl Compiler<'_, '_> {
             Restricted::new(place as u16, &rule.id, rule.live_percent, suppressions)
         });
         let mut program = Program::new(&self.sets);
+        let lists = std::mem::take(&mut self.sets.lists).into_iter().map(settled).collect();
         let conditions = conditions.iter().map(|condition| program.add(condition)).collect();
         let mut precedence: Vec<u16> = (0..rules.len() as u16).collect();
         precedence.sort_by_key(|rule| rules[usize::from(*rule)].then);
@@ -129,6 +136,8 @@ impl Compiler<'_, '_> {
             version: Arc::from(&blake3::hash(source.as_bytes()).to_hex()[..12]),
             source: Arc::from(source),
             aggregates,
+            lists,
+            label_policies,
             explanations,
             warnings: Vec::new(),
             modes: Vec::new(),
@@ -182,21 +191,20 @@ impl Compiler<'_, '_> {
         }
         for list in &file.lists {
             let name = list.name.value.clone();
-            let set = match &list.values {
+            let declared = match &list.values {
                 _ if !is_word(&name) => {
                     let help = "small letters, digits and `_`, beginning with a letter";
                     let message = format!("`{name}` cannot be the name of a list");
                     self.report.error(list.name.span.clone(), message, Some(help.into()));
                     None
                 }
-                Some(ListValues::Texts(texts)) => Some(self.sets.add_texts(texts.clone())),
-                Some(ListValues::Ints(ints)) => Some(self.sets.add_ints(ints.clone())),
-                Some(ListValues::None) => Some(Set::Empty),
+                Some(values) => Some(declared(&name, values)),
                 None => None,
             };
-            match set {
-                Some(set) => {
-                    scope.lists.insert(name, set);
+            match declared {
+                Some(declared) => {
+                    scope.lists.insert(name, self.sets.lists.len());
+                    self.sets.lists.push(declared);
                 }
                 None => {
                     scope.broken.insert(format!("lists.{name}"));
@@ -393,6 +401,57 @@ impl Compiler<'_, '_> {
         }
     }
 
+    fn policies(&mut self, file: &File, scope: &Scope) -> Option<Vec<LabelPolicy>> {
+        let mut policies = Some(Vec::new());
+        for declared in &file.policies {
+            let list = declared.list.as_ref().filter(|list| self.is_list_of_texts(list, scope));
+            let policy = (|| {
+                Some(LabelPolicy {
+                    label: declared.label?,
+                    kind: declared.kind.as_deref().map(Box::from),
+                    list: list?.value.as_str().into(),
+                    add: declared.add?,
+                    expires_in_ms: declared.expires_in_ms,
+                })
+            })();
+            match policy {
+                Some(policy) => policies.iter_mut().for_each(|all| all.push(policy.clone())),
+                None => policies = None,
+            }
+        }
+        if let Some(span) =
+            file.policies.get(LABEL_POLICIES_MAX).and_then(|one| Some(&one.list.as_ref()?.span))
+        {
+            let (count, most) = (file.policies.len(), LABEL_POLICIES_MAX);
+            self.report.error(
+                span.clone(),
+                format!("{count} label policies, at most {most} are allowed"),
+                None,
+            );
+        }
+        policies
+    }
+
+    /// Whether ids can be put on a list.
+    fn is_list_of_texts(&mut self, list: &At<String>, scope: &Scope) -> bool {
+        let full_name = format!("lists.{}", list.value);
+        let Some(place) = scope.lists.get(&list.value) else {
+            if !scope.broken.contains(&full_name) {
+                let help = did_you_mean(&list.value, scope.lists.keys().map(String::as_str));
+                self.report.error(list.span.clone(), format!("unknown list `{}`", list.value), help);
+            }
+            return false;
+        };
+        let kind = self.sets.lists[*place].kind.get_or_insert(ListKind::Texts);
+        let is_right = *kind == ListKind::Texts;
+        if !is_right {
+            let message = format!("list `{}` has whole numbers: no id can be put there", list.value);
+            self.report.error(list.span.clone(), message, None);
+        }
+        self.used.insert(full_name);
+        is_right
+    }
+
     fn unused(&mut self, file: &File) {
         // Where conditions could not be read, what they would have used is not known.
         if self.report.has_errors() {
@@ -410,6 +469,36 @@ impl Compiler<'_, '_> {
                 self.report.warning(list.name.span.clone(), message, None);
             }
         }
+    }
+}
+
+/// A list as conditions find it.
+fn declared(name: &str, values: &ListValues) -> ListUse {
+    let plain = |value: String| ListValue { value, until: FOR_EVER, source: String::new(), line: 0 };
+    let (kind, values, from) = match values {
+        ListValues::Texts(texts) => (Some(ListKind::Texts), texts.iter().cloned().map(plain).collect(), None),
+        ListValues::Ints(ints) => {
+            (Some(ListKind::Ints), ints.iter().map(|int| plain(int.to_string())).collect(), None)
+        }
+        ListValues::None => (None, Vec::new(), None),
+        ListValues::File { name, values } => (None, values.clone(), Some(name.clone())),
+    };
+    ListUse { name: name.to_owned(), kind, values, from, ..ListUse::default() }
+}
+
+/// A list as a running engine knows it.
+fn settled(list: ListUse) -> DeclaredList {
+    let kind = list.kind.unwrap_or(ListKind::Texts);
+    let values = list.values.into_iter().filter_map(|listed| {
+        let value = kind.admit(&listed.value)?;
+        Some((value, FileValue { until: listed.until, source: listed.source.into() }))
+    });
+    DeclaredList {
+        name: list.name.into(),
+        kind,
+        file: FileValues(values.collect()),
+        fields: list.fields,
+        set: list.set,
     }
 }
 

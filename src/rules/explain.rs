@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Effect, Mode, Rule,
-    check::{Scope, Set, Sets, type_name},
+    check::{Sets, type_name},
     modes::Suppression,
     typed::{Arithmetic, Bool, Comparison, Float, Int, Money, Text, TextMatch},
 };
@@ -17,7 +17,10 @@ use crate::{
         catalog::{CATALOG, Entry, Type},
         values::Slot,
     },
-    types::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
+    types::{
+        lists::ListKind,
+        time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
+    },
 };
 
 /// How a rule writes money, whatever it is kept in.
@@ -127,7 +130,6 @@ fn length(window_ms: i64) -> String {
 
 /// Puts conditions into words.
 pub struct Words<'a> {
-    scope: &'a Scope,
     sets: &'a Sets,
     aggregates: &'a [Aggregate],
     /// What the present condition has named.
@@ -135,8 +137,8 @@ pub struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    pub fn new(scope: &'a Scope, sets: &'a Sets, aggregates: &'a [Aggregate]) -> Words<'a> {
-        Words { scope, sets, aggregates, read: RefCell::default() }
+    pub fn new(sets: &'a Sets, aggregates: &'a [Aggregate]) -> Words<'a> {
+        Words { sets, aggregates, read: RefCell::default() }
     }
 
     pub fn explain(&self, rule: &Rule, condition: &Bool, suppressions: &[Suppression]) -> Explanation {
@@ -308,18 +310,18 @@ impl<'a> Words<'a> {
 
     fn texts(&self, set: usize) -> String {
         let values = self.sets.texts[set].iter().map(|text| format!("'{text}'"));
-        self.listed(Set::Texts(set), values.collect())
+        self.listed(ListKind::Texts, set, values.collect())
     }
 
     fn ints(&self, set: usize) -> String {
-        self.listed(Set::Ints(set), self.sets.ints[set].iter().map(i64::to_string).collect())
+        self.listed(ListKind::Ints, set, self.sets.ints[set].iter().map(i64::to_string).collect())
     }
 
-    fn listed(&self, set: Set, values: Vec<String>) -> String {
-        let named = self.scope.lists.iter().find(|(_, known)| **known == set);
+    fn listed(&self, kind: ListKind, set: usize, values: Vec<String>) -> String {
+        let named = self.sets.list_of(kind, set);
         let count = values.len();
-        match named {
-            Some((name, _)) => format!("on the list {name} ({count} values)"),
+        match named.map(|list| &list.name) {
+            Some(name) => format!("on the list {name} ({count} values)"),
             None if count == 0 => "one of no values".to_owned(),
             None if count <= VALUES_SHOWN => format!("one of {}", values.join(", ")),
             None => format!("one of {count} values, such as {}", values[..VALUES_SHOWN].join(", ")),

@@ -13,9 +13,11 @@ use toml::{
 };
 
 use super::{
-    Effect, Mode,
+    Effect, Mode, PolicyField,
+    check::ListValue,
     finding::{Report, did_you_mean, nearest},
     guesses,
+    listing::{self, Block},
     trailer::ModeSet,
 };
 use crate::{
@@ -23,11 +25,14 @@ use crate::{
     limits::{ID_BYTES_MAX, LIST_VALUES_MAX, TEXT_BYTES_MAX, WINDOW_MAX_MS},
     types::{
         codes::{Decision, ResponseCode},
+        lists::FraudLabel,
         time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
     },
 };
 
 pub use suppressions::SuppressionDeclaration;
+/// Longest that a label policy keeps an entry, where not for ever.
+const LIFE_MAX_MS: i64 = 3_650 * DAY_MS;
 
 /// A value and the bytes of the file it stands on.
 #[derive(Clone, Debug)]
@@ -41,6 +46,7 @@ pub struct At<T> {
 pub struct File {
     pub aggregates: Vec<AggregateDeclaration>,
     pub lists: Vec<ListDeclaration>,
+    pub policies: Vec<PolicyDeclaration>,
     pub rules: Vec<RuleDeclaration>,
     pub suppressions: Vec<SuppressionDeclaration>,
     pub tests: Vec<TestDeclaration>,
@@ -68,6 +74,20 @@ pub enum ListValues {
     Texts(Vec<String>),
     Ints(Vec<i64>),
     None,
+    /// From a file of its own.
+    File {
+        name: String,
+        values: Vec<ListValue>,
+    },
+}
+
+#[derive(Debug)]
+pub struct PolicyDeclaration {
+    pub label: Option<FraudLabel>,
+    pub kind: Option<String>,
+    pub list: Option<At<String>>,
+    pub add: Option<PolicyField>,
+    pub expires_in_ms: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -224,7 +244,8 @@ pub fn read<'s>(source: &'s str, report: &mut Report<'s>) -> File {
     if !errors.is_empty() {
         return file;
     }
-    let mut reader = Reader { source, report, broken: Vec::new(), has_version_below: false };
+    let blocks = listing::blocks(source);
+    let mut reader = Reader { source, report, blocks, broken: Vec::new(), has_version_below: false };
     let mut top = Section::new("the file", root.get_ref(), 0..0);
     let version = top.take("version");
     for (name, value) in reader.named(&mut top, "aggregates", "[aggregates.NAME]") {
@@ -234,6 +255,9 @@ pub fn read<'s>(source: &'s str, report: &mut Report<'s>) -> File {
     for (name, value) in reader.named(&mut top, "lists", "[lists.NAME]") {
         let table = Section::new("[lists.NAME]", value.get_ref(), value.span());
         file.lists.push(reader.list(name, table));
+    }
+    for table in reader.tables(&mut top, "label_policies", "[[label_policies]]") {
+        file.policies.push(reader.policy(table));
     }
     for table in reader.tables(&mut top, "rules", "[[rules]]") {
         file.rules.push(reader.rule(table));
@@ -289,6 +313,8 @@ struct Reader<'r, 's> {
     broken: Vec<String>,
     /// Whether `version` stands in some table below the top of the file.
     has_version_below: bool,
+    /// The files of lists that were appended.
+    blocks: Vec<Block<'s>>,
 }
 
 impl<'s> Reader<'_, 's> {
@@ -450,19 +476,11 @@ impl<'s> Reader<'_, 's> {
 
     fn window(&mut self, window: &Spanned<DeValue>) -> Option<i64> {
         let text = self.text("window", window)?;
-        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let unit_ms = match &text[digits.len()..] {
-            "s" => Some(SECOND_MS),
-            "m" => Some(MINUTE_MS),
-            "h" => Some(HOUR_MS),
-            "d" => Some(DAY_MS),
-            _ => None,
-        };
-        let Some((count, unit_ms)) = digits.parse::<i64>().ok().zip(unit_ms) else {
+        let Some(window_ms) = duration_ms(&text) else {
             self.report.error(window.span(), format!("`{text}` is no window"), Some(WINDOW.into()));
             return None;
         };
-        let window_ms = count.checked_mul(unit_ms).filter(|ms| (SECOND_MS..=WINDOW_MAX_MS).contains(ms));
+        let window_ms = Some(window_ms).filter(|ms| (SECOND_MS..=WINDOW_MAX_MS).contains(ms));
         if window_ms.is_none() {
             let help = format!("a window is at least 1s and at most {}d", WINDOW_MAX_MS / DAY_MS);
             self.report.error(window.span(), format!("`{text}` is out of range"), Some(help));
@@ -556,20 +574,83 @@ impl<'s> Reader<'_, 's> {
         let file = table.take("file");
         let values = table.take("values");
         let values = match (values, file) {
-            (_, Some(file)) => {
-                let help = "write the values into the rules file: `values = [..]`";
-                self.report.error(file.span(), "lists from files are not built yet", Some(help.into()));
+            (Some(_), Some(file)) => {
+                let help = "take one of the two out, or make two lists of them";
+                self.report.error(
+                    file.span(),
+                    "a list has `values` or a `file`, not both",
+                    Some(help.into()),
+                );
                 None
             }
+            (None, Some(file)) => self.list_file(file),
             (Some(values), None) => self.list_values(values),
             (None, None) => {
-                let message = format!("list `{}` has no `values`", name.value);
-                self.report.error(name.span.clone(), message, Some("write `values = [..]`".into()));
+                let message = format!("list `{}` has neither `values` nor a `file`", name.value);
+                let help = "write `values = [..]`, which may be empty, or `file = \"NAME.csv\"`";
+                self.report.error(name.span.clone(), message, Some(help.into()));
                 None
             }
         };
         self.finish(table);
         ListDeclaration { name, values }
+    }
+
+    fn list_file(&mut self, file: &Spanned<DeValue>) -> Option<ListValues> {
+        let name = self.text("file", file)?;
+        if name.is_empty() || name.trim() != name || name.contains(char::is_control) {
+            self.report.error(file.span(), "`file` must name a CSV file, such as \"blocked.csv\"", None);
+            return None;
+        }
+        let Some(block) = self.blocks.iter().find(|block| block.name == name) else {
+            let help = "send the values as `values = [..]`, or let the engine read the configured file anew";
+            let message = format!("what stands in `{name}` did not come with these rules");
+            self.report.error(file.span(), message, Some(help.into()));
+            return None;
+        };
+        let values = listing::read(block, self.report)?;
+        Some(ListValues::File { name, values })
+    }
+
+    fn policy(&mut self, mut table: Section<'_, '_>) -> PolicyDeclaration {
+        let span = table.span.clone();
+        let label = self.required(&mut table, "label", &span).and_then(|label| {
+            self.one_of("label", label, FraudLabel::ALL.map(|label| (label.name(), label)))
+        });
+        let kind = table.take("kind").and_then(|kind| self.text("kind", kind));
+        let list = self.required(&mut table, "list", &span).and_then(|list| {
+            let value = self.text("list", list)?;
+            Some(At { value, span: list.span() })
+        });
+        let add = self.required(&mut table, "add", &span).and_then(|add| self.policy_field(add));
+        let expires_in = table.take("expires_in");
+        let expires_in_ms = expires_in.and_then(|expires_in| self.life(expires_in));
+        self.finish(table);
+        PolicyDeclaration { label, kind, list, add, expires_in_ms }
+    }
+
+    fn policy_field(&mut self, add: &Spanned<DeValue>) -> Option<PolicyField> {
+        use crate::features::catalog;
+        let text = self.text("add", add)?;
+        let own_name = catalog::lookup(&text).map_or(text.as_str(), |(_, entry)| entry.name);
+        let field = PolicyField::ALL.into_iter().find(|field| field.name() == own_name);
+        if field.is_none() {
+            let names = PolicyField::ALL.map(PolicyField::name);
+            let help =
+                did_you_mean(&text, names).unwrap_or_else(|| format!("it is one of: {}", names.join(", ")));
+            self.report.error(add.span(), format!("`{text}` cannot be put on a list"), Some(help));
+        }
+        field
+    }
+
+    fn life(&mut self, life: &Spanned<DeValue>) -> Option<i64> {
+        let text = self.text("expires_in", life)?;
+        let ms = duration_ms(&text).filter(|ms| (SECOND_MS..=LIFE_MAX_MS).contains(ms));
+        if ms.is_none() {
+            let help = "a whole number and s, m, h or d, from 1s to 3650d, such as \"30d\"";
+            self.report.error(life.span(), format!("`{text}` is no such time"), Some(help.into()));
+        }
+        ms
     }
 
     fn list_values(&mut self, values: &Spanned<DeValue>) -> Option<ListValues> {
@@ -916,6 +997,19 @@ fn line_at(source: &str, at: usize) -> (&str, &str) {
 /// The parts of keys, for messages.
 fn key_names() -> String {
     Keys::NAMES.map(|(name, _)| name).join(", ")
+}
+
+/// A whole number and its unit; what does not fit is as long as can be.
+fn duration_ms(text: &str) -> Option<i64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit_ms = match &text[digits.len()..] {
+        "s" => SECOND_MS,
+        "m" => MINUTE_MS,
+        "h" => HOUR_MS,
+        "d" => DAY_MS,
+        _ => return None,
+    };
+    digits.parse::<i64>().ok().map(|count| count.saturating_mul(unit_ms))
 }
 
 fn of_span(table: &Section<'_, '_>, key: &str) -> Range<usize> {

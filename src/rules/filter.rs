@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::{
     check::{Form, Scope, Sets, Variable},
-    program::{Program, Source, Truth},
+    lists::ListsInForce,
+    program::{Program, Seen, Source, Truth},
     typed::Bool,
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         event::Event,
         values::Slot,
     },
-    types::codes::Decision,
+    types::{codes::Decision, time::Timestamp},
 };
 
 const OUTCOME: Slot = 0;
@@ -68,8 +69,13 @@ pub fn scope() -> Scope {
 pub fn compile(source: &str, condition: &Bool, sets: &Sets) -> Filter {
     let mut program = Program::new(sets);
     let condition = program.add(condition);
+    // A filter has no lists but those written into it.
+    let lists = ListsInForce::default();
     // No name of a filter is money, so that the number of decimals does not matter.
-    Filter::new(source, move |event: &Event| program.evaluate(&condition, event, 0) == Truth::True)
+    Filter::new(source, move |event: &Event| {
+        let seen = Seen { lists: &lists, now: Timestamp(0) };
+        program.evaluate(&condition, event, 0, &seen) == Truth::True
+    })
 }
 
 impl Source for Event {

@@ -56,6 +56,16 @@ impl fmt::Display for Finding {
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
+/// A place in another file than the rules file.
+pub struct Elsewhere<'t> {
+    pub file: &'t str,
+    pub line: u32,
+    pub column: u32,
+    pub length: u32,
+    /// The line as it stands there.
+    pub text: &'t str,
+}
+
 /// Collects the findings of one file.
 pub struct Report<'a> {
     file: String,
@@ -92,6 +102,26 @@ impl<'a> Report<'a> {
     pub fn finish(mut self) -> Vec<Finding> {
         self.findings.sort_by_key(|finding| (finding.line, finding.column));
         self.findings
+    }
+
+    /// Notes what is wrong in another file that belongs to this one.
+    pub fn elsewhere(
+        &mut self,
+        severity: Severity,
+        at: Elsewhere<'_>,
+        message: String,
+        help: Option<String>,
+    ) {
+        self.findings.push(Finding {
+            severity,
+            file: at.file.to_owned(),
+            line: at.line,
+            column: at.column,
+            length: at.length,
+            message,
+            help,
+            source_line: at.text.to_owned(),
+        });
     }
 
     fn add(&mut self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {

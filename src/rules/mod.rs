@@ -16,8 +16,11 @@ mod file;
 mod filter;
 mod finding;
 mod guesses;
+mod listing;
+pub mod lists;
 mod modes;
 mod parse;
+mod policies;
 mod program;
 mod reach;
 mod trailer;
@@ -37,14 +40,18 @@ pub use self::{
     cases::{TestResult, run_tests},
     compile::compile,
     explain::{Explanation, Reading, aggregate as explain_aggregate, names},
-    finding::{Finding, Severity, did_you_mean},
+    finding::{Finding, Severity, did_you_mean, nearest},
+    listing::{BadLine, append_list_file, has_list_file, list_files},
+    lists::{DeclaredList, Lists, ListsInForce},
     modes::{Entity, Suppression},
+    policies::{LabelPolicy, PolicyField},
+    program::Seen,
     trailer::{ModeSet, body, modes as modes_of},
 };
 use crate::{
     features::{aggregate::Aggregate, values::Values},
     limits::RULES_MAX,
-    types::{codes::ResponseCode, money::Currency},
+    types::{codes::ResponseCode, lists::ListKind, money::Currency},
 };
 
 /// The rules file that ships with the engine.
@@ -57,6 +64,10 @@ pub struct RuleSet {
     pub source: Arc<str>,
     /// In the order of the file; the slot of each stands behind the catalogue in the same order.
     pub aggregates: Vec<Aggregate>,
+    /// In the order of the file.
+    pub lists: Vec<DeclaredList>,
+    /// In the order of the file.
+    pub label_policies: Vec<LabelPolicy>,
     /// In the order of the file.
     pub rules: Vec<Rule>,
     /// One per rule, in words.
@@ -229,19 +240,40 @@ fn ones(words: [u64; WORDS]) -> impl Iterator<Item = usize> {
 
 impl RuleSet {
     /// Evaluates every rule that is not off, live and shadow alike. `currency` is the billing currency, which gives
-    /// amounts in the rules their unit. Allocates nothing and cannot fail.
-    pub fn evaluate(&self, values: &Values<'_>, currency: Currency, hits: &mut Hits) {
+    /// amounts in the rules their unit; `seen` is what lists hold besides the file's values, made for these rules by
+    /// [`RuleSet::lists_in_force`]. Allocates nothing and cannot fail.
+    pub fn evaluate(&self, values: &Values<'_>, currency: Currency, seen: Seen<'_>, hits: &mut Hits) {
         *hits = Hits::default();
         let exponent = currency.exponent();
         for &rule in &self.evaluated {
             let rule = usize::from(rule);
             let (word, bit) = (rule / 64, 1 << (rule % 64));
-            match self.program.evaluate(&self.conditions[rule], values, exponent) {
+            match self.program.evaluate(&self.conditions[rule], values, exponent, &seen) {
                 Truth::True => hits.fired[word] |= bit,
                 Truth::Unknown => hits.unknown[word] |= bit,
                 Truth::False => {}
             }
         }
+    }
+
+    /// What calls have made of the lists, by the places that they have in these rules.
+    pub fn lists_in_force(&self, lists: Arc<Lists>) -> ListsInForce {
+        let (mut texts, mut ints) = (Vec::new(), Vec::new());
+        for list in &self.lists {
+            let Some((set, changes)) = list.set.zip(lists.of(&list.name, list.kind)) else { continue };
+            let (places, count) = match list.kind {
+                ListKind::Texts => (&mut texts, self.program.text_sets()),
+                ListKind::Ints => (&mut ints, self.program.int_sets()),
+            };
+            places.resize(count, None);
+            places[set] = Some(Arc::clone(changes));
+        }
+        ListsInForce { lists, texts, ints }
+    }
+
+    /// A list that the file declares.
+    pub fn list(&self, name: &str) -> Option<&DeclaredList> {
+        self.lists.iter().find(|list| *list.name == *name)
     }
 
     /// The rules that fired and decide, the deciding one first: by precedence of their effects, among equals in the order

@@ -6,15 +6,22 @@
 //! range of an amount is worked out for every number of decimals a currency can have when the file is loaded, so
 //! that money is compared as integers. Everything else takes the general nodes.
 
-use std::{cmp::Ordering, collections::HashSet};
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+};
 
 use super::{
     builtins,
     check::Sets,
     decimal::Decimal,
+    lists::{FOR_EVER, ListsInForce, find_int},
     typed::{Arithmetic, Bool, Comparison, Float, Int, Money, Text, TextMatch},
 };
-use crate::features::values::{Slot, Values};
+use crate::{
+    features::values::{Slot, Values},
+    types::time::Timestamp,
+};
 
 /// Numbers of decimals that a currency of ISO 4217 can have: 0 to 4.
 pub const EXPONENTS: usize = 5;
@@ -87,6 +94,13 @@ impl Source for Values<'_> {
     }
 }
 
+/// What lists are looked up in: what calls have made of them, and the time that their values must outlive.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub lists: &'a ListsInForce,
+    pub now: Timestamp,
+}
+
 /// A condition of a [`Program`].
 #[derive(Clone, Copy, Debug)]
 pub struct Condition(Node);
@@ -103,7 +117,7 @@ pub struct Program {
     money_ranges: Vec<[(i64, i64); EXPONENTS]>,
     words: Vec<Box<str>>,
     text_sets: Vec<TextSet>,
-    int_sets: Vec<Vec<i64>>,
+    int_sets: Vec<IntSet>,
 }
 
 type Index = u32;
@@ -290,37 +304,56 @@ enum TextNode {
 enum TextSet {
     Few(Vec<Box<str>>),
     Many(HashSet<Box<str>, foldhash::fast::FixedState>),
+    /// Each with its end.
+    Ending(HashMap<Box<str>, i64, foldhash::fast::FixedState>),
 }
 
 impl TextSet {
-    fn new(texts: &[String]) -> TextSet {
+    fn new(texts: &[String], ends: Option<&Vec<i64>>) -> TextSet {
         let boxed = texts.iter().map(|text| text.as_str().into());
-        match texts.len() <= LINEAR_SET_MAX {
-            true => TextSet::Few(boxed.collect()),
-            false => TextSet::Many(boxed.collect()),
+        match ends {
+            Some(ends) => TextSet::Ending(boxed.zip(ends.iter().copied()).collect()),
+            None if texts.len() <= LINEAR_SET_MAX => TextSet::Few(boxed.collect()),
+            None => TextSet::Many(boxed.collect()),
         }
     }
 
     #[inline]
-    fn contains(&self, text: &str) -> bool {
+    fn contains(&self, text: &str, now: Timestamp) -> bool {
         match self {
             TextSet::Few(texts) => texts.iter().any(|item| **item == *text),
             TextSet::Many(texts) => texts.contains(text),
+            TextSet::Ending(texts) => texts.get(text).is_some_and(|end| now.0 < *end),
         }
+    }
+}
+
+/// Ascending, each with its end.
+#[derive(Debug)]
+struct IntSet(Vec<(i64, i64)>);
+
+impl IntSet {
+    fn new(ints: &[i64], ends: Option<&Vec<i64>>) -> IntSet {
+        let end = |place: usize| ends.map_or(FOR_EVER, |ends| ends[place]);
+        let mut ints: Vec<_> = ints.iter().enumerate().map(|(place, int)| (*int, end(place))).collect();
+        ints.sort_unstable();
+        IntSet(ints)
+    }
+
+    fn contains(&self, int: i64, now: Timestamp) -> bool {
+        let found = self.0.binary_search_by_key(&int, |(int, _)| *int);
+        found.is_ok_and(|place| now.0 < self.0[place].1)
     }
 }
 
 impl Program {
     /// A program whose conditions may use these sets.
     pub fn new(sets: &Sets) -> Program {
-        let sorted = |ints: &Vec<i64>| {
-            let mut ints = ints.clone();
-            ints.sort_unstable();
-            ints
-        };
+        let texts = sets.texts.iter().enumerate();
+        let ints = sets.ints.iter().enumerate();
         Program {
-            text_sets: sets.texts.iter().map(|texts| TextSet::new(texts)).collect(),
-            int_sets: sets.ints.iter().map(sorted).collect(),
+            text_sets: texts.map(|(set, texts)| TextSet::new(texts, sets.text_ends.get(&set))).collect(),
+            int_sets: ints.map(|(set, ints)| IntSet::new(ints, sets.int_ends.get(&set))).collect(),
             ..Program::default()
         }
     }
@@ -332,9 +365,23 @@ impl Program {
 
     /// Evaluates one condition. `exponent` is the number of decimals of the request's billing currency.
     #[inline]
-    pub fn evaluate<S: Source>(&self, condition: &Condition, values: &S, exponent: u32) -> Truth {
+    pub fn evaluate<S: Source>(
+        &self,
+        condition: &Condition,
+        values: &S,
+        exponent: u32,
+        seen: &Seen<'_>,
+    ) -> Truth {
         let exponent = (exponent as usize).min(EXPONENTS - 1);
-        Evaluation { program: self, values, exponent }.node(&condition.0)
+        Evaluation { program: self, values, exponent, seen }.node(&condition.0)
+    }
+
+    pub fn text_sets(&self) -> usize {
+        self.text_sets.len()
+    }
+
+    pub fn int_sets(&self) -> usize {
+        self.int_sets.len()
     }
 }
 
@@ -636,6 +683,7 @@ struct Evaluation<'p, 'v, S> {
     program: &'p Program,
     values: &'v S,
     exponent: usize,
+    seen: &'v Seen<'v>,
 }
 
 impl<S: Source> Evaluation<'_, '_, S> {
@@ -691,8 +739,7 @@ impl<S: Source> Evaluation<'_, '_, S> {
                 Truth::of(self.values.text(slot).map(|text| (text == word) != outside))
             }
             Node::WordInSet { slot, outside, set } => {
-                let set = &program.text_sets[set as usize];
-                Truth::of(self.values.text(slot).map(|text| set.contains(text) != outside))
+                Truth::of(self.values.text(slot).map(|text| self.has_text(set, text) != outside))
             }
             Node::SameText { left, right, outside } => {
                 let texts = self.values.text(left).zip(self.values.text(right));
@@ -738,12 +785,10 @@ impl<S: Source> Evaluation<'_, '_, S> {
                 Truth::of(sides.map(|(a, b)| holds_or_unordered(comparison, compare_int_float(a, b))))
             }
             Node::TextInSet { text, set, outside } => {
-                let set = &self.program.text_sets[set as usize];
-                Truth::of(self.text(text).map(|text| set.contains(text) != outside))
+                Truth::of(self.text(text).map(|text| self.has_text(set, text) != outside))
             }
             Node::IntInSet { int, set, outside } => {
-                let set = &self.program.int_sets[set as usize];
-                Truth::of(self.int(int).map(|int| set.binary_search(&int).is_ok() != outside))
+                Truth::of(self.int(int).map(|int| self.has_int(set, int) != outside))
             }
             Node::Match { kind, text, part } => {
                 Truth::of(self.text(text).zip(self.text(part)).map(|(text, part)| match kind {
@@ -764,6 +809,20 @@ impl<S: Source> Evaluation<'_, '_, S> {
             | Node::All { .. }
             | Node::Any { .. } => self.node(node),
         }
+    }
+
+    /// Whether a list has a text: as calls say, else as the file says.
+    #[inline]
+    fn has_text(&self, set: Index, text: &str) -> bool {
+        let Seen { lists, now } = *self.seen;
+        let said = lists.texts(set as usize).and_then(|changes| changes.find(text, now));
+        said.unwrap_or_else(|| self.program.text_sets[set as usize].contains(text, now))
+    }
+
+    fn has_int(&self, set: Index, int: i64) -> bool {
+        let Seen { lists, now } = *self.seen;
+        let said = lists.ints(set as usize).and_then(|changes| find_int(changes, int, now));
+        said.unwrap_or_else(|| self.program.int_sets[set as usize].contains(int, now))
     }
 
     fn condition(&self, condition: Index) -> Option<bool> {

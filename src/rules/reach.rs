@@ -168,7 +168,10 @@ impl Facts {
                 };
                 self.field(*slot).meet_texts(is_equal, [text.clone()].into());
             }
-            Bool::TextIn(Text::Slot(slot), set) if sets.texts[*set].len() <= SET_MAX => {
+            // A declared list holds what calls say too.
+            Bool::TextIn(Text::Slot(slot), set)
+                if sets.texts[*set].len() <= SET_MAX && sets.list_of_texts(*set).is_none() =>
+            {
                 let texts = sets.texts[*set].iter().cloned().collect();
                 self.field(*slot).meet_texts(truth, texts);
             }

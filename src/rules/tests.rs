@@ -8,6 +8,7 @@ mod findings;
 mod fuzz;
 mod interpreter;
 mod language;
+mod lists;
 mod modes;
 mod oracle;
 mod reach;
@@ -20,7 +21,7 @@ use crate::{
         catalog::{self, CATALOG},
         values::Slot,
     },
-    types::money::Currency,
+    types::{money::Currency, time::Timestamp},
 };
 
 /// A value for a test.
@@ -83,10 +84,24 @@ fn values<'a>(rules: &RuleSet, given: &'a [(&str, Value)]) -> Values<'a> {
     values
 }
 
+/// These lists at the beginning of 1970.
+fn seen(lists: &ListsInForce) -> Seen<'_> {
+    Seen { lists, now: Timestamp(0) }
+}
+
 /// What each rule of a file comes to: `None` is unknown.
 fn results(rules: &RuleSet, values: &Values<'_>, currency: Currency) -> Vec<Option<bool>> {
+    results_seen(rules, values, currency, seen(&ListsInForce::default()))
+}
+
+fn results_seen(
+    rules: &RuleSet,
+    values: &Values<'_>,
+    currency: Currency,
+    seen: Seen<'_>,
+) -> Vec<Option<bool>> {
     let mut hits = Hits::default();
-    rules.evaluate(values, currency, &mut hits);
+    rules.evaluate(values, currency, seen, &mut hits);
     let unknown: Vec<usize> = hits.unknown().collect();
     (0..rules.rules.len()).map(|rule| (!unknown.contains(&rule)).then(|| hits.is_fired(rule))).collect()
 }
@@ -134,7 +149,7 @@ fn precedence_decides_and_the_file_breaks_ties() {
     let given = [("is_foreign", Value::Bool(true))];
     let values = values(&rules, &given);
     let mut hits = Hits::default();
-    rules.evaluate(&values, currency("USD"), &mut hits);
+    rules.evaluate(&values, currency("USD"), seen(&ListsInForce::default()), &mut hits);
     assert_eq!(
         hits.fired().collect::<Vec<_>>(),
         [0, 1, 2, 3, 4, 5, 6],
@@ -289,11 +304,12 @@ fn twenty_rules_over_thirty_fields_take_little_time() {
     let values = values(&rules, &given);
     let usd = currency("USD");
     let mut hits = Hits::default();
+    let lists = ListsInForce::default();
     let (rounds, mut best) = (2_000, f64::INFINITY);
     for _ in 0..20 {
         let start = std::time::Instant::now();
         for _ in 0..rounds {
-            rules.evaluate(std::hint::black_box(&values), usd, &mut hits);
+            rules.evaluate(std::hint::black_box(&values), usd, seen(&lists), &mut hits);
             std::hint::black_box(&hits);
         }
         best = best.min(start.elapsed().as_nanos() as f64 / f64::from(rounds));

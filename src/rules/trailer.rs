@@ -21,6 +21,8 @@ use crate::types::time::Timestamp;
 /// What a line of the trailer begins with.
 const MARK: &str = "#@";
 const MODE: &str = "mode";
+/// A list's file, which stands in the midst of the text ([`super::listing`]).
+const LIST: &str = "list";
 
 /// The mode that a rule was given, whatever its file says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,7 +83,7 @@ fn split(source: &str) -> (&str, Range<usize>) {
     let mut at = source.len();
     for line in source.split_inclusive('\n').rev() {
         at -= line.len();
-        if line.starts_with(MARK) {
+        if is_own(line) {
             start = at;
         } else if !line.trim().is_empty() {
             break;
@@ -90,6 +92,11 @@ fn split(source: &str) -> (&str, Range<usize>) {
     let body = &source[..start];
     let body = if start == source.len() { body } else { body.strip_suffix('\n').unwrap_or(body) };
     (body, start..source.len())
+}
+
+/// Whether a line is one of the trailer's.
+fn is_own(line: &str) -> bool {
+    line.starts_with(MARK) && directive(line).0 != LIST
 }
 
 /// The text as its file has it, without the trailer.
@@ -190,7 +197,7 @@ pub(super) fn apply(source: &str, file: &mut File, report: &mut Report<'_>) -> V
     let (body, trailer) = split(source);
     let mut at = 0;
     for line in body.split_inclusive('\n') {
-        if line.starts_with(MARK) && at + line.len() <= trailer.start {
+        if is_own(line) && at + line.len() <= trailer.start {
             let message = "a `#@` line in the midst of a file says nothing";
             report.warning(
                 at..at + line.trim_end().len(),

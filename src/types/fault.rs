@@ -26,6 +26,12 @@ pub enum Fault {
     /// With what was probably meant.
     #[error("there is no such rule")]
     NoSuchRule { meant: Option<String> },
+    /// The rules declare no list of that name; perhaps the one of this name was meant.
+    #[error("list not found")]
+    NoSuchList { meant: Option<String> },
+    /// The key was used before with another body, in a call whose answer cannot say so.
+    #[error("the key was used before with another body")]
+    KeyReused,
     /// Nothing changed; a retry after the hint is decided anew.
     #[error("too much load")]
     Overloaded { retry_after_ms: u32, what: &'static str },

@@ -10,6 +10,7 @@ pub mod bytes;
 pub mod codes;
 pub mod fault;
 pub mod ids;
+pub mod lists;
 pub mod money;
 pub mod outcome;
 pub mod reasons;

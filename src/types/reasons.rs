@@ -139,6 +139,11 @@ pub mod engine {
     pub const PARTIAL_APPROVAL: Reason =
         Reason::engine("PARTIAL_APPROVAL", Credit, "Only part of the amount was available.");
 
+    pub const LIST_FULL: Reason = Reason::engine(
+        "LIST_FULL",
+        Engine,
+        "A label policy names a list that has no room for one more value.",
+    );
     pub const TIME_SKEW: Reason =
         Reason::engine("TIME_SKEW", Engine, "The transaction time is more than five minutes off.");
 }

@@ -319,6 +319,7 @@ fn counted_as(path: &str) -> observe::Call {
         ("Risk", "ReloadRules") => Call::ReloadRules,
         ("Risk", "SetRuleMode") => Call::SetRuleMode,
         ("Risk", "UpdateList") => Call::UpdateList,
+        ("Risk", "GetList") => Call::GetList,
         ("Risk", "LabelTransaction") => Call::LabelTransaction,
         ("Risk", "GetModel") => Call::GetModel,
         ("Risk", "ReloadModel") => Call::ReloadModel,

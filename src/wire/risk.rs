@@ -5,16 +5,17 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert::{from_proto, to_proto},
+    convert::{from_proto, lists, to_proto},
     door::Door,
 };
 use crate::{
     admin,
     engine::{ModeSetter, RECORD_UNREADABLE, ReloadError, SetModeError, Source, VERSION_NOT_KEPT},
     proto::{
-        GetModelRequest, GetModelResponse, GetRulesRequest, GetRulesResponse, LabelTransactionRequest,
-        Outcome, ReloadModelRequest, ReloadModelResponse, ReloadRulesRequest, ReloadRulesResponse,
-        SetRuleModeRequest, SetRuleModeResponse, UpdateListRequest, UpdateListResponse, risk_server,
+        GetListRequest, GetListResponse, GetModelRequest, GetModelResponse, GetRulesRequest,
+        GetRulesResponse, LabelTransactionRequest, Outcome, ReloadModelRequest, ReloadModelResponse,
+        ReloadRulesRequest, ReloadRulesResponse, SetRuleModeRequest, SetRuleModeResponse, UpdateListRequest,
+        UpdateListResponse, risk_server,
     },
     types::fault::Fault,
 };
@@ -126,16 +127,35 @@ impl risk_server::Risk for Risk {
 
     async fn update_list(
         &self,
-        _: Request<UpdateListRequest>,
+        request: Request<UpdateListRequest>,
     ) -> Result<Response<UpdateListResponse>, Status> {
-        self.unimplemented()
+        let Risk(door) = self;
+        let arrival = door.arrival(&request);
+        let update = lists::update_list(request.get_ref(), door.admission());
+        let update = update.map_err(|fault| door.refuse(&fault))?;
+        let answered = door.engine.update_list(update, door.pans_allowed, &arrival).await;
+        let answered = answered.map_err(|fault| door.refuse(&fault))?;
+        Ok(Response::new(lists::list_updated(&answered)))
+    }
+
+    async fn get_list(&self, request: Request<GetListRequest>) -> Result<Response<GetListResponse>, Status> {
+        let Risk(door) = self;
+        let wanted = lists::get_list(request.get_ref(), door.admission());
+        let (list, after, limit) = wanted.map_err(|fault| door.refuse(&fault))?;
+        let page = door.engine.list(list, after, limit, &door.lane).await;
+        Ok(Response::new(lists::page(page.map_err(|fault| door.refuse(&fault))?, limit)))
     }
 
     async fn label_transaction(
         &self,
-        _: Request<LabelTransactionRequest>,
+        request: Request<LabelTransactionRequest>,
     ) -> Result<Response<Outcome>, Status> {
-        self.unimplemented()
+        let Risk(door) = self;
+        let arrival = door.arrival(&request);
+        let labelling = lists::label_transaction(request.get_ref(), door.admission());
+        let labelling = labelling.map_err(|fault| door.refuse(&fault))?;
+        let answered = door.engine.label(labelling, &arrival).await.map_err(|fault| door.refuse(&fault))?;
+        Ok(Response::new(to_proto::outcome(request.into_inner().request_id, &answered)))
     }
 
     async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {

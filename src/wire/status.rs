@@ -80,7 +80,8 @@ pub(super) fn of_refused_row(outcome: &Outcome) -> tonic_types::Status {
 pub(super) fn code(fault: &Fault) -> Code {
     match fault {
         Fault::Invalid(_) => Code::InvalidArgument,
-        Fault::NotFound { .. } | Fault::NoSuchRule { .. } => Code::NotFound,
+        Fault::NotFound { .. } | Fault::NoSuchRule { .. } | Fault::NoSuchList { .. } => Code::NotFound,
+        Fault::KeyReused => Code::AlreadyExists,
         Fault::Overloaded { .. } => Code::ResourceExhausted,
         Fault::Unavailable(_) => Code::Unavailable,
         Fault::DeadlineNotStarted | Fault::DeadlineVoided => Code::DeadlineExceeded,
@@ -116,7 +117,8 @@ pub fn code_name(code: Code) -> &'static str {
 pub(super) fn reason(fault: &Fault) -> &'static str {
     match fault {
         Fault::Invalid(_) => "INVALID_REQUEST",
-        Fault::NotFound { .. } | Fault::NoSuchRule { .. } => "NOT_FOUND",
+        Fault::NotFound { .. } | Fault::NoSuchRule { .. } | Fault::NoSuchList { .. } => "NOT_FOUND",
+        Fault::KeyReused => "DUPLICATE_KEY",
         Fault::Overloaded { .. } => "OVERLOADED",
         Fault::Unavailable(cause) => {
             let is_reason = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
@@ -133,6 +135,7 @@ pub(super) fn failures() -> impl Iterator<Item = (&'static str, &'static str)> {
     let others = [
         Fault::Invalid(Vec::new()),
         Fault::NotFound { what: "" },
+        Fault::KeyReused,
         Fault::Overloaded { retry_after_ms: 0, what: "" },
         Fault::DeadlineNotStarted,
         Fault::Unimplemented,
@@ -181,7 +184,10 @@ fn response_code(fault: &Fault) -> ResponseCode {
             .iter()
             .min_by_key(|violation| violation.number)
             .map_or(ResponseCode::FORMAT_ERROR, |violation| violation.response_code),
-        Fault::NotFound { .. } | Fault::NoSuchRule { .. } => ResponseCode::INVALID_CARD,
+        Fault::NotFound { .. } | Fault::NoSuchRule { .. } | Fault::NoSuchList { .. } => {
+            ResponseCode::INVALID_CARD
+        }
+        Fault::KeyReused => ResponseCode::DUPLICATE,
         Fault::Overloaded { .. }
         | Fault::Unavailable(_)
         | Fault::DeadlineNotStarted
@@ -200,6 +206,10 @@ fn message(fault: &Fault) -> String {
         }
         Fault::NotFound { what } => format!("{what} not found"),
         Fault::NoSuchRule { meant: Some(meant) } => format!("{fault}; {meant}"),
+        Fault::NoSuchList { meant } => match meant {
+            Some(meant) => format!("list not found; did you mean `{meant}`?"),
+            None => "list not found: the rules declare none of that name".to_owned(),
+        },
         Fault::Overloaded { what, .. } => format!("too much load: {what}"),
         other => other.to_string(),
     }

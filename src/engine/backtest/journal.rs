@@ -161,6 +161,14 @@ impl Backtest {
         self.retention.note(position, record);
         self.position = position;
         self.record.clear();
+        if matches!(record, Record::Listed(_) | Record::Labelled(_)) {
+            // What they did to lists stands, whatever these rules would make of it.
+            self.lists.note(position, record);
+            let effect = Effect::of(&self.state.answers, position, record.clone());
+            effect.restore(&self.state, &self.setup.plan);
+            return Ok(Redone::Applied);
+        }
+        self.setup.see(self.lists.seen_by(record)?);
         let before = match record {
             Record::Decided(decided) if observe => self.entry_of(decided),
             _ => None,
@@ -172,7 +180,8 @@ impl Backtest {
         };
         let mut watch = Noting { watch, base: &self.setup.base, event: None };
         let with = Some((&self.setup, &shared));
-        let answer = make_again(&self.state, with, &mut self.retention, at, &mut self.record, &mut watch)?;
+        let (put, retention) = (&mut |_| {}, &mut self.retention);
+        let answer = make_again(&self.state, with, put, retention, at, &mut self.record, &mut watch)?;
         let mut event = watch.event;
         match (record, answer) {
             (Record::Decided(decided), Some(answer)) => {

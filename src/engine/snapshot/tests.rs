@@ -26,6 +26,8 @@ struct Whole {
     /// By the hash of the key: what stands there, without the place, and the account.
     answers: BTreeMap<Vec<u8>, (Vec<u8>, Option<String>)>,
     newest: Vec<Option<(u32, Arc<str>)>>,
+    lists: Arc<Lists>,
+    labels: Labels,
 }
 
 fn whole(state: &State, names: &Names) -> Whole {
@@ -57,7 +59,9 @@ fn whole(state: &State, names: &Names) -> Whole {
 }
 
 fn whole_of(engine: &Engine) -> Whole {
-    whole(&engine.state, &engine.names)
+    let (lists, labels) =
+        (Arc::clone(engine.in_force.load().setup.lists.lists()), engine.labels.lock().clone());
+    Whole { lists, labels, ..whole(&engine.state, &engine.names) }
 }
 
 /// Opens what `dir` holds, and closes it again.

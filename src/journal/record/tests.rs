@@ -1,7 +1,13 @@
 //! Every record comes back as it was written, the largest fits its frame, and no damaged payload panics.
 
 use super::*;
-use crate::limits::{AGGREGATES_MAX, ID_BYTES_MAX, REASONS_MAX, RECORD_BYTES_MAX, RULES_MAX, TEXT_BYTES_MAX};
+use crate::{
+    limits::{
+        AGGREGATES_MAX, ID_BYTES_MAX, LABEL_POLICIES_MAX, LIST_UPDATE_VALUES_MAX, LIST_VALUE_BYTES_MAX,
+        REASONS_MAX, RECORD_BYTES_MAX, RULES_MAX, TEXT_BYTES_MAX,
+    },
+    types::lists::{FraudLabel, ListEntry},
+};
 
 struct Named;
 
@@ -124,6 +130,7 @@ fn decided(request: AuthRequest, largest: bool) -> Record {
         account: largest.then(|| AccountId(id())),
         card: NO_CARD,
         versions,
+        lists: if largest { u64::MAX } else { 0 },
         answer,
         original: largest.then_some(u64::MAX),
         first: largest.then_some(u64::MAX),
@@ -140,6 +147,45 @@ fn outcome(upserted: Option<Upserted>) -> Outcome {
         position: POSITION,
         upserted,
     }
+}
+
+fn labelled(largest: bool) -> Record {
+    let some = |text: &str| if largest { id() } else { Id::new(text).unwrap() };
+    let source: Box<str> = if largest { text().unwrap() } else { "".into() };
+    let listing = || Listing {
+        list: some("l").as_str().into(),
+        entry: ListEntry {
+            value: some("v").as_str().into(),
+            expires_at: largest.then_some(Timestamp(i64::MAX)),
+            source: source.clone(),
+        },
+    };
+    let of_transaction = largest.then(id);
+    Record::Labelled(Box::new(Labelled {
+        client: 1,
+        time: Timestamp(5),
+        labelling: Labelling {
+            key: RequestKey(some("k")),
+            transaction: RequestKey(some("t")),
+            label: if largest { FraudLabel::Fraud } else { FraudLabel::Genuine },
+            kind: source.clone(),
+            source: source.clone(),
+            occurred_at: largest.then_some(Timestamp(i64::MIN)),
+        },
+        of: u64::MAX,
+        account: largest.then(|| AccountId(id())),
+        before: 3,
+        ids: TransactionIds {
+            card: of_transaction,
+            merchant: of_transaction,
+            terminal: of_transaction,
+            device: of_transaction,
+            ip: of_transaction,
+        },
+        versions: VersionNumbers { rules: u32::MAX, model: u32::MAX, config: u32::MAX },
+        listed: (0..if largest { LABEL_POLICIES_MAX } else { 1 }).map(|_| listing()).collect(),
+        outcome: Outcome { reasons: reasons(if largest { REASONS_MAX } else { 0 }), ..outcome(None) },
+    }))
 }
 
 fn every_kind() -> Vec<Record> {
@@ -197,6 +243,43 @@ fn every_kind() -> Vec<Record> {
         maintained(Maintenance::SetCreditLimit { key, account, limit_minor: i64::MAX }, None),
         maintained(Maintenance::Upsert { key, change }, Some(Upserted::Unchanged)),
         Record::Expiry(Expiry { time, account, holds: 3, amount_minor: 9 }),
+        Record::Listed(Box::new(Listed {
+            client: 1,
+            time,
+            update: ListUpdate {
+                key,
+                list: id().as_str().into(),
+                add: vec![
+                    ListEntry {
+                        value: "v".repeat(LIST_VALUE_BYTES_MAX).into(),
+                        expires_at: Some(Timestamp(i64::MIN)),
+                        source: text().unwrap(),
+                    };
+                    LIST_UPDATE_VALUES_MAX
+                ],
+                remove: Vec::new(),
+            },
+            kind: ListKind::Texts,
+            versions: VersionNumbers { rules: 1, model: 2, config: 3 },
+            kept_out: Vec::new(),
+            values: u64::MAX,
+        })),
+        Record::Listed(Box::new(Listed {
+            client: 0,
+            time,
+            update: ListUpdate {
+                key,
+                list: "l".into(),
+                add: vec![ListEntry { value: "1".into(), expires_at: None, source: "".into() }],
+                remove: vec!["2".into(), "3".into()],
+            },
+            kind: ListKind::Ints,
+            versions: VersionNumbers::default(),
+            kept_out: vec![true, false],
+            values: 7,
+        })),
+        labelled(true),
+        labelled(false),
     ]
 }
 
@@ -254,6 +337,7 @@ fn brief(mut record: Record) -> Record {
         }
         Record::Reversed(reversed) => shorten(&mut reversed.outcome.reasons),
         Record::Maintained(maintained) => shorten(&mut maintained.outcome.reasons),
+        Record::Labelled(labelled) => shorten(&mut labelled.outcome.reasons),
         _ => {}
     }
     record

@@ -58,7 +58,12 @@ fn fires(rules: &RuleSet, plan: &Plan, times_ms: &[i64]) -> bool {
         let time = Timestamp(*time_ms);
         let moment = Moment { request: &request, account: &account, card: 0, card_token: None, time };
         history.read(plan, &moment, &mut values);
-        rules.evaluate(&values, usd, &mut hits);
+        rules.evaluate(
+            &values,
+            usd,
+            crate::rules::tests::seen(&crate::rules::ListsInForce::default()),
+            &mut hits,
+        );
         history.record(plan, event_of(&moment, sequence as u64 + 1, Decision::Approved, false));
     }
     hits.is_fired(0)

@@ -321,8 +321,8 @@ fn a_wrong_file_is_found_at_its_place() {
         (list("values = 'x'"), vec!["3:10 `values` must be an array, found a text | write `values = [..]`"]),
         (list("values = ['x', 5]"), vec!["3:16 the values of a list need one type"]),
         (list("values = [1.5]"), vec!["3:11 a list holds texts or whole numbers, not a decimal number"]),
-        (list("file = 'blocked.csv'"), vec!["3:8 lists from files are not built yet | write the values into the rules file: `values = [..]`"]),
-        (list(""), vec!["2:8 list `l` has no `values` | write `values = [..]`"]),
+        (list("file = 'blocked.csv'\nvalues = []"), vec!["3:8 a list has `values` or a `file`, not both | take one of the two out, or make two lists of them"]),
+        (list(""), vec!["2:8 list `l` has neither `values` nor a `file` | write `values = [..]`, which may be empty, or `file = \"NAME.csv\"`"]),
         (list("values = [5]"), vec!["6:9 `merchant.id` is text, the list has whole numbers | put its values into quotes, such as '6011'"]),
         (list("values = ['web']").replace("merchant.id in", "channel in"), vec!["6:20 `channel` can never be 'web' (in list `l`) | it is one of: ecommerce, card_present"]),
         // Tests.
@@ -355,7 +355,7 @@ fn too_much_of_anything_is_refused() {
         findings(&format!("version = 1\n{aggregates}")),
         ["258:13 65 aggregates, at most 64 are allowed"]
     );
-    assert!(findings(&"#".repeat(5 * 1024 * 1024))[0].contains("at most 4194304 are allowed"));
+    assert!(findings(&"#".repeat(17 * 1024 * 1024))[0].contains("at most 16777216 are allowed"));
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn decides_for(rules: &RuleSet, card: Option<&str>, account: &str) -> bool {
         values.set_text(slot::CARD_TOKEN, card);
     }
     let mut hits = Hits::default();
-    rules.evaluate(&values, currency("USD"), &mut hits);
+    rules.evaluate(&values, currency("USD"), seen(&ListsInForce::default()), &mut hits);
     rules.restrict(&values, Timestamp(0), &mut hits);
     assert!(hits.is_fired(0));
     assert_eq!(rules.decides(0, &hits), rules.deciding(&hits).count() == 1);
@@ -192,7 +192,7 @@ fn suppressed_at(rules: &RuleSet, named: &[(Slot, &str)], now: &str) -> bool {
         values.set_text(*slot, text);
     }
     let mut hits = Hits::default();
-    rules.evaluate(&values, currency("USD"), &mut hits);
+    rules.evaluate(&values, currency("USD"), seen(&ListsInForce::default()), &mut hits);
     rules.restrict(&values, at(now), &mut hits);
     assert_eq!(rules.decides(0, &hits), !hits.is_suppressed(0));
     assert!(!hits.is_suppressed(1), "a rule in shadow has nothing to suppress");

@@ -43,6 +43,7 @@ fn an_editor_knows_the_keys_and_words_that_the_engine_knows() {
     assert_eq!(keys(&schema), known("version = 1\nqqqqqqqq = 1\n"));
     assert_eq!(keys(part("aggregate")), known("version = 1\n[aggregates.a]\nqqqqqqqq = 1\n"));
     assert_eq!(keys(part("list")), known("version = 1\n[lists.a]\nqqqqqqqq = 1\n"));
+    assert_eq!(keys(part("label_policy")), known("version = 1\n[[label_policies]]\nqqqqqqqq = 1\n"));
     assert_eq!(keys(part("rule")), known("version = 1\n[[rules]]\nqqqqqqqq = 1\n"));
     assert_eq!(keys(part("suppression")), known("version = 1\n[[suppressions]]\nqqqqqqqq = 1\n"));
     assert_eq!(keys(part("test")), known("version = 1\n[[tests]]\nqqqqqqqq = 1\n"));
@@ -52,6 +53,10 @@ fn an_editor_knows_the_keys_and_words_that_the_engine_knows() {
     let one_of = |table: &str, key: &str| {
         listed(&format!("version = 1\n{table}{key} = 'qqqqqqqq'\n"), "it is one of: ")
     };
+    let policy = &part("label_policy")["properties"];
+    for key in ["label", "add"] {
+        assert_eq!(words(&policy[key]), one_of("[[label_policies]]\n", key), "{key}");
+    }
     let rule = &part("rule")["properties"];
     for key in ["then", "mode"] {
         assert_eq!(words(&rule[key]), one_of("[[rules]]\n", key), "{key}");

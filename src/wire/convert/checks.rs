@@ -229,6 +229,20 @@ impl Checks {
 
     /// A time of the protobuf range, not too far ahead of the engine's. Truncated to milliseconds.
     pub(super) fn time(&mut self, time: Option<&prost_types::Timestamp>, field: Field) -> Option<Timestamp> {
+        let time = self.any_time(time, field)?;
+        if time > self.admission.latest_time {
+            self.refuse(field, "must not be more than 24 hours ahead");
+            return None;
+        }
+        Some(time)
+    }
+
+    /// A time of the protobuf range. Truncated to milliseconds.
+    pub(super) fn any_time(
+        &mut self,
+        time: Option<&prost_types::Timestamp>,
+        field: Field,
+    ) -> Option<Timestamp> {
         // 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z, the range that google.protobuf.Timestamp states.
         const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
         let time = time?;
@@ -236,12 +250,7 @@ impl Checks {
             self.refuse(field, "must be a time of the years 1 to 9999 with 0 to 999,999,999 nanoseconds");
             return None;
         }
-        let time = Timestamp(time.seconds * 1_000 + i64::from(time.nanos / 1_000_000));
-        if time > self.admission.latest_time {
-            self.refuse(field, "must not be more than 24 hours ahead");
-            return None;
-        }
-        Some(time)
+        Some(Timestamp(time.seconds * 1_000 + i64::from(time.nanos / 1_000_000)))
     }
 
     /// At most 256 bytes; empty is absent.

@@ -225,7 +225,7 @@ pub(in crate::wire) fn get_decision(
     by.ok_or_else(|| checks.into_fault())
 }
 
-fn request_id(checks: &mut Checks, text: &str) -> Option<RequestKey> {
+pub(super) fn request_id(checks: &mut Checks, text: &str) -> Option<RequestKey> {
     checks.required_id(text, Field::new("request_id", 1)).map(RequestKey)
 }
 

@@ -6,6 +6,7 @@
 
 mod checks;
 pub(super) mod from_proto;
+pub(super) mod lists;
 pub(super) mod to_proto;
 
 #[cfg(test)]

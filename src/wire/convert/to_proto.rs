@@ -1,5 +1,6 @@
 //! Answers on their way out: the engine's types written as protobuf. Nothing here can fail.
 
+use super::lists;
 use crate::{
     engine::{Answered, DecisionRecord},
     proto,
@@ -78,6 +79,8 @@ pub(in crate::wire) fn decision(record: DecisionRecord) -> proto::GetDecisionRes
             .map(|(name, value)| proto::FeatureValue { name: name.to_owned(), value })
             .collect(),
         voided: record.voided,
+        lists_position: record.lists,
+        labels: record.labels.iter().map(lists::label).collect(),
     }
 }
 
@@ -189,7 +192,7 @@ fn money(money: Money) -> proto::Money {
     proto::Money { currency_code: money.currency.alpha().to_owned(), minor_units: money.minor }
 }
 
-fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     // The remainder is 0 to 999, so the nanoseconds fit.
     let nanos = time.0.rem_euclid(1_000) as i32 * 1_000_000;
     prost_types::Timestamp { seconds: time.0.div_euclid(1_000), nanos }

@@ -1,0 +1,34 @@
+//! The columns of a list's file, as a rules file's `file = "..."` and `saker lists` have them.
+
+use super::rows::{BadCell, Cells, Column, Row, columns};
+use crate::{
+    limits::{LIST_VALUE_BYTES_MAX, TEXT_BYTES_MAX},
+    types::{lists::ListEntry, time::Timestamp},
+};
+
+columns! {
+    VALUE "value" true,
+    EXPIRES_AT "expires_at" false,
+    SOURCE "source" false,
+}
+
+impl Row for ListEntry {
+    const COLUMNS: &'static [Column] = COLUMNS;
+
+    fn read(cells: &Cells<'_>) -> Result<ListEntry, BadCell> {
+        let bounded = |most: usize| {
+            move |text: &str| match text.len() > most || text.contains(char::is_control) {
+                true => Err(format!("must have at most {most} bytes and no control characters")),
+                false => Ok(text.into()),
+            }
+        };
+        let time = |text: &str| {
+            Timestamp::parse(text).ok_or(format!("`{text}` is no time such as 2027-01-31T00:00:00Z"))
+        };
+        Ok(ListEntry {
+            value: cells.need(VALUE, bounded(LIST_VALUE_BYTES_MAX))?,
+            expires_at: cells.get(EXPIRES_AT, time)?,
+            source: cells.get(SOURCE, bounded(TEXT_BYTES_MAX))?.unwrap_or_default(),
+        })
+    }
+}

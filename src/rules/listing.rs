@@ -1,0 +1,263 @@
+//! Lists that stand in files of their own. This room reads no files: whoever loads the rules appends each list's file
+//! to their text as comments, so that what is kept, hashed and shown is whole and can be checked again anywhere.
+//!
+//! ```text
+//! #@ list blocked.csv
+//! #| value,expires_at,source
+//! #| M-1009,2027-01-31T00:00:00Z,Visa alert 17
+//! ```
+//!
+//! Such blocks stand at the end of the text, among nothing but blank lines and other lines that begin with `#@`. A text
+//! that has the block of a file already keeps it: what was loaded once means the same wherever it is loaded again.
+
+use std::collections::HashMap;
+
+use csv::StringRecord;
+
+use super::{
+    check::ListValue,
+    finding::{Elsewhere, Report, Severity},
+    lists::FOR_EVER,
+};
+use crate::{
+    limits::{LIST_VALUES_MAX, TEXT_BYTES_MAX},
+    types::time::Timestamp,
+};
+
+const HEAD: &str = "#@ list ";
+const LINE: &str = "#|";
+/// Lines of one file that are told to be wrong; whoever wrote it has seen enough then.
+const ERRORS_MAX: usize = 20;
+
+/// A line of a list's file that cannot stand in a comment.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("line {line}, column {column}: a control character cannot stand in a list")]
+pub struct BadLine {
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+}
+
+/// The files that the lists of a rules file name, in its order.
+pub fn list_files(source: &str) -> Vec<String> {
+    let (root, _) = toml::de::DeTable::parse_recoverable(source);
+    let lists = root.get_ref().iter().find(|(name, _)| name.get_ref().as_ref() == "lists");
+    let lists = lists.and_then(|(_, lists)| lists.get_ref().as_table());
+    let mut files: Vec<(usize, String)> = lists
+        .into_iter()
+        .flat_map(|lists| lists.iter())
+        .filter_map(|(_, list)| {
+            let file = list.get_ref().as_table()?.iter().find(|(key, _)| key.get_ref().as_ref() == "file")?.1;
+            Some((file.span().start, file.get_ref().as_str()?.to_owned()))
+        })
+        .collect();
+    files.sort_unstable();
+    let mut names: Vec<String> = Vec::new();
+    for (_, name) in files {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Whether the text has what stands in a list's file.
+pub fn has_list_file(source: &str, name: &str) -> bool {
+    blocks(source).iter().any(|block| block.name == name)
+}
+
+/// Appends what stands in a list's file.
+///
+/// # Errors
+/// The first line that cannot stand in a comment; the text is as it was then.
+pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Result<(), BadLine> {
+    let content = content.strip_prefix('\u{feff}').unwrap_or(content);
+    let mut block = String::with_capacity(content.len() + content.len() / 8);
+    if !source.ends_with('\n') {
+        block.push('\n');
+    }
+    block += &format!("{HEAD}{name}\n");
+    for (index, line) in content.lines().enumerate() {
+        if let Some(place) = line.chars().position(|c| c.is_control() && c != '\t') {
+            return Err(BadLine { line: index + 1, column: place + 1 });
+        }
+        block += if line.is_empty() { LINE } else { "#| " };
+        block += line;
+        block.push('\n');
+    }
+    source.push_str(&block);
+    Ok(())
+}
+
+/// One appended file.
+pub(super) struct Block<'s> {
+    pub(super) name: &'s str,
+    lines: Vec<&'s str>,
+}
+
+/// The files appended to a text.
+pub(super) fn blocks(source: &str) -> Vec<Block<'_>> {
+    let lines: Vec<&str> = source.lines().collect();
+    let is_appended =
+        |line: &&str| line.starts_with("#@") || line.starts_with(LINE) || line.trim().is_empty();
+    let first = lines.iter().rposition(|line| !is_appended(line)).map_or(0, |last| last + 1);
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    let mut is_open = false;
+    for line in &lines[first..] {
+        if let Some(name) = line.strip_prefix(HEAD) {
+            blocks.push(Block { name, lines: Vec::new() });
+            is_open = true;
+        } else if let Some(text) = line.strip_prefix(LINE)
+            && let Some(block) = blocks.last_mut().filter(|_| is_open)
+        {
+            block.lines.push(text.strip_prefix(' ').unwrap_or(text));
+        } else {
+            is_open = false;
+        }
+    }
+    blocks
+}
+
+const COLUMNS: [&str; 3] = ["value", "expires_at", "source"];
+
+/// Reads an appended file, reporting what is wrong under its own name. `None` where something is.
+pub(super) fn read(block: &Block<'_>, report: &mut Report<'_>) -> Option<Vec<ListValue>> {
+    Reading { block, report, errors: 0 }.values()
+}
+
+struct Reading<'b, 'r, 's> {
+    block: &'b Block<'b>,
+    report: &'r mut Report<'s>,
+    errors: usize,
+}
+
+impl Reading<'_, '_, '_> {
+    fn values(mut self) -> Option<Vec<ListValue>> {
+        let content = self.block.lines.join("\n");
+        let mut reader = csv::ReaderBuilder::new().from_reader(content.as_bytes());
+        let headers = match reader.headers() {
+            Ok(headers) => headers.clone(),
+            Err(error) => {
+                self.wrong(1, None, &error.to_string(), None);
+                return None;
+            }
+        };
+        let places = self.places(&headers)?;
+        let mut values: Vec<ListValue> = Vec::new();
+        let mut lines: HashMap<String, u32> = HashMap::new();
+        for record in reader.records() {
+            if self.errors >= ERRORS_MAX {
+                break;
+            }
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    let line = error.position().map_or(1, csv::Position::line) as u32;
+                    let what = match error.kind() {
+                        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                            format!("the line has {len} cells where the header has {expected_len}")
+                        }
+                        _ => error.to_string(),
+                    };
+                    self.wrong(line, None, &what, None);
+                    continue;
+                }
+            };
+            let line = self.line_of(&record);
+            let Some(value) = self.value(&record, places, line) else { continue };
+            if let Some(first) = lines.insert(value.value.clone(), line) {
+                let message = format!("`{}` is there already, on line {first}", value.value);
+                self.wrong(line, places[0], &message, Some("keep one of the two"));
+                continue;
+            }
+            values.push(value);
+        }
+        if values.len() > LIST_VALUES_MAX {
+            let message =
+                format!("the list has {} values, at most {LIST_VALUES_MAX} are allowed", values.len());
+            self.wrong(1, None, &message, None);
+        }
+        (self.errors == 0).then_some(values)
+    }
+
+    /// Where the columns stand.
+    fn places(&mut self, headers: &StringRecord) -> Option<[Option<usize>; 3]> {
+        let mut places = [None; 3];
+        let mut unknown = Vec::new();
+        for (place, header) in headers.iter().enumerate() {
+            match COLUMNS.iter().position(|column| *column == header.trim()) {
+                Some(column) if places[column].is_some() => {
+                    self.wrong(
+                        1,
+                        Some(place),
+                        &format!("the column `{}` is there twice", COLUMNS[column]),
+                        None,
+                    );
+                    return None;
+                }
+                Some(column) => places[column] = Some(place),
+                None => unknown.push(header.trim().to_owned()),
+            }
+        }
+        if places[0].is_none() {
+            let help = "the first line names the columns: `value`, and `expires_at` and `source` where there are any";
+            self.wrong(1, None, "the header lacks the needed column `value`", Some(help));
+            return None;
+        }
+        if !unknown.is_empty() {
+            let message = format!("not understood and left aside: column `{}`", unknown.join("`, `"));
+            self.say(Severity::Warning, 1, None, &message, None);
+        }
+        Some(places)
+    }
+
+    /// The line of a record, whose position is that of the blank lines before it.
+    fn line_of(&self, record: &StringRecord) -> u32 {
+        let line = record.position().map_or(1, csv::Position::line) as usize;
+        let blank = self.block.lines.iter().skip(line - 1).take_while(|text| text.is_empty()).count();
+        (line + blank) as u32
+    }
+
+    fn value(&mut self, record: &StringRecord, places: [Option<usize>; 3], line: u32) -> Option<ListValue> {
+        let cell = |column: usize| places[column].and_then(|place| record.get(place)).unwrap_or("");
+        let (value, ends, source) = (cell(0), cell(1).trim(), cell(2));
+        if value.is_empty() || value.len() > TEXT_BYTES_MAX {
+            let message = format!("a value has 1 to {TEXT_BYTES_MAX} bytes, this has {}", value.len());
+            self.wrong(line, places[0], &message, None);
+            return None;
+        }
+        if source.len() > TEXT_BYTES_MAX {
+            let message = format!("a source has at most {TEXT_BYTES_MAX} bytes, this has {}", source.len());
+            self.wrong(line, places[2], &message, None);
+            return None;
+        }
+        let until = if ends.is_empty() { Some(FOR_EVER) } else { Timestamp::parse(ends).map(|end| end.0) };
+        let Some(until) = until else {
+            let help = "a time is RFC 3339, such as 2027-01-31T00:00:00Z; empty is for ever";
+            self.wrong(line, places[1], &format!("`{ends}` is no time"), Some(help));
+            return None;
+        };
+        Some(ListValue { value: value.to_owned(), until, source: source.to_owned(), line })
+    }
+
+    fn wrong(&mut self, line: u32, cell: Option<usize>, message: &str, help: Option<&str>) {
+        self.errors += 1;
+        self.say(Severity::Error, line, cell, message, help);
+    }
+
+    fn say(&mut self, severity: Severity, line: u32, cell: Option<usize>, message: &str, help: Option<&str>) {
+        let text = self.block.lines.get(line as usize - 1).copied().unwrap_or("");
+        // Where a cell is quoted, the commas say nothing of where it stands.
+        let cell = cell.filter(|_| !text.contains('"')).unwrap_or(0);
+        let before: usize = text.split(',').take(cell).map(|cell| cell.chars().count() + 1).sum();
+        let length = text.split(',').nth(cell).map_or(1, |cell| cell.chars().count());
+        let place = Elsewhere {
+            file: self.block.name,
+            line,
+            column: before as u32 + 1,
+            length: length.max(1) as u32,
+            text,
+        };
+        self.report.elsewhere(severity, place, message.to_owned(), help.map(str::to_owned));
+    }
+}

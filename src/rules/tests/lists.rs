@@ -1,0 +1,293 @@
+//! Lists that calls change: a naive twin agrees whatever is done in whatever order, what ends does so at its time, and a
+//! list's file is told to be wrong where it is.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::prelude::*;
+
+use super::{Finding, Lists, RuleSet, Seen, Value, compile, compiled, currency, results_seen, text, values};
+use crate::{
+    rules::{
+        append_list_file, has_list_file, list_files,
+        lists::{StandingEntry, Step},
+    },
+    types::{
+        lists::{ListEntry, ListKind},
+        time::Timestamp,
+    },
+};
+
+const RULES: &str = "version = 1\n[lists.shops]\nvalues = ['f0', 'f1', 'f2']\n[lists.hours]\nvalues = [3, 4]\n\
+    [[rules]]\nid = 'shop'\nwhen = 'merchant.id in lists.shops'\nthen = 'flag'\nreason = 'R'\n\
+    [[rules]]\nid = 'other'\nwhen = '!(merchant.id in lists.shops)'\nthen = 'flag'\nreason = 'R'\n\
+    [[rules]]\nid = 'hour'\nwhen = 'hour_utc in lists.hours'\nthen = 'flag'\nreason = 'R'\n";
+
+fn entry(value: &str, until: Option<i64>) -> ListEntry {
+    ListEntry { value: value.into(), expires_at: until.map(Timestamp), source: "test".into() }
+}
+
+/// Whether the rules see these values on their lists at a time.
+fn sees(rules: &RuleSet, lists: &Arc<Lists>, shop: &str, hour: i64, now: i64) -> (bool, bool) {
+    let in_force = rules.lists_in_force(Arc::clone(lists));
+    let given = [("merchant.id", text(shop)), ("hour_utc", Value::Int(hour))];
+    let seen = Seen { lists: &in_force, now: Timestamp(now) };
+    let found = results_seen(rules, &values(rules, &given), currency("USD"), seen);
+    assert_eq!(found[0].map(|is| !is), found[1], "a list and its opposite");
+    (found[0].unwrap(), found[2].unwrap())
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Add(usize, Option<i64>),
+    Remove(usize),
+    Wait(i64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let value = 0..8_usize;
+    prop_oneof![
+        (value.clone(), proptest::option::of(0..60_i64)).prop_map(|(value, life)| Act::Add(value, life)),
+        value.prop_map(Act::Remove),
+        (1..20_i64).prop_map(Act::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn a_map_that_keeps_everything_agrees_with_the_buckets(acts in proptest::collection::vec(act(), 1..60)) {
+        const VALUES: [&str; 8] = ["f0", "f1", "f2", "a", "b", "c", "", "ä-longer-one"];
+        let rules = compiled(RULES);
+        let declared = rules.list("shops").unwrap();
+        let mut lists = Arc::new(Lists::default());
+        // What a call said last: `None` is taken out.
+        let mut said: BTreeMap<&str, Option<i64>> = BTreeMap::new();
+        let mut now = 1_000;
+        for (number, act) in acts.into_iter().enumerate() {
+            let step = match act {
+                Act::Wait(ms) => {
+                    now += ms;
+                    continue;
+                }
+                Act::Add(value, life) => {
+                    said.insert(VALUES[value], Some(life.map_or(i64::MAX, |life| now + life)));
+                    Step::Add(entry(VALUES[value], life.map(|life| now + life)))
+                }
+                Act::Remove(value) if declared.file.has(VALUES[value], Timestamp(now)) => {
+                    said.insert(VALUES[value], None);
+                    Step::TakeOut(VALUES[value].into())
+                }
+                Act::Remove(value) => {
+                    said.remove(VALUES[value]);
+                    Step::Forget(VALUES[value].into())
+                }
+            };
+            let after = lists.with(("shops", ListKind::Texts), Timestamp(now), [step]).unwrap();
+            lists = Arc::new(after.made_at(number as u64 + 1));
+            let mut on_the_list = Vec::new();
+            for value in VALUES {
+                let is_on = match said.get(value) {
+                    Some(Some(until)) if now < *until => true,
+                    Some(None) => false,
+                    _ => value.starts_with('f'),
+                };
+                prop_assert_eq!(sees(&rules, &lists, value, 0, now).0, is_on, "{} at {}", value, now);
+                on_the_list.extend(is_on.then_some(value));
+            }
+            let changes = lists.of("shops", ListKind::Texts).map(|changes| &**changes);
+            prop_assert_eq!(declared.len(changes, Timestamp(now)), on_the_list.len() as u64);
+            // Read in parts of two, the empty value left out because nothing stands before it.
+            let mut read: Vec<StandingEntry> = Vec::new();
+            loop {
+                let after = read.last().map_or(String::new(), |last| last.entry.value.to_string());
+                let page = declared.page(changes, Timestamp(now), &after, 2);
+                let is_last = page.len() < 2;
+                read.extend(page);
+                if is_last {
+                    break;
+                }
+            }
+            on_the_list.retain(|value| !value.is_empty());
+            on_the_list.sort_unstable();
+            prop_assert_eq!(read.iter().map(|entry| &*entry.entry.value).collect::<Vec<_>>(), on_the_list);
+        }
+    }
+}
+
+#[test]
+fn an_entry_is_on_the_list_until_its_end_and_not_at_it() {
+    let rules = compiled(RULES);
+    let lists = Lists::default().with(
+        ("shops", ListKind::Texts),
+        Timestamp(0),
+        [Step::Add(entry("a", Some(100))), Step::TakeOut("f0".into())],
+    );
+    let lists = Arc::new(lists.unwrap());
+    assert!(sees(&rules, &lists, "a", 0, 99).0);
+    assert!(!sees(&rules, &lists, "a", 0, 100).0);
+    assert!(!sees(&rules, &lists, "f0", 0, 100).0 && sees(&rules, &lists, "f1", 0, 100).0);
+    let again = lists.with(("shops", ListKind::Texts), Timestamp(0), [Step::Add(entry("f0", None))]).unwrap();
+    assert!(sees(&rules, &Arc::new(again), "f0", 0, 100).0, "a value taken out is back once it is added");
+}
+
+#[test]
+fn whole_numbers_are_looked_up_as_they_are_written() {
+    let rules = compiled(RULES);
+    let id = ("hours", ListKind::Ints);
+    let steps = [Step::Add(entry("-1", None)), Step::TakeOut("3".into())];
+    let lists = Arc::new(Lists::default().with(id, Timestamp(0), steps).unwrap());
+    let at = |hour| sees(&rules, &lists, "x", hour, 0).1;
+    assert_eq!([-1, 3, 4, 5].map(at), [true, false, true, false]);
+    assert_eq!(
+        rules.list("hours").unwrap().refusal("ten").unwrap(),
+        "must be a whole number: the list has whole numbers"
+    );
+}
+
+#[test]
+fn changes_of_a_list_that_is_gone_or_of_another_type_wait_for_it_to_come_back() {
+    let rules = compiled(RULES);
+    let steps = [Step::Add(entry("7", None))];
+    let lists = Lists::default().with(("shops", ListKind::Ints), Timestamp(0), steps).unwrap();
+    assert!(!sees(&rules, &Arc::new(lists), "7", 7, 0).0);
+}
+
+#[test]
+fn a_value_that_no_field_compared_with_the_list_can_hold_is_refused() {
+    let rules = compiled(
+        "version = 1\n[lists.mccs]\nvalues = []\n[lists.cards]\nvalues = []\n\
+         [[rules]]\nid = 'r'\nwhen = 'mcc in lists.mccs || card_token in lists.cards'\nthen = 'flag'\nreason = 'R'\n",
+    );
+    let refusal = rules.list("mccs").unwrap().refusal("42").unwrap();
+    assert_eq!(refusal, "must be four digits: rules look `merchant.mcc` up in the list");
+    assert!(rules.list("cards").unwrap().has_cards() && !rules.list("mccs").unwrap().has_cards());
+}
+
+fn found(source: &str) -> Vec<String> {
+    let findings = match compile("rules.toml", source) {
+        Ok(rules) => rules.warnings,
+        Err(findings) => findings,
+    };
+    let told = findings.into_iter().map(|Finding { file, line, column, message, help, .. }| {
+        let help = help.map_or(String::new(), |help| format!(" | {help}"));
+        format!("{file}:{line}:{column} {message}{help}")
+    });
+    told.collect()
+}
+
+const WITH_FILE: &str = "version = 1\n[lists.shops]\nfile = 'shops.csv'\n\
+    [[rules]]\nid = 'r'\nwhen = 'merchant.id in lists.shops'\nthen = 'flag'\nreason = 'R'\n";
+
+fn with_file(content: &str) -> String {
+    let mut source = WITH_FILE.to_owned();
+    append_list_file(&mut source, "shops.csv", content).unwrap();
+    source
+}
+
+#[test]
+fn a_list_from_a_file_is_part_of_the_version_and_ends_as_its_lines_say() {
+    assert_eq!(list_files(WITH_FILE), ["shops.csv"]);
+    let source = with_file("source,value,expires_at\nVisa,M-1,1970-01-01T00:00:01Z\n\"a, b\",M-2,\n");
+    assert!(has_list_file(&source, "shops.csv") && !has_list_file(WITH_FILE, "shops.csv"));
+    let rules = compiled(&source);
+    assert_eq!(rules.warnings, []);
+    let none = Arc::new(Lists::default());
+    let in_force = rules.lists_in_force(none);
+    let on = |shop: &str, now: i64| {
+        let given = [("merchant.id", text(shop))];
+        let seen = Seen { lists: &in_force, now: Timestamp(now) };
+        results_seen(&rules, &values(&rules, &given), currency("USD"), seen)[0]
+    };
+    assert_eq!([on("M-1", 999), on("M-1", 1_000), on("M-2", 1_000)], [Some(true), Some(false), Some(true)]);
+    let page = rules.list("shops").unwrap().page(None, Timestamp(0), "", 9);
+    let sources: Vec<&str> = page.iter().map(|entry| &*entry.entry.source).collect();
+    assert_eq!(sources, ["Visa", "a, b"]);
+    assert_ne!(rules.version, compiled(&with_file("value\nM-1\nM-2\n")).version);
+    // A trailer of another kind behind it, and a text that is loaded once more, change nothing.
+    assert_eq!(found(&format!("{source}\n#@ something else\n")), Vec::<String>::new());
+}
+
+#[test]
+fn a_list_s_file_is_told_to_be_wrong_at_its_own_line() {
+    let missing = found(WITH_FILE);
+    let expected = "rules.toml:3:8 what stands in `shops.csv` did not come with these rules | send the values as \
+                    `values = [..]`, or let the engine read the configured file anew";
+    assert_eq!(missing, [expected]);
+    for (content, expected) in [
+        (
+            "",
+            "shops.csv:1:1 the header lacks the needed column `value` | the first line names the columns: `value`, and `expires_at` and `source` where there are any",
+        ),
+        (
+            "merchant\nM-1\n",
+            "shops.csv:1:1 the header lacks the needed column `value` | the first line names the columns: `value`, and `expires_at` and `source` where there are any",
+        ),
+        ("value,value\n", "shops.csv:1:7 the column `value` is there twice"),
+        (
+            "value,expires_at\nM-1,\nM-2,tomorrow\n",
+            "shops.csv:3:5 `tomorrow` is no time | a time is RFC 3339, such as 2027-01-31T00:00:00Z; empty is for ever",
+        ),
+        ("value,source\nM-1\n", "shops.csv:2:1 the line has 1 cells where the header has 2"),
+        ("value\nM-1\n\nM-1\n", "shops.csv:4:1 `M-1` is there already, on line 2 | keep one of the two"),
+        ("value,note\nM-1,x\n", "shops.csv:1:1 not understood and left aside: column `note`"),
+        ("source,value\nx,\n", "shops.csv:2:3 a value has 1 to 256 bytes, this has 0"),
+    ] {
+        assert_eq!(found(&with_file(content)), [expected], "{content:?}");
+    }
+    let mut source = WITH_FILE.to_owned();
+    let bad = append_list_file(&mut source, "shops.csv", "value\nM-\u{7}1\n").unwrap_err();
+    assert_eq!((bad.line, bad.column, source == WITH_FILE), (2, 3, true));
+}
+
+#[test]
+fn a_file_s_values_take_the_type_that_a_rule_compares_them_with() {
+    let hours = |content: &str| {
+        let mut source = WITH_FILE.replace("merchant.id", "hour_utc");
+        append_list_file(&mut source, "shops.csv", content).unwrap();
+        source
+    };
+    assert_eq!(compiled(&hours("value\n3\n")).list("shops").unwrap().kind, ListKind::Ints);
+    let expected = "rules.toml:6:21 `three` (shops.csv, line 2) is no whole number | the list is compared with whole \
+                    numbers here";
+    assert_eq!(found(&hours("value\nthree\n")), [expected]);
+    let mccs = with_file("value\n5812\nfood\n").replace("merchant.id", "mcc");
+    assert_eq!(
+        found(&mccs),
+        [
+            "rules.toml:6:16 `mcc` is a merchant category code, 'food' is not (in list `shops`: shops.csv, line 3) | a \
+          merchant category code is four digits, such as '6011'"
+        ]
+    );
+}
+
+#[test]
+fn a_label_policy_is_checked_against_the_lists_there_are() {
+    let policy = |body: &str| {
+        format!(
+            "version = 1\n[lists.devices]\nvalues = []\n[lists.hours]\nvalues = [1]\n[[label_policies]]\n{body}\n\
+             [[rules]]\nid = 'r'\nwhen = 'hour_utc in lists.hours'\nthen = 'flag'\nreason = 'R'\n"
+        )
+    };
+    const RIGHT: &str =
+        "label = 'fraud'\nkind = 'stolen'\nlist = 'devices'\nadd = 'device_id'\nexpires_in = '30d'";
+    assert_eq!(found(&policy(RIGHT)), Vec::<String>::new(), "a list that a policy fills is used");
+    for (from, to, expected) in [
+        ("'fraud'", "'froud'", "rules.toml:7:9 `label` cannot be `froud` | did you mean `fraud`?"),
+        ("'devices'", "'device'", "rules.toml:9:8 unknown list `device` | did you mean `devices`?"),
+        ("'devices'", "'hours'", "rules.toml:9:8 list `hours` has whole numbers: no id can be put there"),
+        (
+            "'device_id'",
+            "'device.idd'",
+            "rules.toml:10:7 `device.idd` cannot be put on a list | did you mean `device.id`?",
+        ),
+        (
+            "'30d'",
+            "'month'",
+            "rules.toml:11:14 `month` is no such time | a whole number and s, m, h or d, from 1s to 3650d, such as \"30d\"",
+        ),
+    ] {
+        let found = found(&policy(&RIGHT.replace(from, to)));
+        assert!(found.contains(&expected.to_owned()), "{found:?}");
+    }
+}
