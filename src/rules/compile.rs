@@ -85,7 +85,8 @@ impl Compiler<'_, '_> {
         let aggregates = self.aggregates(file);
         self.rule_ids(file);
         let conditions: Vec<Option<Bool>> =
-            file.rules.iter().map(|rule| self.condition(rule.when.as_ref()?, &scope)).collect();
+            // Beyond the bound, which is an error already, nobody needs to know more.
+            file.rules.iter().take(RULES_MAX).map(|rule| self.condition(rule.when.as_ref()?, &scope)).collect();
         self.costs(file, &conditions);
         let rules: Option<Vec<Rule>> = file
             .rules
