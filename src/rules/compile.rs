@@ -94,7 +94,8 @@ impl Compiler<'_, '_> {
         self.rule_ids(file);
         let mut conditions: Vec<Option<Bool>> = Vec::new();
         let mut meanings = Vec::new();
-        for rule in &file.rules {
+        // Beyond the bound, which is an error already, nobody needs to know more.
+        for rule in file.rules.iter().take(RULES_MAX) {
             let before = std::mem::take(&mut self.used);
             conditions.push(rule.when.as_ref().and_then(|when| self.condition(when, &scope)));
             meanings.push(meaning(rule, file, &self.used));

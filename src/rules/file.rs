@@ -216,6 +216,9 @@ fn string_places(raw: &str) -> Option<(String, Vec<usize>)> {
     Some((text, places))
 }
 
+/// A file with more errors than this in its TOML is something else, and was said to be wrong often enough.
+const TOML_ERRORS_MAX: usize = 1_000;
+
 /// How a window is written.
 const WINDOW: &str = "a window is a whole number and s, m, h or d, such as \"10m\" or \"24h\"";
 
@@ -224,17 +227,18 @@ pub fn read<'s>(source: &'s str, report: &mut Report<'s>) -> File {
     let (root, mut errors) = DeTable::parse_recoverable(source);
     errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
     let mut file = File::default();
-    let mut lines = Vec::new();
-    let mut in_duplicate = false;
-    for error in &errors {
+    let (mut last_line, mut in_duplicate) = (0, false);
+    for error in errors.iter().take(TOML_ERRORS_MAX) {
         let span = error.span().unwrap_or(0..0);
         let line = report.line_of(span.start);
+        // What the parser makes of the rest of a wrong line says nothing more about it.
+        if std::mem::replace(&mut last_line, line) == line {
+            continue;
+        }
         let (written, found) = line_at(source, span.start);
-        // What follows from a table that there is twice, and what the parser makes of the rest of a wrong line.
         let is_duplicate = error.message().starts_with("duplicate key");
-        let follows = lines.contains(&line) || in_duplicate && is_duplicate && !written.starts_with('[');
-        lines.push(line);
-        if follows {
+        // The keys of a table that there is twice follow from it.
+        if in_duplicate && is_duplicate && !written.starts_with('[') {
             continue;
         }
         in_duplicate = is_duplicate && written.starts_with('[');

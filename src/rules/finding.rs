@@ -28,7 +28,7 @@ pub struct Finding {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
-    /// The line as it stands in the file.
+    /// The line as it stands in the file; empty where it is longer than anybody reads.
     pub source_line: String,
 }
 
@@ -39,20 +39,32 @@ impl fmt::Display for Finding {
             Severity::Warning => "warning",
         };
         let Finding { file, line, column, message, source_line, .. } = self;
-        writeln!(f, "{file}:{line}:{column}: {severity}: {message}")?;
+        write!(f, "{file}:{line}:{column}: {severity}: {message}")?;
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        writeln!(f, "  {number} | {source_line}")?;
-        // Tabs are repeated below the line, so that the caret stands right however wide they are shown.
-        let before = source_line.chars().take(*column as usize - 1);
-        let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        write!(f, "  {margin} | {indent}{}", "^".repeat(self.length as usize))?;
+        if !source_line.is_empty() || *column == 1 {
+            // Tabs are repeated below the line, so that the caret stands right however wide they are shown.
+            let before = source_line.chars().take(*column as usize - 1);
+            let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            write!(
+                f,
+                "\n  {number} | {source_line}\n  {margin} | {indent}{}",
+                "^".repeat(self.length as usize)
+            )?;
+        }
         if let Some(help) = &self.help {
             write!(f, "\n  {margin} = help: {help}")?;
         }
         Ok(())
     }
 }
+
+/// Most findings of one file; whoever has mended so many asks again.
+const FINDINGS_MAX: usize = 200;
+/// Longest line that is shown, in bytes: more than the longest condition.
+const SOURCE_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Longest word that is looked at for a slip of the pen.
+const WORD_BYTES_MAX: usize = 128;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -72,13 +84,15 @@ pub struct Report<'a> {
     source: &'a str,
     line_starts: Vec<usize>,
     findings: Vec<Finding>,
+    /// Errors and warnings that were found beyond those that are kept.
+    further: [usize; 2],
 }
 
 impl<'a> Report<'a> {
     pub fn new(file: &str, source: &'a str) -> Report<'a> {
         let line_starts =
             std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Report { file: file.to_string(), source, line_starts, findings: Vec::new() }
+        Report { file: file.to_string(), source, line_starts, findings: Vec::new(), further: [0; 2] }
     }
 
     pub fn error(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
@@ -90,7 +104,7 @@ impl<'a> Report<'a> {
     }
 
     pub fn has_errors(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+        self.further[0] > 0 || self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
     /// The line, from 1, that a byte of the file stands on.
@@ -98,9 +112,16 @@ impl<'a> Report<'a> {
         self.line_starts.partition_point(|start| *start <= byte) as u32
     }
 
-    /// Everything found, in the order of the file.
+    /// Everything found, in the order of the file, and at its end how many there were beyond those that are kept.
     pub fn finish(mut self) -> Vec<Finding> {
         self.findings.sort_by_key(|finding| (finding.line, finding.column));
+        let [errors, warnings] = self.further;
+        if errors + warnings > 0 {
+            let severity = if errors > 0 { Severity::Error } else { Severity::Warning };
+            let message = format!("{errors} more errors and {warnings} more warnings are not shown");
+            let last = self.finding(severity, self.source.len()..self.source.len(), message, None);
+            self.findings.push(last);
+        }
         self.findings
     }
 
@@ -125,6 +146,21 @@ impl<'a> Report<'a> {
     }
 
     fn add(&mut self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {
+        if self.findings.len() < FINDINGS_MAX {
+            let finding = self.finding(severity, span, message, help);
+            self.findings.push(finding);
+        } else {
+            self.further[usize::from(severity == Severity::Warning)] += 1;
+        }
+    }
+
+    fn finding(
+        &self,
+        severity: Severity,
+        span: Range<usize>,
+        message: String,
+        help: Option<String>,
+    ) -> Finding {
         let source = self.source;
         let clamp = |byte: usize| (0..=byte.min(source.len())).rev().find(|at| source.is_char_boundary(*at));
         let (start, end) = (clamp(span.start).unwrap_or(0), clamp(span.end).unwrap_or(0));
@@ -134,9 +170,11 @@ impl<'a> Report<'a> {
             if line == 1 && source.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
         let line_start = self.line_starts[line as usize - 1] + mark;
         let (start, end) = (start.max(line_start), end.max(line_start));
-        let text = source[line_start..].split(['\n', '\r']).next().unwrap_or("");
+        let line_end = self.line_starts.get(line as usize).map_or(source.len(), |next| next - 1);
+        let text = source[line_start.min(line_end)..line_end].split('\r').next().unwrap_or("");
         let covered = source.get(start..end.min(line_start + text.len())).unwrap_or("");
-        self.findings.push(Finding {
+        let shown = if text.len() <= SOURCE_LINE_BYTES_MAX { text } else { "" };
+        Finding {
             severity,
             file: self.file.clone(),
             line,
@@ -144,8 +182,8 @@ impl<'a> Report<'a> {
             length: covered.chars().count().max(1) as u32,
             message,
             help,
-            source_line: text.to_string(),
-        });
+            source_line: shown.to_string(),
+        }
     }
 }
 
@@ -156,6 +194,9 @@ pub fn did_you_mean<'c>(written: &str, candidates: impl IntoIterator<Item = &'c 
 
 /// The candidate that was probably meant: near in spelling, or the last part of a longer name.
 pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    if written.len() > WORD_BYTES_MAX {
+        return None;
+    }
     let lower = written.to_ascii_lowercase();
     let allowed = (written.chars().count() / 3).max(1);
     let rank = |candidate: &str| {

@@ -358,6 +358,26 @@ fn too_much_of_anything_is_refused() {
     assert!(findings(&"#".repeat(17 * 1024 * 1024))[0].contains("at most 16777216 are allowed"));
 }
 
+/// Whatever stands in a file of the largest size, what is said about it is bounded: a line is not repeated for each
+/// mistake in it, and no table of distances is made of a word that nobody wrote by hand.
+#[test]
+fn a_large_file_full_of_mistakes_neither_hangs_nor_fills_the_memory() {
+    let size = crate::limits::RULES_FILE_BYTES_MAX - 1_000;
+    let rule = "[[rules]]\nid = 'r'\nwhen = 'amuont > 5'\nthen = 'flag'\nreason = 'R'\n";
+    for source in [
+        format!("version = 1\n[lists.l]\nvalues = [{}]\n", "1.5,".repeat(90_000)),
+        format!("version = 1\n{} = 1\n", "k".repeat(size)),
+        format!("version = 1\nx = '{}'\n", "k".repeat(size)),
+        "= ".repeat(size / 2),
+        "=\n".repeat(size / 64),
+        "[x]\n".repeat(size / 8),
+        format!("version = 1\n{}", rule.repeat(size / rule.len())),
+    ] {
+        let found = findings(&source);
+        assert!((1..=201).contains(&found.len()), "{}", found.len());
+    }
+}
+
 #[test]
 fn a_place_inside_any_kind_of_string_is_mapped_back() {
     let file = |when: &str| {

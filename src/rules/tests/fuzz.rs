@@ -231,7 +231,8 @@ fn is_inside(finding: &Finding, source: &str) -> bool {
     let characters = finding.source_line.chars().count();
     let (column, length) = (finding.column as usize, finding.length as usize);
     // At the end of a line there is a place too, and one character is the least that is marked.
-    let ends_inside = column + length - 1 <= characters.max(column);
+    let is_shown = !finding.source_line.is_empty();
+    let ends_inside = !is_shown || column + length - 1 <= characters.max(column);
     line.starts_with(&finding.source_line) && column <= line.chars().count() + 1 && ends_inside
 }
 
