@@ -63,7 +63,7 @@ impl Watch {
     pub fn start(engine: &Arc<Engine>) -> io::Result<Option<Watch>> {
         let Some(path) = engine.rules_path().map(Path::to_owned) else { return Ok(None) };
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, text) = (Arc::clone(&stop), rules::body(&engine.rules().source).to_owned());
+        let (stopped, text) = (Arc::clone(&stop), rules::without_modes(&engine.rules().source));
         let engine = Arc::downgrade(engine);
         thread::Builder::new()
             .name("rules".to_owned())

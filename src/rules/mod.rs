@@ -38,7 +38,7 @@ pub use self::{
     explain::{Explanation, Reading, aggregate as explain_aggregate, names},
     finding::{Finding, Severity, did_you_mean},
     modes::{Entity, Suppression},
-    trailer::{ModeSet, body, modes as modes_of},
+    trailer::{ModeSet, modes as modes_of, without_modes},
 };
 use crate::{
     features::{aggregate::Aggregate, values::Values},
