@@ -160,7 +160,7 @@ pub struct Guard {
     /// Where one account, merchant, device or IP address has as much of the declines, it may be an attack.
     #[serde(deserialize_with = "within::<_, 1, 50>")]
     pub holder_max_percent: u64,
-    /// Where more of the declines have scores that approvals seldom have, it may be an attack.
+    /// Where more of the declines have half the score at which the model declines, it may be an attack.
     #[serde(deserialize_with = "within::<_, 0, 90>")]
     pub high_scores_max_percent: u64,
 }

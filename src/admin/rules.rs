@@ -92,7 +92,7 @@ impl Watch {
     pub fn start(engine: &Arc<Engine>) -> io::Result<Option<Watch>> {
         let Some(path) = engine.rules_path().map(Path::to_owned) else { return Ok(None) };
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, text) = (Arc::clone(&stop), rules::body(&engine.rules().source).to_owned());
+        let (stopped, text) = (Arc::clone(&stop), rules::without_modes(&engine.rules().source));
         let lists = lists_beside(&path, &text);
         let engine = Arc::downgrade(engine);
         thread::Builder::new()

@@ -104,7 +104,7 @@ impl Watchman {
             self.judge.saw(decline);
         }
         let declines_at = in_force.setup.model.as_ref().map(|model| model.decline_threshold());
-        for (rule, verdict) in self.judge.judge(now, engine.metrics.traffic(), declines_at) {
+        for (rule, verdict) in self.judge.judge(now, engine.metrics.decided_so_far(), declines_at) {
             self.act(engine, &rule, verdict);
         }
     }

@@ -32,22 +32,6 @@ pub struct DecisionSeen {
     pub total_ns: u64,
 }
 
-/// Steps of the score in which approvals are counted.
-pub const SCORE_STEPS: usize = 20;
-
-/// The step of a score, 0 to 999.
-pub fn score_step(score: u16) -> usize {
-    (usize::from(score) / 50).min(SCORE_STEPS - 1)
-}
-
-/// What was decided since the start, in brief.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Traffic {
-    pub decided: u64,
-    /// Of the approvals that were scored, by [`score_step`].
-    pub approved_scores: [u64; SCORE_STEPS],
-}
-
 /// Atomics in cache lines that belong to one lane alone.
 pub(super) struct Cells(Box<[Line]>);
 
@@ -119,8 +103,6 @@ pub(super) struct LaneCounts {
     /// Repeats, then duplicate keys.
     repeats: Cells,
     pub(super) score: Buckets,
-    /// Of approvals, by [`score_step`].
-    approved_scores: Cells,
     pub(super) stages: [Buckets; STAGES],
     pub(super) decision_time: Buckets,
     pub(super) answer_time: Buckets,
@@ -136,7 +118,6 @@ impl LaneCounts {
             response_codes: Cells::new(RESPONSE_CODES),
             repeats: Cells::new(2),
             score: Buckets::new(&SCORE_POINTS, 1.0),
-            approved_scores: Cells::new(SCORE_STEPS),
             stages: std::array::from_fn(|_| Buckets::new(&STAGE_TIME, NS_PER_SECOND)),
             decision_time: Buckets::new(&DECISION_TIME, NS_PER_SECOND),
             answer_time: Buckets::new(&ANSWER_TIME, NS_PER_SECOND),
@@ -159,9 +140,6 @@ impl LaneCounts {
         self.response_codes.add(response_code_cell(seen.response_code), 1);
         if let Some(score) = seen.score {
             self.score.record(u64::from(score));
-            if matches!(seen.decision, Decision::Approved | Decision::PartiallyApproved) {
-                self.approved_scores.add(score_step(score), 1);
-            }
         }
         if let Some(stage_ns) = seen.stage_ns {
             for (stage, ns) in self.stages.iter().zip(stage_ns) {
@@ -187,13 +165,9 @@ impl LaneCounts {
         self.repeats.get(1)
     }
 
-    /// Adds this lane's decisions.
-    pub(super) fn gather_traffic(&self, traffic: &mut Traffic) {
-        traffic.decided +=
-            (0..Decision::ALL.len() * GROUPS).map(|cell| self.decisions.get(cell)).sum::<u64>();
-        for (step, count) in traffic.approved_scores.iter_mut().enumerate() {
-            *count += self.approved_scores.get(step);
-        }
+    /// All decisions.
+    pub(super) fn decided_so_far(&self) -> u64 {
+        (0..Decision::ALL.len() * GROUPS).map(|cell| self.decisions.get(cell)).sum()
     }
 
     pub(super) fn decisions(&self, decision: Decision, group: ReasonGroup) -> u64 {

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::{
     calls::{Call, CallResult},
     group::ReasonGroup,
-    lanes::{Buckets, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, Traffic, response_code_labels},
+    lanes::{Buckets, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, response_code_labels},
     metrics::{self as table, FAMILIES, Family, Kind},
     process::Usage,
     rules::{LoadedRule, RuleCounts, RuleSeries},
@@ -318,11 +318,9 @@ impl Metrics {
         self.0.guard_missed.increment(1);
     }
 
-    /// What was decided so far.
-    pub fn traffic(&self) -> Traffic {
-        let mut traffic = Traffic::default();
-        self.0.lanes.iter().for_each(|lane| lane.gather_traffic(&mut traffic));
-        traffic
+    /// How many authorisations were decided so far.
+    pub fn decided_so_far(&self) -> u64 {
+        self.0.lanes.iter().map(LaneCounts::decided_so_far).sum()
     }
 
     /// A decision was voided because its deadline passed before its answer was handed over.

@@ -46,7 +46,7 @@ pub use self::{
     modes::{Entity, Suppression},
     policies::{LabelPolicy, PolicyField},
     program::Seen,
-    trailer::{ModeSet, body, modes as modes_of},
+    trailer::{ModeSet, modes as modes_of, without_modes},
 };
 use crate::{
     features::{aggregate::Aggregate, values::Values},

@@ -1,13 +1,17 @@
-//! The end of a rules text that calls write and people read: comment lines that begin with `#@`, behind everything else.
-//! What a call changes about rules becomes part of their text this way, and so of their version.
+//! The end of a rules text that the engine writes and people read: comment lines that begin with `#@`, with `#|` lines below
+//! some, behind everything else. What a call changes about rules becomes part of their text this way, and so of their
+//! version. Here are the modes of rules; a `list` has the lines of its file below it.
 //!
 //! ```text
+//! #@ list blocked.csv
+//! #| value,expires_at,source
+//!
 //! #@ mode card-testing shadow since=2026-11-26T10:00:00Z by=SetRuleMode
 //! #@ mode night-abroad shadow since=2026-11-26T12:01:00Z by=guard why=it declined 31 % of 2,000 attempts
 //! ```
 //!
-//! One line break stands between the file's own text and the first of them and belongs to neither, so that a text gets
-//! its former version back with its former lines.
+//! Modes come last, and one line break stands before the first of them that belongs to neither side, so that a text
+//! without its modes is to the byte what it was before.
 
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
@@ -18,10 +22,11 @@ use super::{
 };
 use crate::types::time::Timestamp;
 
-/// What a line of the trailer begins with.
+/// What a line begins with that says something.
 const MARK: &str = "#@";
+/// And one that belongs to what the line above says.
+const BELOW: &str = "#|";
 const MODE: &str = "mode";
-/// A list's file, which stands in the midst of the text ([`super::listing`]).
 const LIST: &str = "list";
 
 /// The mode that a rule was given, whatever its file says.
@@ -77,42 +82,26 @@ impl ModeSet {
     }
 }
 
-/// The file's own text, and the bytes of its trailer.
-fn split(source: &str) -> (&str, Range<usize>) {
+/// Where the lines begin behind which nothing but such lines follows.
+fn start(source: &str) -> usize {
     let mut start = source.len();
-    let mut at = source.len();
     for line in source.split_inclusive('\n').rev() {
-        at -= line.len();
-        if is_own(line) {
-            start = at;
-        } else if !line.trim().is_empty() {
+        if !line.starts_with(MARK) && !line.starts_with(BELOW) && !line.trim().is_empty() {
             break;
         }
+        start -= line.len();
     }
-    let body = &source[..start];
-    let body = if start == source.len() { body } else { body.strip_suffix('\n').unwrap_or(body) };
-    (body, start..source.len())
+    start
 }
 
-/// Whether a line is one of the trailer's.
-fn is_own(line: &str) -> bool {
-    line.starts_with(MARK) && directive(line).0 != LIST
-}
-
-/// The text as its file has it, without the trailer.
-pub fn body(source: &str) -> &str {
-    split(source).0
-}
-
-/// The lines of the trailer with the bytes they stand on, without their ends.
+/// The lines there that say something, with the bytes they stand on; ends included in neither.
 fn lines(source: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
-    let (_, trailer) = split(source);
-    let mut at = trailer.start;
-    source[trailer].split_inclusive('\n').filter_map(move |line| {
+    let mut at = start(source);
+    source[at..].split_inclusive('\n').filter_map(move |line| {
         let from = at;
         at += line.len();
         let line = line.trim_end();
-        (!line.is_empty()).then(|| (from..from + line.len(), line))
+        line.starts_with(MARK).then(|| (from..from + line.len(), line))
     })
 }
 
@@ -131,16 +120,35 @@ pub fn modes(source: &str) -> Vec<ModeSet> {
     set.collect()
 }
 
-/// The same text with these modes, in the order of their rules' ids, and every other line of its trailer as it was.
-pub fn with_modes(source: &str, modes: &[ModeSet]) -> String {
-    let others = lines(source).filter(|(_, line)| directive(line).0 != MODE).map(|(_, line)| line.to_owned());
-    let by_rule: BTreeMap<&str, &ModeSet> = modes.iter().map(|set| (&*set.rule, set)).collect();
-    let lines: Vec<String> = others.chain(by_rule.values().map(ToString::to_string)).collect();
-    let body = body(source);
-    match lines.is_empty() {
-        true => body.to_owned(),
-        false => format!("{body}\n{}\n", lines.join("\n")),
+/// The text as it was before modes were set.
+pub fn without_modes(source: &str) -> String {
+    let is_mode = |line: &str| line.starts_with(MARK) && directive(line.trim_end()).0 == MODE;
+    let (text, mut tail) = source.split_at(start(source));
+    let mut text = text.to_owned();
+    let mut lines: Vec<&str> = tail.split_inclusive('\n').collect();
+    let last_other = lines.iter().rposition(|line| !is_mode(line) && !line.trim().is_empty());
+    let behind = last_other.map_or(0, |last| last + 1);
+    // Where modes close the text, the line break before them goes too.
+    if let Some(first) = lines[behind..].iter().position(|line| is_mode(line)) {
+        lines.truncate(behind + first);
+        tail = "\n";
+    } else {
+        tail = "";
     }
+    lines.iter().filter(|line| !is_mode(line)).for_each(|line| text.push_str(line));
+    text.truncate(text.strip_suffix(tail).unwrap_or(&text).len());
+    text
+}
+
+/// The same text with these modes, in the order of their rules' ids.
+pub fn with_modes(source: &str, modes: &[ModeSet]) -> String {
+    let by_rule: BTreeMap<&str, &ModeSet> = modes.iter().map(|set| (&*set.rule, set)).collect();
+    let mut text = without_modes(source);
+    if !by_rule.is_empty() {
+        text.push('\n');
+    }
+    by_rule.values().for_each(|set| text.extend([set.to_string().as_str(), "\n"]));
+    text
 }
 
 /// Gives the rules of a file the modes that its trailer sets, and says so.
@@ -149,8 +157,9 @@ pub(super) fn apply(source: &str, file: &mut File, report: &mut Report<'_>) -> V
     for (span, line) in lines(source) {
         let set = match directive(line) {
             (MODE, rest) => ModeSet::parse(rest),
+            (LIST, _) => continue,
             (unknown, _) => {
-                let help = did_you_mean(unknown, [MODE]).unwrap_or_else(|| {
+                let help = did_you_mean(unknown, [MODE, LIST]).unwrap_or_else(|| {
                     "`#@` lines at the end of a file are the engine's; an ordinary comment begins otherwise"
                         .into()
                 });
@@ -194,10 +203,9 @@ pub(super) fn apply(source: &str, file: &mut File, report: &mut Report<'_>) -> V
         }
         modes.push(set);
     }
-    let (body, trailer) = split(source);
     let mut at = 0;
-    for line in body.split_inclusive('\n') {
-        if is_own(line) && at + line.len() <= trailer.start {
+    for line in source[..start(source)].split_inclusive('\n') {
+        if line.starts_with(MARK) {
             let message = "a `#@` line in the midst of a file says nothing";
             report.warning(
                 at..at + line.trim_end().len(),

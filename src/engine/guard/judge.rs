@@ -3,7 +3,8 @@
 //! A rule is set to shadow only where all of this holds: it is live and not protected; its text, its lists or its
 //! rollout are not what they were a day ago; its share of declines lies far above what it was before; and those declines
 //! are spread over otherwise good accounts: many of them, few declines each, no account, merchant, device or IP address
-//! with a fifth, and scores like those of what is approved. An attack brings its own merchants, devices or scores, and a
+//! with a fifth, and scores that are not half of what the model declines. Scores are compared with the model's own measure
+//! and not with what is approved, which an attack that goes on for an hour is part of. An attack brings its own merchants, devices or scores, and a
 //! rule that was there before; in doubt the guard tells, and the rule stays live.
 //!
 //! Time is an argument, and everything kept is bounded. Deliberately absent: what is done about a verdict.
@@ -17,7 +18,6 @@ use super::lineage::Change;
 use crate::{
     config,
     limits::RULES_MAX,
-    observe::{SCORE_STEPS, Traffic, score_step},
     types::time::{MINUTE_MS, SECOND_MS, Timestamp},
 };
 
@@ -25,14 +25,12 @@ use crate::{
 const EVERY_MS: i64 = 5 * SECOND_MS;
 /// The last declines of a rule that are looked at one by one; all are counted.
 const RECENT_MAX: usize = 4_096;
-/// Decisions from which on a share is known, and approvals from which on scores are.
+/// Decisions from which on a share is known.
 const KNOWN_FROM: u64 = 1_000;
 /// Declines of one account, in the mean, above which somebody hammers at it.
 const DECLINES_PER_ACCOUNT_MAX: usize = 2;
 /// How long a rule is looked at before it is set to shadow: a few cards look like many until they come again.
 const LOOKED_AT_MS: i64 = 20 * SECOND_MS;
-/// Of the approvals, the part that has ordinary scores, in percent.
-const ORDINARY_PERCENT: u64 = 95;
 /// A rule that goes on is told of again after so long.
 const TOLD_AGAIN_MS: i64 = 15 * MINUTE_MS;
 /// At this many decisions the past counts half.
@@ -182,14 +180,14 @@ impl Judge {
     pub(super) fn judge(
         &mut self,
         now: Timestamp,
-        traffic: Traffic,
+        decided_so_far: u64,
         declines_at: Option<u16>,
     ) -> Vec<(Arc<str>, Verdict)> {
         let window_ms = i64::try_from(self.bounds.window_s).unwrap_or(i64::MAX / SECOND_MS) * SECOND_MS;
         let from = now.plus_ms(-window_ms);
         let last = self.moments.back().copied();
-        let decided = last.map_or(0, |last| traffic.decided.saturating_sub(last.decided));
-        self.moments.push_back(Moment { time: now, decided: traffic.decided });
+        let decided = last.map_or(0, |last| decided_so_far.saturating_sub(last.decided));
+        self.moments.push_back(Moment { time: now, decided: decided_so_far });
         while self.moments.get(1).is_some_and(|second| second.time <= from) {
             self.moments.pop_front();
         }
@@ -211,11 +209,10 @@ impl Judge {
             return Vec::new();
         }
         self.judged_at = Some(now);
-        let ordinary = ordinary_step(&traffic, declines_at);
         let mut verdicts = Vec::new();
         let moments = &self.moments;
         for (id, watched) in &mut self.rules {
-            let found = watched.judge(&self.bounds, moments, now, ordinary);
+            let found = watched.judge(&self.bounds, moments, now, declines_at);
             verdicts.extend(found.map(|verdict| (id.clone(), verdict)));
         }
         verdicts.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -261,7 +258,7 @@ impl Watched {
         bounds: &config::Guard,
         moments: &VecDeque<Moment>,
         now: Timestamp,
-        ordinary: Option<usize>,
+        declines_at: Option<u16>,
     ) -> Option<Verdict> {
         let declines: u64 = self.counted.iter().map(|(_, count)| count).sum();
         let looked_at = self.counted.front().map_or(0, |(first, _)| now.since_ms(*first));
@@ -288,7 +285,7 @@ impl Watched {
             spread.accounts,
             spread.held_percent,
         );
-        match self.left_live(bounds, &spread, ordinary) {
+        match self.left_live(bounds, &spread, declines_at) {
             None => {
                 self.demoted = Some(self.rule.meaning);
                 Some(Verdict::Demote { meaning: self.rule.meaning, why: what })
@@ -332,7 +329,7 @@ impl Watched {
     }
 
     /// Why it is not set to shadow; `None` where nothing speaks for it.
-    fn left_live(&self, bounds: &config::Guard, spread: &Spread, ordinary: Option<usize>) -> Option<String> {
+    fn left_live(&self, bounds: &config::Guard, spread: &Spread, declines_at: Option<u16>) -> Option<String> {
         let declines = self.recent.len();
         if self.rule.is_protected {
             return Some("it is protected".into());
@@ -352,37 +349,20 @@ impl Watched {
         if spread.held_percent >= bounds.holder_max_percent {
             return Some(format!("one {} has {} % of it", spread.holder, spread.held_percent));
         }
-        let Some(ordinary) = ordinary else {
-            return Some("too few approvals have a score to compare with".into());
+        let Some(declines_at) = declines_at else {
+            return Some("no model says how it is scored".into());
         };
         let scored = self.recent.iter().filter(|decline| decline.score.is_some()).count();
         if 2 * scored < declines {
             return Some("most of it has no score".into());
         }
-        let is_high = |decline: &&Decline| decline.score.is_some_and(|score| score_step(score) > ordinary);
+        let is_high = |decline: &&Decline| decline.score.is_some_and(|score| score >= declines_at / 2);
         let high_percent = percent(self.recent.iter().filter(is_high).count(), scored);
         if high_percent > bounds.high_scores_max_percent {
-            return Some(format!("{high_percent} % of it has scores that approvals seldom have"));
+            return Some(format!("{high_percent} % of it has half the score at which the model declines"));
         }
         None
     }
-}
-
-/// The highest step of ordinary scores: that of nearly all approvals, and in any case of half the score at which the
-/// model declines, since steps are coarse and the hour alone moves scores by one or two. `None` where no model serves or
-/// too few approvals are known.
-fn ordinary_step(traffic: &Traffic, declines_at: Option<u16>) -> Option<usize> {
-    let least = score_step(declines_at? / 2);
-    let all: u64 = traffic.approved_scores.iter().sum();
-    if all < KNOWN_FROM {
-        return None;
-    }
-    let mut below = 0;
-    let of_approvals = (0..SCORE_STEPS).find(|step| {
-        below += traffic.approved_scores[*step];
-        below * 100 >= all * ORDINARY_PERCENT
-    });
-    of_approvals.map(|step| step.max(least))
 }
 
 /// How the declines of a rule are spread.

@@ -24,7 +24,11 @@ fn mode_of(rules: &RuleSet, id: &str) -> Mode {
 
 #[test]
 fn a_mode_that_is_set_and_taken_back_gives_the_text_back_to_the_byte() {
-    for file in [TWO, TWO.trim_end(), &TWO.replace('\n', "\r\n"), &format!("{TWO}\n\n"), "version = 1"] {
+    let listed = format!("{TWO}#@ list blocked.csv\n#| value\n#| M1\n\n#@ list other.csv\n#|\n");
+    let crlf = TWO.replace('\n', "\r\n");
+    for file in
+        [TWO, TWO.trim_end(), &crlf, &format!("{TWO}\n\n"), "version = 1", "", &listed, listed.trim_end()]
+    {
         let sets = [set("night", Mode::Live, "2026-11-26T10:00:00Z"), {
             let by = set("abroad", Mode::Shadow, "2026-11-26T11:00:00Z");
             ModeSet { by: "guard".into(), why: "it declined 31 % of 2,000 = much".into(), ..by }
@@ -33,10 +37,17 @@ fn a_mode_that_is_set_and_taken_back_gives_the_text_back_to_the_byte() {
         let mut expected = sets.to_vec();
         expected.reverse();
         assert_eq!(trailer::modes(&held), expected, "in the order of ids: {held}");
-        assert_eq!(trailer::body(&held), file);
+        assert_eq!(trailer::without_modes(&held), file);
         assert_eq!(trailer::with_modes(&held, &sets[..1]), trailer::with_modes(file, &sets[..1]));
         assert_eq!(trailer::with_modes(&held, &[]), file);
+        assert_eq!(trailer::without_modes(file), file);
     }
+    // A list's file that comes behind modes: they are read, and go alone.
+    let mode = set("night", Mode::Live, "2026-11-26T10:00:00Z");
+    let behind = format!("{TWO}\n{mode}\n#@ list new.csv\n#| value\n");
+    assert_eq!(trailer::modes(&behind), std::slice::from_ref(&mode));
+    assert_eq!(trailer::without_modes(&behind), format!("{TWO}\n#@ list new.csv\n#| value\n"));
+    assert_eq!(mode_of(&compiled(&behind), "night"), Mode::Live);
 }
 
 #[test]
