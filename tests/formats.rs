@@ -15,15 +15,16 @@ use anyhow::{Context, ensure};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use saker::{
     config::Config,
-    engine::{Arrival, Client, Engine, Lane, Recovered, Settings, Source, TimeSource, replay},
+    engine::{Arrival, Client, DecisionKey, Engine, Lane, Recovered, Settings, Source, TimeSource, replay},
     observe::Metrics,
     types::{
         account::{AccountChange, CardChange, Day},
         auth::{AuthRequest, Country, Merchant, Place, Subject},
         codes::{AccountStatus, Channel, Kind},
         ids::{AccountId, CardToken, Id, RequestKey},
+        lists::{FraudLabel, Labelling, ListEntry, ListOutcome, ListUpdate},
         money::{Currency, Money},
-        outcome::{Maintenance, Reversal},
+        outcome::{Maintenance, Outcome, Reversal},
         time::{HOUR_MS, Timestamp},
     },
 };
@@ -60,6 +61,17 @@ when = "spent_24h >= 100.00"
 then = "flag"
 mode = "shadow"
 reason = "SPENT"
+[lists.watched]
+values = ["M-file"]
+[[label_policies]]
+label = "fraud"
+list = "watched"
+add = "merchant.id"
+[[rules]]
+id = "listed"
+when = "merchant.id in lists.watched"
+then = "flag"
+reason = "LISTED"
 "#;
 
 #[tokio::test]
@@ -139,6 +151,20 @@ async fn told(dir: &Path) -> anyhow::Result<(String, Recovered)> {
         let moved = outcome.moved.map_or(0, |money| money.minor);
         text += &format!("r{number} {} moved {moved} position {}\n", outcome.response_code, outcome.position);
     }
+    let page = engine.list("watched".into(), String::new(), 100, &arrival.lane).await;
+    for found in page.map_err(anyhow::Error::msg)?.entries {
+        text += &format!("watched {:?} in the file {}\n", found.entry, found.in_file);
+    }
+    for name in ["before", "after"] {
+        let (listed, labelled) = list(&engine, &arrival, name).await?;
+        text += &format!("list-{name} {} values position {}\n", listed.values, listed.position);
+        text += &format!("label-{name} {} position {}\n", labelled.response_code, labelled.position);
+    }
+    let by_key = DecisionKey::Key(RequestKey::new("t3")?);
+    let decision = engine.decision(Client::ANONYMOUS, by_key, &arrival.lane).await;
+    let decision = decision.map_err(anyhow::Error::msg)?;
+    let kinds: Vec<&str> = decision.labels.iter().map(|label| &*label.labelling.kind).collect();
+    text += &format!("t3 saw lists {} and is labelled {}\n", decision.lists, kinds.join(","));
     engine.close().map_err(anyhow::Error::msg)?;
     Ok((text, recovered))
 }
@@ -160,7 +186,11 @@ async fn write_present() -> anyhow::Result<()> {
             let account = AccountId::new("A5")?;
             let change = Maintenance::SetAccountStatus { key, account, status: AccountStatus::Blocked };
             engine.maintain(change, &arrival).await.map_err(anyhow::Error::msg)?;
+            list(&engine, &arrival, "before").await?;
             engine.snapshot_now()?;
+        }
+        if number == REQUESTS * 3 / 4 {
+            list(&engine, &arrival, "after").await?;
         }
     }
     engine.close().map_err(anyhow::Error::msg)?;
@@ -184,6 +214,36 @@ async fn write_present() -> anyhow::Result<()> {
     let (text, _) = told(dir.path()).await?;
     fs::write(place.join(EXPECTED), text)?;
     Ok(())
+}
+
+/// Lets a call, and a label, change the list; or repeats them.
+async fn list(engine: &Arc<Engine>, arrival: &Arrival, name: &str) -> anyhow::Result<(ListOutcome, Outcome)> {
+    let entry = |value: String, expires_at| ListEntry {
+        value: value.into(),
+        expires_at,
+        source: format!("written {name} the snapshot").into(),
+    };
+    let update = ListUpdate {
+        key: RequestKey::new(&format!("list-{name}"))?,
+        list: "watched".into(),
+        add: vec![
+            entry(format!("M-{name}"), None),
+            entry(format!("M-{name}-for-long"), Some(Timestamp(i64::from(u32::MAX) * 1_000))),
+            entry(format!("M-{name}-ended"), Some(Timestamp(START_MS))),
+        ],
+        remove: vec!["M-file".into()],
+    };
+    let listed = engine.update_list(update, false, arrival).await.map_err(anyhow::Error::msg)?;
+    let labelling = Labelling {
+        key: RequestKey::new(&format!("label-{name}"))?,
+        transaction: RequestKey::new("t3")?,
+        label: FraudLabel::Fraud,
+        kind: name.into(),
+        source: "desk".into(),
+        occurred_at: Some(Timestamp(START_MS)),
+    };
+    let labelled = engine.label(labelling, arrival).await.map_err(anyhow::Error::msg)?;
+    Ok((listed.answer, labelled.answer))
 }
 
 fn unpacked(version: &Path) -> anyhow::Result<tempfile::TempDir> {

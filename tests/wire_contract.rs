@@ -30,6 +30,7 @@ use tonic_types::{RpcStatusExt, StatusExt};
 /// A running engine and its data, both gone at the end of the test.
 struct Engine {
     child: Child,
+    address: SocketAddr,
     channel: Channel,
     data: tempfile::TempDir,
 }
@@ -74,7 +75,7 @@ impl Engine {
             .find_map(|word| word.parse::<SocketAddr>().ok())
             .unwrap_or_else(|| panic!("no address in {line:?}"));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Engine { child, channel, data }
+        Engine { child, address, channel, data }
     }
 
     /// An engine with the USD account `acc` of the given limit and its card `tok`.
@@ -944,6 +945,72 @@ async fn a_label_is_an_outcome_and_does_what_the_rules_say() {
     let kinds: Vec<&str> = found.labels.iter().map(|label| &*label.kind).collect();
     assert_eq!(kinds, ["mistake", "stolen"]);
     assert_eq!(found.labels[0].label(), proto::Label::Fraud);
+    verified(engine).await;
+}
+
+#[tokio::test]
+async fn lists_are_shared_as_files_and_a_changed_file_decides() {
+    let engine = Engine::with_account(1_000_000).await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    let rules = LISTED.replace("values = [\"M-file\"]", "file = \"blocked.csv\"");
+    let with = |csv: &str| {
+        let lines: Vec<String> = csv.lines().map(|line| format!("#| {line}\n")).collect();
+        format!("{rules}#@ list blocked.csv\n{}", lines.concat())
+    };
+    let csv = engine.data.path().join("blocked.csv");
+    std::fs::write(&csv, "value\nM-file\n").unwrap();
+    std::fs::write(engine.data.path().join("rules.toml"), &rules).unwrap();
+    let version = until_rules_are(&mut risk, &with("value\nM-file\n")).await;
+    assert_eq!(engine.authorise(at_shop("t", "M-file", "d")).await.unwrap().response_code, "59");
+
+    // The file of a list alone changes; one that is wrong is told, and changes nothing.
+    std::fs::write(&csv, "value,source\nM-file,visa\nM-more,visa\n").unwrap();
+    let more = until_rules_are(&mut risk, &with("value,source\nM-file,visa\nM-more,visa\n")).await;
+    assert_ne!(version, more);
+    assert_eq!(engine.authorise(at_shop("u", "M-more", "d")).await.unwrap().response_code, "59");
+    std::fs::write(&csv, "value,expires_at\nM-1,never\n").unwrap();
+    let refused = risk.reload_rules(proto::ReloadRulesRequest::default()).await.unwrap().into_inner();
+    let found = &refused.findings[0];
+    assert_eq!(
+        (&*refused.version, found.line, found.column, &*found.message),
+        ("", 2, 5, "`never` is no time")
+    );
+    std::fs::remove_file(&csv).unwrap();
+    let missing = risk.reload_rules(proto::ReloadRulesRequest::default()).await.unwrap().into_inner();
+    assert!(missing.findings[0].message.contains("blocked.csv"), "{missing:?}");
+    // What is kept is whole; what only names a file is not.
+    let content = risk.get_rules(proto::GetRulesRequest::default()).await.unwrap().into_inner().content;
+    let same = risk.reload_rules(proto::ReloadRulesRequest { content }).await.unwrap().into_inner();
+    assert_eq!((&same.version, same.findings.len()), (&more, 0));
+    let bare =
+        risk.reload_rules(proto::ReloadRulesRequest { content: rules.clone() }).await.unwrap().into_inner();
+    assert!(bare.findings[0].help.contains("send the values"), "{bare:?}");
+
+    let saker = |arguments: &[&str]| {
+        let command = Command::new(env!("CARGO_BIN_EXE_saker")).args(arguments).output().unwrap();
+        let told = String::from_utf8(command.stdout).unwrap() + &String::from_utf8(command.stderr).unwrap();
+        (command.status.code(), told)
+    };
+    let address = engine.address.to_string();
+    let shared = engine.data.path().join("shared.csv");
+    let shared = shared.to_str().unwrap();
+    std::fs::write(shared, "value,source\nD-1,alert 17\nD-2,\n").unwrap();
+    let import = ["lists", "import", shared, "--to", &address, "--list", "devices", "--source", "desk"];
+    assert_eq!(
+        saker(&import),
+        (
+            Some(0),
+            "2 rows: 2 added to devices, 0 sent before and left as they are\ndevices has 2 values\n".into()
+        )
+    );
+    let again = saker(&import).1;
+    assert!(again.starts_with("2 rows: 0 added to devices, 2 sent before"), "{again}");
+    let out = engine.data.path().join("out.csv");
+    let export = ["lists", "export", "--from", &address, "--list", "devices", "--out", out.to_str().unwrap()];
+    assert_eq!(saker(&export).0, Some(0));
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "value,expires_at,source\nD-1,,alert 17\nD-2,,desk\n");
+    let (code, told) = saker(&["lists", "import", shared, "--to", &address, "--list", "device"]);
+    assert!(code == Some(2) && told.contains("did you mean `devices`?"), "{told}");
     verified(engine).await;
 }
 

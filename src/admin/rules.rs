@@ -251,6 +251,47 @@ mod tests {
     }
 
     #[test]
+    fn a_list_s_file_is_looked_at_like_the_rules_that_name_it() {
+        let file = |inode, bytes| FileState { inode, bytes, modified: (1, 0), changed: (1, 0) };
+        let with = |list| Some(State { rules: file(1, 10), lists: vec![list] });
+        let (mut watcher, now) = (Watcher::new(String::new(), Vec::new()), Instant::now());
+        watcher.read = with(Some(file(2, 5)));
+        assert!(!watcher.is_due(with(Some(file(2, 5))), now));
+        // Written in place, the list waits like the rules do, although those stand still.
+        for _ in 0..4 {
+            assert!(!watcher.is_due(with(Some(file(2, 6))), now));
+        }
+        assert!(watcher.is_due(with(Some(file(2, 6))), now));
+        // Replaced, or gone, which is told when it is read.
+        for list in [Some(file(3, 6)), None] {
+            assert!(!watcher.is_due(with(list), now));
+            assert!(watcher.is_due(with(list), now), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_s_file_is_found_beside_the_rules_and_named_where_it_is_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let rules = directory.path().join("rules.toml");
+        fs::write(&rules, "version = 1\n[lists.a]\nfile = 'lists/a.csv'\n[lists.b]\nfile = 'lists/a.csv'\n")
+            .unwrap();
+        let missing = source(Some(&rules)).unwrap_err();
+        assert!(missing.kind() == io::ErrorKind::NotFound && missing.to_string().contains("lists/a.csv"));
+        let list = directory.path().join("lists/a.csv");
+        fs::create_dir(directory.path().join("lists")).unwrap();
+        fs::write(&list, "\u{feff}value\r\nM-1\r\n").unwrap();
+        let text = source(Some(&rules)).unwrap().text;
+        assert!(text.ends_with("file = 'lists/a.csv'\n#@ list lists/a.csv\n#| value\n#| M-1\n"), "{text}");
+        assert_eq!(rules::compile("rules.toml", &text).unwrap().lists.len(), 2);
+        fs::write(&list, "value\nM-\u{1b}1\n").unwrap();
+        let wrong = source(Some(&rules)).unwrap_err().to_string();
+        assert!(
+            wrong.ends_with("a.csv, line 2, column 3: a control character cannot stand in a list"),
+            "{wrong}"
+        );
+    }
+
+    #[test]
     fn what_failed_for_another_cause_than_its_text_is_tried_again() {
         let (mut watcher, now) = (Watcher::new(String::new(), Vec::new()), Instant::now());
         watcher.read = state(1, 10);

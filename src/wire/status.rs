@@ -236,6 +236,8 @@ mod tests {
             (invalid, Code::InvalidArgument, "INVALID_REQUEST", "12", None),
             (Fault::NotFound { what: "account" }, Code::NotFound, "NOT_FOUND", "14", None),
             (Fault::NoSuchRule { meant: None }, Code::NotFound, "NOT_FOUND", "14", None),
+            (Fault::NoSuchList { meant: None }, Code::NotFound, "NOT_FOUND", "14", None),
+            (Fault::KeyReused, Code::AlreadyExists, "DUPLICATE_KEY", "94", None),
             (overloaded, Code::ResourceExhausted, "OVERLOADED", "91", None),
             (Fault::Unavailable(DRAINING), Code::Unavailable, "DRAINING", "91", None),
             (Fault::Unavailable("the disk is full"), Code::Unavailable, "UNAVAILABLE", "91", None),

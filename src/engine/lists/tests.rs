@@ -126,6 +126,11 @@ async fn decisions_that_race_with_list_updates_come_out_the_same_again() {
         let own = format!("u{number}");
         let update = if number % 2 == 0 { update(&own, &["M-1"], &[]) } else { update(&own, &[], &["M-1"]) };
         bench.list(update).await.unwrap();
+        if number % 10 == 0 {
+            let text = format!("{RULES}# {number}\n");
+            let (engine, source) = (bench.engine.clone(), Source { name: "rules".into(), text });
+            tokio::task::spawn_blocking(move || engine.reload_rules(source)).await.unwrap().unwrap();
+        }
     }
     let (mut declined, mut approved) = (0, 0);
     for caller in callers {
