@@ -15,6 +15,6 @@ mod rules;
 
 pub use calls::{Call, CallResult};
 pub use group::{ReasonGroup, RuleGroups};
-pub use lanes::{DecisionSeen, SCORE_STEPS, STAGES, Stage, Traffic, score_step};
+pub use lanes::{DecisionSeen, STAGES, Stage};
 pub use recorder::{GuardVerdict, KeyFileMade, ListCounts, Live, LookUp, Metrics, RulesRead};
 pub use rules::{LoadedRule, RuleCounts, ShadowOutcome};
