@@ -210,9 +210,10 @@ impl History {
     }
 
     /// Appends everything that is remembered: what the plan is known by, 8 bytes, and the windows in the layout of
-    /// [`stored`].
+    /// [`stored`]. Before the first event there is no plan, whatever was read last.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend(self.plan.to_le_bytes());
+        let plan = if self.windows.is_new() { 0 } else { self.plan };
+        out.extend(plan.to_le_bytes());
         stored::encode(&self.windows, out);
     }
 

@@ -217,6 +217,11 @@ impl Windows {
         View { end: len - ahead, windows: self, plan, time_ms }
     }
 
+    /// Whether nothing was ever recorded.
+    pub fn is_new(&self) -> bool {
+        self.tails.is_empty()
+    }
+
     /// Whether some of what was recorded is kept in summaries only.
     #[cfg(test)]
     fn has_overflowed(&self) -> bool {

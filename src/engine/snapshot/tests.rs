@@ -170,7 +170,7 @@ async fn snapshots_under_load_come_to_the_same_as_the_whole_journal() {
     for caller in callers {
         caller.await.unwrap();
     }
-    done.send(()).unwrap();
+    drop(done);
     let taken = taken.join().unwrap();
     let live = whole_of(&engine);
     engine.close().unwrap();
@@ -233,7 +233,7 @@ async fn rules_that_change_amid_decisions_and_snapshots_are_named_by_every_recor
     for caller in callers {
         caller.await.unwrap();
     }
-    done.send(()).unwrap();
+    drop(done);
     let taken = reloaded.join().unwrap();
     let live = whole_of(&engine);
     engine.close().unwrap();
