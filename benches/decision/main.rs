@@ -22,7 +22,7 @@ use std::{
 use anyhow::ensure;
 use clap::Parser;
 use saker::{
-    authorise::{self, Asked, Sink, Stage, Taken, Watch},
+    authorise::{self, Asked, Attempt, Sink, Stage, Taken, Watch},
     features::shared::{Parts, SharedRead},
     journal::{self, Class, Journal},
 };
@@ -122,7 +122,13 @@ fn decide<S: Sink>(
         for (request, now) in &block {
             let asked = Asked { client: 0, now: *now, original: None };
             let shared = SharedRead::of(&world.shared, &world.setup.shared, &Parts::of(request), *now);
-            match authorise::authorise(&world.state, &world.setup, request, asked, &shared, sink(), watch) {
+            match authorise::authorise(
+                &world.state,
+                &world.setup,
+                Attempt { request, asked, shared: &shared },
+                sink(),
+                watch,
+            ) {
                 Taken::Decided(answer, _) => {
                     position = answer.position;
                     figures.approved += u64::from(answer.approved.is_some_and(|money| money.minor > 0));

@@ -211,10 +211,15 @@ impl Watcher {
             return;
         }
         match reload_configured(engine) {
-            Err(ReloadError::Unreadable { .. } | ReloadError::Keep(_) | ReloadError::Journal(_)) => {
+            Err(
+                ReloadError::Unreadable { .. }
+                | ReloadError::Keep(_)
+                | ReloadError::Journal(_)
+                | ReloadError::Windows(_),
+            ) => {
                 self.retry_at = Some(Instant::now() + RETRY);
             }
-            Ok(_) | Err(ReloadError::Rules(_) | ReloadError::OtherAggregates) => {
+            Ok(_) | Err(ReloadError::Rules(_)) => {
                 (self.read, self.retry_at) = (state, None);
                 self.text = text.map_or_else(|_| String::new(), |source| source.text);
                 self.lists = lists_beside(path, &self.text);

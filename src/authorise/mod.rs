@@ -173,17 +173,24 @@ pub enum Taken {
     TooManyHolds,
 }
 
-/// Decides one request and publishes its record. `shared` is what was read of the windows across accounts, before the
-/// account's lock is taken.
+/// A request to be decided, and what is known of it at the door.
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
+    pub request: &'a AuthRequest,
+    pub asked: Asked,
+    /// What was read of the windows across accounts, before the account's lock is taken.
+    pub shared: &'a SharedRead,
+}
+
+/// Decides one request and publishes its record.
 pub fn authorise(
     state: &State,
     setup: &Setup,
-    request: &AuthRequest,
-    asked: Asked,
-    shared: &SharedRead,
+    attempt: Attempt<'_>,
     sink: impl Sink,
     watch: &mut impl Watch,
 ) -> Taken {
+    let Attempt { request, asked, .. } = attempt;
     // 1. Seen before?
     let key = state.answers.hash(asked.client, &request.key);
     let (claim, reversed_before) = match state.answers.claim(key) {
@@ -195,20 +202,19 @@ pub fn authorise(
         Claimed::Full => return Taken::Full,
     };
     watch.ended(Stage::Lookup);
-    decide_claimed(state, setup, request, asked, shared, (claim, reversed_before), sink, watch)
+    decide_claimed(state, setup, attempt, (claim, reversed_before), sink, watch)
 }
 
 /// Stages 2 to 8 of [`authorise`], for a key that the caller has claimed, with whether its reversal came first.
 pub fn decide_claimed(
     state: &State,
     setup: &Setup,
-    request: &AuthRequest,
-    asked: Asked,
-    shared: &SharedRead,
+    attempt: Attempt<'_>,
     (claim, reversed_before): (Claim<'_>, bool),
     sink: impl Sink,
     watch: &mut impl Watch,
 ) -> Taken {
+    let Attempt { request, asked, .. } = attempt;
     // 2. Card, account, status.
     let mut sink = sink;
     let at = state.store.find(&request.subject).filter(|_| !reversed_before);
@@ -224,9 +230,8 @@ pub fn decide_claimed(
             refuse(setup, request, asked, code, position, sink, watch)
         }
         Some(at) => {
-            let decided = state
-                .store
-                .with_account(at, |entry| decide_on(entry, at, setup, request, asked, shared, sink, watch));
+            let decided =
+                state.store.with_account(at, |entry| decide_on(entry, at, setup, attempt, sink, watch));
             let Some(answer) = decided else { return Taken::TooManyHolds };
             answer
         }
@@ -245,12 +250,11 @@ fn decide_on(
     entry: &mut Entry,
     at: u32,
     setup: &Setup,
-    request: &AuthRequest,
-    asked: Asked,
-    shared: &SharedRead,
+    attempt: Attempt<'_>,
     mut sink: impl Sink,
     watch: &mut impl Watch,
 ) -> Option<AuthAnswer> {
+    let Attempt { request, asked, shared } = attempt;
     let Entry { account, history } = entry;
     let card = account.as_ref().and_then(|account| card_of(account, &request.subject));
     let (Some(account), Some(card)) = (account, card) else {

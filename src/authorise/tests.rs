@@ -205,7 +205,8 @@ fn reverse_now(
 
 fn decide_now(state: &State, setup: &Setup, log: &Log, request: &AuthRequest, asked: Asked) -> Taken {
     loop {
-        match authorise(state, setup, request, asked, &SharedRead::default(), log.slot(), &mut ()) {
+        let attempt = Attempt { request, asked, shared: &SharedRead::default() };
+        match authorise(state, setup, attempt, log.slot(), &mut ()) {
             Taken::Busy | Taken::Again => std::thread::yield_now(),
             taken => return taken,
         }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     authorise::{
-        self, Asked, Seen, Stage, State, Taken, Watch,
+        self, Asked, Attempt, Seen, Stage, State, Taken, Watch,
         answers::{Claimed, Remembered},
         decide::{Chain, increment_expires_at},
         entry::Entry,
@@ -184,7 +184,13 @@ impl Backtest {
         let parts = Parts::of(request);
         let shared = SharedRead::of(&self.shared, &self.setup.shared, &parts, now);
         let mut watch = Noting { watch, base: &self.setup.base, event: None };
-        match authorise::authorise(&self.state, &self.setup, request, asked, &shared, sink, &mut watch) {
+        match authorise::authorise(
+            &self.state,
+            &self.setup,
+            Attempt { request, asked, shared: &shared },
+            sink,
+            &mut watch,
+        ) {
             Taken::Decided(answer, _) => {
                 let event = watch.event;
                 if keep {

@@ -5,12 +5,16 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use super::{Engine, RETRY, Source, versions};
+use super::{
+    Engine, RETRY, Source,
+    shared::{self, SharedWindows},
+    versions,
+};
 use crate::{
     authorise::setup::Setup,
     features::{Plan, shared::SharedPlan},
     journal::{
-        Class, ReserveError,
+        Class, ReadError, ReserveError,
         record::{Introduced, VersionNumbers, Versioned},
     },
     observe::{ListCounts, LoadedRule, Metrics, RuleCounts, RulesRead},
@@ -24,12 +28,14 @@ use crate::{
 /// What decisions are made with at this moment, and where its rules' hits are counted.
 pub(super) struct InForce {
     pub(super) setup: Setup,
+    /// The windows across accounts that the rules ask for.
+    pub(super) shared: Arc<SharedWindows>,
     pub(super) rule_counts: RuleCounts,
 }
 
 impl InForce {
     /// Rules whose hits are counted from now on.
-    pub(super) fn new(setup: Setup, metrics: &Metrics) -> InForce {
+    pub(super) fn new(setup: Setup, shared: Arc<SharedWindows>, metrics: &Metrics) -> InForce {
         let counted = setup.rules.rules.iter().map(|rule| LoadedRule {
             id: &rule.id,
             mode: rule.mode.name(),
@@ -38,7 +44,7 @@ impl InForce {
             cost_ns: rule.cost_ns,
         });
         let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted.collect::<Vec<_>>());
-        InForce { setup, rule_counts }
+        InForce { setup, shared, rule_counts }
     }
 
     /// How long the lists are that the rules declare.
@@ -64,7 +70,11 @@ impl InForce {
 
     /// The same rules with other lists.
     pub(super) fn with_lists(&self, lists: Lists) -> InForce {
-        InForce { setup: self.setup.with_lists(Arc::new(lists)), rule_counts: self.rule_counts.clone() }
+        InForce {
+            setup: self.setup.with_lists(Arc::new(lists)),
+            shared: Arc::clone(&self.shared),
+            rule_counts: self.rule_counts.clone(),
+        }
     }
 }
 
@@ -85,18 +95,14 @@ pub struct Reloaded {
 pub enum ReloadError {
     #[error("the rules are wrong:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Rules(Vec<Finding>),
-    /// Their windows would have to be filled, which a start does.
-    #[error(
-        "the aggregates differ from those in force, and only a start fills the windows of new ones: start again with \
-         this file, or leave the aggregates as they are"
-    )]
-    OtherAggregates,
     #[error("{path} cannot be read: {error}")]
     Unreadable { path: PathBuf, error: io::Error },
     #[error("the new version cannot be kept: {0}")]
     Keep(io::Error),
     #[error("the journal takes no record: {0}")]
     Journal(ReserveError),
+    #[error("the windows across accounts cannot be filled from the journal: {0}")]
+    Windows(ReadError),
 }
 
 /// Why a rule keeps its mode.
@@ -194,10 +200,13 @@ impl Engine {
         self.metrics.rules_read(match &reloaded {
             Ok(Reloaded { changed: true, .. }) => RulesRead::Loaded,
             Ok(Reloaded { changed: false, .. }) => RulesRead::Unchanged,
-            Err(ReloadError::Rules(_) | ReloadError::OtherAggregates) => RulesRead::Refused,
-            Err(ReloadError::Unreadable { .. } | ReloadError::Keep(_) | ReloadError::Journal(_)) => {
-                RulesRead::Failed
-            }
+            Err(ReloadError::Rules(_)) => RulesRead::Refused,
+            Err(
+                ReloadError::Unreadable { .. }
+                | ReloadError::Keep(_)
+                | ReloadError::Journal(_)
+                | ReloadError::Windows(_),
+            ) => RulesRead::Failed,
         });
         match &reloaded {
             Ok(Reloaded { version, changed: true, .. }) => {
@@ -276,10 +285,7 @@ impl Engine {
             return Ok(Reloaded { warnings: rules.warnings.clone(), ..self.unchanged(before) });
         }
         let plan = Arc::new(Plan::new(&rules.aggregates));
-        let shared = SharedPlan::new(&rules.aggregates);
-        if shared.fingerprint() != before.setup.shared.fingerprint() {
-            return Err(ReloadError::OtherAggregates);
-        }
+        let windows = self.windows_for(SharedPlan::new(&rules.aggregates), &before.shared)?;
         versions::keep(&self.data_dir, Versioned::Rules, &rules.version, &rules.source)
             .map_err(ReloadError::Keep)?;
         let known = self.names.number(Versioned::Rules, &rules.version);
@@ -310,7 +316,7 @@ impl Engine {
         };
         let setup = Setup {
             plan: self.plans.note(introduced.number, plan),
-            shared: Arc::new(shared),
+            shared: windows.plan(),
             base: base.clone(),
             rules_version: reloaded.version.clone(),
             lists: rules.lists_in_force(Arc::clone(before.setup.lists.lists())),
@@ -320,7 +326,26 @@ impl Engine {
             holds: holds.clone(),
             numbers: VersionNumbers { rules: introduced.number, ..*numbers },
         };
-        self.in_force.store(Arc::new(InForce::new(setup, &self.metrics)));
+        self.in_force.store(Arc::new(InForce::new(setup, windows, &self.metrics)));
         Ok(reloaded)
+    }
+    /// The windows across accounts of other rules: those of before where they are of the same plan.
+    fn windows_for(
+        &self,
+        plan: SharedPlan,
+        before: &Arc<SharedWindows>,
+    ) -> Result<Arc<SharedWindows>, ReloadError> {
+        if plan.fingerprint() == before.plan().fingerprint() {
+            return Ok(Arc::clone(before));
+        }
+        let first = shared::first_needed(self.ages.lock().marks(), self.now());
+        let budget_bytes = self.config.windows.shared_bytes as usize;
+        let windows = before.of_other_rules(Arc::new(plan), budget_bytes, first);
+        // One stream, decided in order, waits.
+        if windows.at_once().is_some() && windows.filled_to().is_some() {
+            windows.catch_up(&self.journal).map_err(ReloadError::Windows)?;
+            windows.are_full();
+        }
+        Ok(windows)
     }
 }

@@ -45,7 +45,7 @@ use tokio::sync::watch;
 
 use crate::{
     authorise::{
-        self, Asked, Sink, State, Taken,
+        self, Asked, Attempt, Sink, State, Taken,
         answers::{Claim, Claimed, KeyHash, Remembered, Stands, What},
         maintain,
         reverse::{self, Target},
@@ -169,7 +169,7 @@ pub struct Engine {
     ages: Mutex<Ages>,
     snapshots: snapshot::Taker,
     older: older::Older,
-    shared: Arc<shared::SharedWindows>,
+    shared_thread: background::Background,
     guard: guard::Guard,
     labels: Mutex<lists::Labels>,
 }
@@ -307,17 +307,16 @@ impl Engine {
         let in_force = self.in_force.load();
         let (lane, is_timed) = (arrival.lane.number(), arrival.lane.is_timed());
         let watch = timer::Timer::new(&self.metrics, &in_force, request, lane, begun_at, is_timed);
-        let mut watch = watch.noting(self.shared.at_once());
+        let mut watch = watch.noting(in_force.shared.at_once());
         let (state, setup) = (&self.state, &in_force.setup);
-        let shared = self.shared.read(request, now);
+        let shared = in_force.shared.read(request, now);
+        let attempt = Attempt { request, asked, shared: &shared };
         let taken = match claim {
-            None => authorise::authorise(state, setup, request, asked, &shared, slot, &mut watch),
-            Some(claim) => {
-                authorise::decide_claimed(state, setup, request, asked, &shared, claim, slot, &mut watch)
-            }
+            None => authorise::authorise(state, setup, attempt, slot, &mut watch),
+            Some(claim) => authorise::decide_claimed(state, setup, attempt, claim, slot, &mut watch),
         };
-        if let (Taken::Decided(answer, _), Some(_)) = (&taken, self.shared.at_once()) {
-            self.shared.apply_now(answer.position, watch.shared_event().as_ref());
+        if let (Taken::Decided(answer, _), Some(_)) = (&taken, in_force.shared.at_once()) {
+            in_force.shared.apply_now(answer.position, watch.shared_event().as_ref());
         }
         if let (Taken::Decided(answer, found), Some(rule)) = (&taken, watch.declined_by()) {
             let hash = |id: Option<&Id>| id.map_or(0, |id| id_hash(id.as_str()));
@@ -730,8 +729,9 @@ impl Engine {
         let found = self.sweeper.found();
         let durable_position = self.journal.durable();
         let on_disk = self.older.on_disk();
-        let shared = self.shared.figures();
         let in_force = self.in_force.load();
+        let shared = in_force.shared.figures();
+        let behind = |to: Option<u64>| to.map_or(0, |to| durable_position.saturating_sub(to));
         Live {
             queue_records: queue.records,
             queue_age_us: queue.oldest_us,
@@ -749,7 +749,8 @@ impl Engine {
             answers_on_disk: on_disk.keys,
             key_files: on_disk.files,
             key_filter_bytes: on_disk.filter_bytes,
-            shared_lag_records: durable_position.saturating_sub(self.shared.complete_to()),
+            shared_lag_records: behind(in_force.shared.complete_to()),
+            shared_unfilled_records: behind(in_force.shared.filled_to()),
             shared_keys: shared.keys as u64,
             shared_bytes: shared.bytes as u64,
             shared_evicted: shared.evicted_keys,
@@ -786,7 +787,7 @@ impl Engine {
         self.drain();
         self.sweeper.stop();
         let until = Instant::now() + Duration::from_millis(self.config.journal.hang_ms);
-        self.shared.stop(&self.journal, until);
+        self.shared_thread.stop(&self.journal, until);
         self.guard.stop(&self.journal, until);
         self.snapshots.stop(&self.journal, until);
         self.older.stop(&self.journal, until);

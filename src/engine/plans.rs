@@ -35,6 +35,10 @@ impl Plans {
 
     /// What a version kept; the present plan where that cannot be told any more, which is then said.
     pub(super) fn of(&self, number: u32) -> Arc<Plan> {
+        // What no rules decided has no version: the plan is of no meaning there, and must not be told as that of 0.
+        if number == 0 {
+            return self.present.clone();
+        }
         if let Some(known) = self.by_number.read().get(&number) {
             return known.clone();
         }

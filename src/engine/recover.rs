@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{
     Engine, Health,
     appliers::Restorer,
+    background::Background,
     guard,
     live::{InForce, held, warn_of_held},
     older::{self, Older},
@@ -338,6 +339,7 @@ impl Engine {
         warn_of_held(&setup.rules);
         let shared = match shared {
             Some(shared) => shared,
+            None if setup.shared.is_empty() => Shared::new(&setup.shared, budget_bytes),
             None => {
                 let first = shared::first_needed(ages.marks(), last_time);
                 tracing::warn!(
@@ -370,7 +372,7 @@ impl Engine {
         metrics.model_loaded(&setup.model_version);
         let engine = Arc::new(Engine {
             state,
-            in_force: ArcSwap::from_pointee(InForce::new(setup, &metrics)),
+            in_force: ArcSwap::from_pointee(InForce::new(setup, shared, &metrics)),
             reloading: Mutex::default(),
             lanes: AtomicUsize::new(0),
             journal,
@@ -389,7 +391,7 @@ impl Engine {
             ages: Mutex::new(ages),
             snapshots: Taker::new(snapshots, begun_from.as_ref(), &passed_over),
             older,
-            shared,
+            shared_thread: Background::default(),
             guard: guard::Guard::default(),
             labels: Mutex::new(labels),
         });

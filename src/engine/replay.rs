@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     authorise::{
-        self, Asked, Sink, State, Taken, Watch,
+        self, Asked, Attempt, Sink, State, Taken, Watch,
         answers::{Claimed, NO_ACCOUNT, Remembered, Stands, What},
         keys,
         listing::{self, Transaction},
@@ -419,7 +419,13 @@ fn decide(
         account,
     });
     let asked = Asked { client: decided.client, now: decided.time, original };
-    match authorise::authorise(state, setup, &decided.request, asked, shared, sink, watch) {
+    match authorise::authorise(
+        state,
+        setup,
+        Attempt { request: &decided.request, asked, shared },
+        sink,
+        watch,
+    ) {
         Taken::Decided(answer, _) => Ok(answer),
         Taken::Known(found) => Err(format!("its key stands already for position {}", found.position)),
         Taken::TooManyHolds => Err(super::HOLDS_FULL.into()),

@@ -5,13 +5,22 @@
 //! that was complete, with the decision. What is decided between that position and its own is not seen: the lag is a
 //! metric. Under the replay clock, where one stream is decided in order, the deciding thread takes its own decisions in
 //! at once, so that the same file always gives the same decisions.
+//!
+//! Rules that are put in force with other such aggregates get windows of their own, which are filled from the journal
+//! beside the decisions. Until they are, what the rules before kept as well is read from there, and everything else is
+//! unknown, so that no rule fires, or fails to, on half a window.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use arc_swap::ArcSwapOption;
 use arrayvec::ArrayVec;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock};
 
-use super::{Engine, background::Background};
+use super::Engine;
 use crate::{
     authorise::shared_event_of,
     features::shared::{Parts, Shared, SharedEvent, SharedFigures, SharedPlan, SharedRead},
@@ -36,6 +45,11 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Records older than this are in no window of a decision that is made now: engine time does not go back.
 const FILL_MS: i64 = WINDOW_MAX_MS + DAY_MS;
 
+/// Of one core, what filling windows takes at most, in the background.
+const FILL_SHARE: u32 = 5;
+/// Where no more records are missing than this, filling no longer pauses: it would not catch up with a busy engine.
+const NEARLY_FILLED: u64 = 10_000;
+
 /// The windows, and how far they are.
 pub(super) struct SharedWindows {
     plan: Arc<SharedPlan>,
@@ -45,7 +59,15 @@ pub(super) struct SharedWindows {
     applying: Mutex<Follower>,
     /// Those who decide take their own decisions in.
     at_once: bool,
-    thread: Background,
+    /// What is read until these are filled.
+    before: ArcSwapOption<Before>,
+}
+
+/// Windows of the rules before, which are full.
+struct Before {
+    windows: Arc<SharedWindows>,
+    /// Where they have what is asked for.
+    found: Vec<Option<usize>>,
 }
 
 impl SharedWindows {
@@ -57,15 +79,48 @@ impl SharedWindows {
         at_once: bool,
     ) -> SharedWindows {
         let follower = Mutex::new(Follower::new(shared.complete_to() + 1));
-        let (maps, thread) = (RwLock::new(shared), Background::default());
-        SharedWindows { plan, base, maps, applying: follower, at_once, thread }
+        let (maps, before) = (RwLock::new(shared), ArcSwapOption::empty());
+        SharedWindows { plan, base, maps, applying: follower, at_once, before }
     }
 
-    /// What a decision at `now` needs.
+    /// Windows of another plan, to be filled from the record at `first` on. Those that are full go on being read until
+    /// then; where they are of this very plan, nothing is to be filled.
+    pub(super) fn of_other_rules(
+        self: &Arc<SharedWindows>,
+        plan: Arc<SharedPlan>,
+        budget_bytes: usize,
+        first: u64,
+    ) -> Arc<SharedWindows> {
+        let before = self.before.load();
+        let full = before.as_ref().map_or(self, |before| &before.windows);
+        if full.plan.fingerprint() == plan.fingerprint() {
+            return Arc::clone(full);
+        }
+        let before = Before { found: plan.found_in(&full.plan), windows: Arc::clone(full) };
+        Arc::new(SharedWindows {
+            base: self.base.clone(),
+            maps: RwLock::new(Shared::new(&plan, budget_bytes)),
+            applying: Mutex::new(Follower::new(first)),
+            at_once: self.at_once,
+            // Nothing is to be filled where nothing is kept.
+            before: ArcSwapOption::new((!plan.is_empty()).then(|| Arc::new(before))),
+            plan,
+        })
+    }
+
+    /// What these windows are of.
+    pub(super) fn plan(&self) -> Arc<SharedPlan> {
+        Arc::clone(&self.plan)
+    }
+
+    /// What a decision at `now` needs. Allocates nothing.
     pub(super) fn read(&self, request: &AuthRequest, now: Timestamp) -> SharedRead {
-        match self.plan.is_empty() {
-            true => SharedRead::default(),
-            false => SharedRead::of(&self.maps.read(), &self.plan, &Parts::of(request), now),
+        if self.plan.is_empty() {
+            return SharedRead::default();
+        }
+        match &*self.before.load() {
+            None => SharedRead::of(&self.maps.read(), &self.plan, &Parts::of(request), now),
+            Some(before) => before.windows.read(request, now).moved(&before.found),
         }
     }
 
@@ -83,28 +138,53 @@ impl SharedWindows {
         maps.apply(&self.plan, position, event);
     }
 
-    /// The position up to which everything is taken in.
-    pub(super) fn complete_to(&self) -> u64 {
-        self.maps.read().complete_to()
+    /// The position up to which everything is taken in that is read; `None` where nothing is kept.
+    pub(super) fn complete_to(&self) -> Option<u64> {
+        match &*self.before.load() {
+            _ if self.plan.is_empty() => None,
+            None => Some(self.maps.read().complete_to()),
+            Some(before) => before.windows.complete_to(),
+        }
     }
 
+    /// The position up to which windows are filled that are not full yet.
+    pub(super) fn filled_to(&self) -> Option<u64> {
+        let before = self.before.load();
+        before.as_ref().map(|_| self.maps.read().complete_to())
+    }
+
+    /// What is held, with what is still read of the rules before.
     pub(super) fn figures(&self) -> SharedFigures {
-        self.maps.read().figures()
+        let mut figures = self.maps.read().figures();
+        if let Some(before) = &*self.before.load() {
+            figures.bytes += before.windows.figures().bytes;
+        }
+        figures
     }
 
-    /// Runs `copy` while nothing changes; readers go on. `None` where the windows do not reach `anchor` yet.
-    pub(super) fn copy<T>(
-        &self,
-        anchor: u64,
-        copy: impl FnOnce(RwLockReadGuard<'_, Shared>) -> T,
-    ) -> Option<T> {
+    /// Waits until everything up to `position` is taken in. False where it is not by then, or `go_on` says so, or
+    /// nobody could tell: whoever takes its own decisions in does so in no order with others.
+    pub(super) fn wait_for(&self, position: u64, until: Instant, go_on: &dyn Fn() -> bool) -> bool {
+        if self.at_once || self.plan.is_empty() || self.filled_to().is_some() {
+            return false;
+        }
+        while self.maps.read().complete_to() < position {
+            if !go_on() || Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(BUSY);
+        }
+        true
+    }
+
+    /// Runs `copy` while nothing changes; readers go on.
+    pub(super) fn copy<T>(&self, copy: impl FnOnce(&Shared) -> T) -> T {
         // Whoever waits to change the maps would keep later readers out; so those wait here instead.
         let _applying = self.applying.lock();
-        let maps = self.maps.read();
-        (maps.complete_to() >= anchor).then(|| copy(maps))
+        copy(&self.maps.read())
     }
 
-    /// Takes in what has become durable. True where there was something.
+    /// Takes in some of what has become durable. False where there is nothing more at this moment.
     fn follow(&self, journal: &Journal) -> Result<bool, ReadError> {
         let mut follower = self.applying.lock();
         let mut events: ArrayVec<(u64, Option<SharedEvent>), AT_ONCE> = ArrayVec::new();
@@ -131,9 +211,24 @@ impl SharedWindows {
         found
     }
 
-    /// Ends the thread; see [`Background::stop`].
-    pub(super) fn stop(&self, journal: &Journal, until: std::time::Instant) {
-        self.thread.stop(journal, until);
+    /// Takes in everything that is durable.
+    ///
+    /// # Errors
+    /// Where the log cannot be read; what was taken in stays.
+    pub(super) fn catch_up(&self, journal: &Journal) -> Result<(), ReadError> {
+        while self.follow(journal)? {}
+        Ok(())
+    }
+
+    /// Nothing is taken in as long as this lives.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> impl Drop + '_ {
+        self.applying.lock()
+    }
+
+    /// Lets these windows be read from now on.
+    pub(super) fn are_full(&self) {
+        self.before.store(None);
     }
 }
 
@@ -151,29 +246,62 @@ fn event_of(position: u64, payload: &[u8], base: &BaseCurrency) -> Option<Shared
 /// # Errors
 /// Where no thread can be started.
 pub(super) fn start(engine: &Arc<Engine>) -> io::Result<()> {
-    let windows = Arc::clone(&engine.shared);
-    if windows.at_once {
-        return Ok(());
-    }
-    engine.shared.thread.start_swift(engine, "shared windows", BUSY, move |engine| {
-        if windows.plan.is_empty() {
+    let mut filler = Filler { not_before: Instant::now() };
+    engine.shared_thread.start_swift(engine, "shared windows", BUSY, move |engine| {
+        let windows = Arc::clone(&engine.in_force.load().shared);
+        if windows.at_once || windows.plan.is_empty() {
             return UNUSED;
         }
-        loop {
-            match windows.follow(&engine.journal) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    tracing::error!(%error, "the windows across accounts cannot follow the journal");
-                    return RETRY;
-                }
+        match turn(&windows, &mut filler, &engine.journal) {
+            Ok(pause) => pause,
+            Err(error) => {
+                tracing::error!(%error, "the windows across accounts cannot follow the journal");
+                RETRY
             }
         }
-        match engine.journal.taken() > windows.complete_to() {
+    })
+}
+
+/// Takes in what there is to take in, and says how long to pause.
+fn turn(windows: &SharedWindows, filler: &mut Filler, journal: &Journal) -> Result<Duration, ReadError> {
+    let before = windows.before.load_full();
+    let Some(before) = before else {
+        windows.catch_up(journal)?;
+        return Ok(match windows.complete_to().is_some_and(|to| journal.taken() > to) {
             true => BUSY,
             false => IDLE,
+        });
+    };
+    if !before.windows.plan.is_empty() {
+        before.windows.catch_up(journal)?;
+    }
+    if filler.is_due() && !filler.fill(windows, journal)? {
+        windows.are_full();
+        tracing::info!("the windows across accounts that the rules added are filled from the journal");
+    }
+    Ok(BUSY)
+}
+
+/// Fills windows in steps, with pauses between them.
+struct Filler {
+    not_before: Instant,
+}
+
+impl Filler {
+    fn is_due(&self) -> bool {
+        Instant::now() >= self.not_before
+    }
+
+    /// One step. False where nothing is missing any more.
+    fn fill(&mut self, windows: &SharedWindows, journal: &Journal) -> Result<bool, ReadError> {
+        let began = Instant::now();
+        let more = windows.follow(journal)?;
+        let missing = journal.durable().saturating_sub(windows.filled_to().unwrap_or(u64::MAX));
+        if missing > NEARLY_FILLED {
+            self.not_before = Instant::now() + began.elapsed() * (FILL_SHARE - 1);
         }
-    })
+        Ok(more)
+    }
 }
 
 /// Fills windows that no snapshot has from the journal: from the first record that may still be in one.

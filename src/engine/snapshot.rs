@@ -474,37 +474,29 @@ fn copy_accounts(
     Ok(())
 }
 
-/// Copies the windows across accounts as they stand at one position, at or behind the anchor.
+/// Copies the windows across accounts as they stand at one position, at or behind the anchor. Without them a start
+/// fills them from the journal.
 fn copy_shared(
     engine: &Engine,
     writer: &mut SnapshotWriter,
     go_on: &dyn Fn() -> bool,
 ) -> Result<(), SnapshotError> {
-    let anchor = writer.position();
-    let until = Instant::now() + SHARED_PATIENCE;
-    loop {
-        if !go_on() {
-            return Err(SnapshotError::GivenUp);
-        }
-        let mut items = Vec::new();
-        let copied =
-            engine.shared.copy(anchor, |shared| shared.encode(&mut |item| items.push(item.to_vec())));
-        if copied.is_some() {
-            writer.section(SHARED)?;
-            let setup = &engine.in_force.load().setup;
-            writer.item(|out| out.extend_from_slice(&shared_head(setup)))?;
-            for item in &items {
-                writer.item(|out| out.extend_from_slice(item))?;
-            }
-            return Ok(());
-        }
-        // Without them a start fills them from the journal.
-        if Instant::now() >= until {
-            tracing::warn!("the windows across accounts lag behind: the snapshot goes without them");
-            return Ok(());
-        }
-        std::thread::sleep(IN_FLIGHT_POLL);
+    let in_force = engine.in_force.load_full();
+    let windows = &in_force.shared;
+    if !windows.wait_for(writer.position(), Instant::now() + SHARED_PATIENCE, go_on) {
+        return if go_on() { Ok(()) } else { Err(SnapshotError::GivenUp) };
     }
+    writer.section(SHARED)?;
+    writer.item(|out| out.extend_from_slice(&shared_head(&in_force.setup)))?;
+    windows.copy(|shared| {
+        let mut result = Ok(());
+        shared.encode(&mut |item| {
+            if result.is_ok() {
+                result = writer.item(|out| out.extend_from_slice(item));
+            }
+        });
+        result
+    })
 }
 
 fn copy_answers(

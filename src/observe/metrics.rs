@@ -199,6 +199,8 @@ families! {
         "Time that one look-up of a key on disk took, waiting for a thread included.";
     SHARED_LAG = "saker_shared_windows_lag_records" Kind::Gauge, []
         "Durable records that the windows across accounts have not taken in yet.";
+    SHARED_UNFILLED = "saker_shared_windows_unfilled_records" Kind::Gauge, []
+        "Records that windows across accounts have yet to be filled from since a reload added to them: until then what was added is unknown.";
     SHARED_KEYS = "saker_shared_windows_keys" Kind::Gauge, []
         "Merchants, devices, addresses and so on that windows are kept of.";
     SHARED_BYTES = "saker_shared_windows_bytes" Kind::Gauge, []

@@ -50,6 +50,7 @@ pub struct Live {
     pub key_filter_bytes: u64,
     /// Windows across accounts: records behind the last durable one, and what they hold.
     pub shared_lag_records: u64,
+    pub shared_unfilled_records: u64,
     pub shared_keys: u64,
     pub shared_bytes: u64,
     pub shared_evicted: u64,
@@ -573,6 +574,7 @@ impl Scrape {
         set(&table::KEY_FILES, &[], live.key_files as f64);
         set(&table::KEY_FILTER_BYTES, &[], live.key_filter_bytes as f64);
         set(&table::SHARED_LAG, &[], live.shared_lag_records as f64);
+        set(&table::SHARED_UNFILLED, &[], live.shared_unfilled_records as f64);
         set(&table::SHARED_KEYS, &[], live.shared_keys as f64);
         set(&table::SHARED_BYTES, &[], live.shared_bytes as f64);
         set(&table::SHARED_EVICTED, &[], live.shared_evicted as f64);

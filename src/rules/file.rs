@@ -500,7 +500,8 @@ impl<'s> Reader<'_, 's> {
             ("max", Measure::Max),
             ("stddev", Measure::StdDev),
         ];
-        let mut measures: Vec<(Range<usize>, Option<(Measure, IsBase)>)> = Vec::new();
+        // Each where it stands; `None` where it is wrong.
+        let mut measures: Vec<At<Option<(Measure, IsBase)>>> = Vec::new();
         if let Some(count) = table.take("count") {
             let is_true = count.get_ref().as_bool() == Some(true);
             if !is_true {
@@ -510,7 +511,8 @@ impl<'s> Reader<'_, 's> {
                     Some("write `count = true`".into()),
                 );
             }
-            measures.push((count.span(), is_true.then_some((Measure::Count, false))));
+            let value = is_true.then_some((Measure::Count, false));
+            measures.push(At { value, span: count.span() });
         }
         for (key, measure) in AMOUNTS {
             let Some(of) = table.take(key) else { continue };
@@ -525,16 +527,16 @@ impl<'s> Reader<'_, 's> {
                     None
                 }
             });
-            measures.push((of.span(), is_base.map(|is_base| (measure, is_base))));
+            measures.push(At { value: is_base.map(|is_base| (measure, is_base)), span: of.span() });
         }
         if let Some(distinct) = table.take("distinct") {
             let attribute =
                 self.text("distinct", distinct).and_then(|of| self.attribute(&of, distinct.span()));
             let measure = attribute.map(|attribute| (Measure::Distinct(attribute), false));
-            measures.push((distinct.span(), measure));
+            measures.push(At { value: measure, span: distinct.span() });
         }
         match measures.as_slice() {
-            [(span, measure)] => measure.map(|value| At { value, span: span.clone() }),
+            [At { value, span }] => value.map(|value| At { value, span: span.clone() }),
             [] => {
                 let help = "write one of `count = true`, `distinct = \"..\"`, and `sum`, `mean`, `min`, `max` or \
                             `stddev = \"amount\"`";
@@ -542,9 +544,9 @@ impl<'s> Reader<'_, 's> {
                 self.report.error(name.span.clone(), message, Some(help.into()));
                 None
             }
-            [_, (second, _), ..] => {
+            [_, second, ..] => {
                 let help = "declare one aggregate for each";
-                self.report.error(second.clone(), "an aggregate computes one thing", Some(help.into()));
+                self.report.error(second.span.clone(), "an aggregate computes one thing", Some(help.into()));
                 None
             }
         }

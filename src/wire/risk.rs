@@ -79,7 +79,7 @@ impl risk_server::Risk for Risk {
                 let findings = findings.iter().map(to_proto::finding).collect();
                 return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
             }
-            Err(error @ (ReloadError::Unreadable { .. } | ReloadError::OtherAggregates)) => {
+            Err(error @ (ReloadError::Unreadable { .. } | ReloadError::Windows(_))) => {
                 let findings = vec![to_proto::unplaced_finding(&error.to_string())];
                 return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
             }

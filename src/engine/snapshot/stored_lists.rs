@@ -58,7 +58,7 @@ pub(super) fn lists(snapshot: &Snapshot) -> Result<Lists, LogError> {
         }
         Some(lists) => put_item(lists, item),
     })?;
-    lists.ok_or_else(|| snapshot.incomplete("it does not say what is on the lists").into())
+    lists.ok_or_else(|| snapshot.incomplete("it does not say what is on the lists"))
 }
 
 fn put_item(lists: &mut Lists, item: &[u8]) -> Result<(), Misread> {

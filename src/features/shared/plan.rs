@@ -22,6 +22,8 @@ pub struct SharedPlan {
     /// Those of equal conditions once.
     filters: Vec<Filter>,
     places: Vec<u16>,
+    /// Keys, window, measure and filter of each aggregate.
+    kinds: Vec<String>,
     fingerprint: [u8; 16],
 }
 
@@ -105,6 +107,7 @@ impl SharedPlan {
             readings: Vec::new(),
             filters: Vec::new(),
             places: Vec::new(),
+            kinds: Vec::new(),
             fingerprint: [0; 16],
         };
         let mut hasher = blake3::Hasher::new();
@@ -117,10 +120,12 @@ impl SharedPlan {
             plan.places.push(place as u16);
             plan.add(aggregate);
             let condition = filter.as_ref().map_or(String::new(), |f| format!("where {}", f.condition()));
-            for text in [format!("{} {window_ms} {measure:?}", by.bits()), condition] {
+            let kept = format!("{} {window_ms} {measure:?}", by.bits());
+            for text in [&kept, &condition] {
                 hasher.update(&(text.len() as u64).to_le_bytes());
                 hasher.update(text.as_bytes());
             }
+            plan.kinds.push(format!("{kept} {condition}"));
         }
         plan.fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         plan
@@ -139,6 +144,12 @@ impl SharedPlan {
     /// Names what is kept: it differs where the aggregates' keys, windows, measures, filters or order do.
     pub fn fingerprint(&self) -> [u8; 16] {
         self.fingerprint
+    }
+
+    /// For each of the aggregates kept here the place of the same one among those that `other` keeps.
+    pub fn found_in(&self, other: &SharedPlan) -> Vec<Option<usize>> {
+        let found = |kind: &String| other.kinds.iter().position(|known| known == kind);
+        self.kinds.iter().map(found).collect()
     }
 
     /// One bit per filter that the event passes.

@@ -30,6 +30,14 @@ impl SharedRead {
         read
     }
 
+    /// The same values for a plan that has them elsewhere, as [`SharedPlan::found_in`] says; what it has besides is
+    /// unknown. Allocates nothing.
+    pub fn moved(&self, found: &[Option<usize>]) -> SharedRead {
+        let value = |place: &Option<usize>| place.and_then(|place| self.values.get(place)).copied();
+        let values = found.iter().map(|place| value(place).unwrap_or_default());
+        SharedRead { to: self.to, values: values.take(AGGREGATES_MAX).collect() }
+    }
+
     /// What a record says was read: the values that stand at the plan's places among all the file's aggregates.
     pub fn again(to: u64, plan: &SharedPlan, aggregates: &[Option<i64>]) -> SharedRead {
         let value = |place: &u16| aggregates.get(usize::from(*place)).copied().flatten();

@@ -14,6 +14,11 @@ pub fn step_ms(window_ms: i64) -> i64 {
     (window_ms + STEPS_PER_WINDOW - 1) / STEPS_PER_WINDOW
 }
 
+/// When a step begins. What is read back from a disk may have numbers that no time has.
+fn begin_ms(number: i64, step_ms: i64) -> i64 {
+    number.saturating_mul(step_ms)
+}
+
 /// What has left a full ring.
 #[derive(Clone)]
 pub struct Overflow {
@@ -97,7 +102,7 @@ impl Default for Summary {
 impl Summary {
     pub fn add(&mut self, (time_ms, amount_minor): (i64, i64), step_ms: i64) {
         let number = time_ms.div_euclid(step_ms);
-        if number * step_ms < self.unknown_before_ms {
+        if begin_ms(number, step_ms) < self.unknown_before_ms {
             return;
         }
         // Events leave the ring in the order of time, but for late ones: the last step is nearly always the one.
@@ -116,7 +121,7 @@ impl Summary {
         if self.steps.len() > STEPS_MAX
             && let Some(given_up) = self.steps.pop_front()
         {
-            self.unknown_before_ms = (given_up.number + 1) * step_ms;
+            self.unknown_before_ms = begin_ms(given_up.number + 1, step_ms);
         }
     }
 
@@ -125,8 +130,8 @@ impl Summary {
         if start_ms < self.unknown_before_ms {
             return None;
         }
-        let inside = self.steps.iter().rev().take_while(|step| (step.number + 1) * step_ms > start_ms);
-        for step in inside.filter(|step| step.number * step_ms <= time_ms) {
+        let inside = self.steps.iter().rev().take_while(|step| begin_ms(step.number + 1, step_ms) > start_ms);
+        for step in inside.filter(|step| begin_ms(step.number, step_ms) <= time_ms) {
             reading.count += step.count;
             reading.sum_minor += step.sum_minor;
             reading.saturated = true;
