@@ -286,9 +286,13 @@ impl Engine {
         }
         let plan = Arc::new(Plan::new(&rules.aggregates));
         let windows = self.windows_for(SharedPlan::new(&rules.aggregates), &before.shared)?;
-        versions::keep(&self.data_dir, Versioned::Rules, &rules.version, &rules.source)
-            .map_err(ReloadError::Keep)?;
         let known = self.names.number(Versioned::Rules, &rules.version);
+        // What was introduced was on disk before; that its file is still there costs no sync to see.
+        let is_kept = known.is_some() && self.rules_kept(&rules);
+        if !is_kept {
+            versions::keep(&self.data_dir, Versioned::Rules, &rules.version, &rules.source)
+                .map_err(ReloadError::Keep)?;
+        }
         let introduced = Introduced {
             time: self.now(),
             what: Versioned::Rules,
@@ -329,6 +333,11 @@ impl Engine {
         self.in_force.store(Arc::new(InForce::new(setup, windows, &self.metrics)));
         Ok(reloaded)
     }
+    fn rules_kept(&self, rules: &RuleSet) -> bool {
+        let kept = versions::read(&self.data_dir, Versioned::Rules, &rules.version);
+        kept.is_ok_and(|kept| *kept == *rules.source)
+    }
+
     /// The windows across accounts of other rules: those of before where they are of the same plan.
     fn windows_for(
         &self,
