@@ -205,7 +205,8 @@ fn a_list_from_a_file_is_part_of_the_version_and_ends_as_its_lines_say() {
     assert_eq!(sources, ["Visa", "a, b"]);
     assert_ne!(rules.version, compiled(&with_file("value\nM-1\nM-2\n")).version);
     // A trailer of another kind behind it, and a text that is loaded once more, change nothing.
-    assert_eq!(found(&format!("{source}\n#@ something else\n")), Vec::<String>::new());
+    let mode = "#@ mode r live since=2026-11-26T10:00:00Z by=SetRuleMode";
+    assert_eq!(found(&format!("{source}\n{mode}\n")), Vec::<String>::new());
 }
 
 #[test]
