@@ -749,7 +749,11 @@ impl Engine {
             answers_on_disk: on_disk.keys,
             key_files: on_disk.files,
             key_filter_bytes: on_disk.filter_bytes,
-            shared_lag_records: durable_position.saturating_sub(self.shared.complete_to()),
+            // Without such windows nobody follows the journal, and nothing is behind.
+            shared_lag_records: match in_force.setup.shared.is_empty() {
+                true => 0,
+                false => durable_position.saturating_sub(self.shared.complete_to()),
+            },
             shared_keys: shared.keys as u64,
             shared_bytes: shared.bytes as u64,
             shared_evicted: shared.evicted_keys,
