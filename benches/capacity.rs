@@ -143,6 +143,7 @@ fn open(store: &Store, number: u64) -> u32 {
             position: number,
             first: number,
             amount_minor: 4_250,
+            currency: None,
             expires_at: Timestamp(START_MS + 40 * DAY_MS),
             chain_until: Timestamp(START_MS + 60 * DAY_MS),
             posted: false,

@@ -68,6 +68,7 @@ pub fn event(draw: &mut Draw, people: u64, time_ms: i64) -> SharedEvent {
             decision: draw.decision(),
             declined_for_credit: false,
             amount_minor: draw.below(20_000) as i64,
+            currency: None,
             channel: Some(if is_web { Channel::Ecommerce } else { Channel::CardPresent }),
             mcc: parts.mcc,
             country: parts.country,

@@ -168,7 +168,7 @@ impl Effect {
                 }
                 if let Some(event) = attempt.event {
                     let amount_minor = features::counted_minor(attempt.billed, account.currency);
-                    history.record(plan, Event { amount_minor, ..event });
+                    history.record(plan, Event { amount_minor, currency: Some(account.currency), ..event });
                 }
                 if let Some(held) = attempt.held {
                     place(account, self.position, self.time, held);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    amounts::AmountRange,
     compact::{Compact, Shape},
     distinct::count_distinct,
     event::Event,
@@ -144,6 +145,7 @@ impl Attribute {
 pub struct Filter {
     condition: Arc<str>,
     passes: Arc<dyn Fn(&Event) -> bool + Send + Sync>,
+    amounts: Option<AmountRange>,
 }
 
 impl Filter {
@@ -151,14 +153,33 @@ impl Filter {
     /// windows know again under which filters they were made. `passes` must depend on nothing but the event's
     /// card, kind, decision, channel, category code and country, and whether it was declined for credit.
     pub fn new(condition: &str, passes: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Filter {
-        Filter { condition: condition.into(), passes: Arc::new(passes) }
+        Filter { condition: condition.into(), passes: Arc::new(passes), amounts: None }
+    }
+
+    /// The same, for amounts within `range` alone, of which `condition` must speak too.
+    pub fn within(self, range: AmountRange) -> Filter {
+        Filter { amounts: Some(range), ..self }
     }
 
     pub fn condition(&self) -> &str {
         &self.condition
     }
 
+    /// Amounts that pass; `None` where all do.
+    pub fn amounts(&self) -> Option<AmountRange> {
+        self.amounts
+    }
+
+    /// An amount that is not known passes no filter over amounts.
     pub fn passes(&self, event: &Event) -> bool {
+        let is_inside = |range: AmountRange| {
+            event.currency.is_some_and(|currency| range.has(event.amount_minor, currency))
+        };
+        self.passes_but_for_amount(event) && self.amounts.is_none_or(is_inside)
+    }
+
+    /// What depends on the amount left aside.
+    pub fn passes_but_for_amount(&self, event: &Event) -> bool {
         (self.passes)(event)
     }
 }
@@ -245,10 +266,11 @@ impl Planned {
         length: Length,
         present: Present,
     ) -> impl Iterator<Item = Compact> + Clone + use<'w> {
-        let (by, alike, pick) = (self.by, self.alike, self.pick);
+        let (by, alike) = (self.by, self.alike);
+        let picked = view.picked(self.pick);
         view.events(length).filter(move |event| {
             (by == By::Account || event.card() == present.card)
-                && pick.takes(event)
+                && picked(event)
                 && present.is_alike(event.shape, alike)
         })
     }

@@ -3,6 +3,7 @@
 use crate::types::{
     auth::{Country, Place},
     codes::{Channel, Decision, Kind},
+    money::Currency,
     time::Timestamp,
 };
 
@@ -18,8 +19,11 @@ pub struct Event {
     pub decision: Decision,
     /// Declined for want of credit alone: not a sign of fraud probing.
     pub declined_for_credit: bool,
-    /// What was asked for, in minor units of the account's currency.
+    /// What was asked for, in minor units of `currency`.
     pub amount_minor: i64,
+    /// The account's, or the base currency where accounts are crossed; `None` where the amount is not known, which is
+    /// then 0.
+    pub currency: Option<Currency>,
     pub channel: Option<Channel>,
     pub mcc: Option<u16>,
     pub country: Option<Country>,

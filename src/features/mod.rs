@@ -6,6 +6,7 @@
 //! fills them is the engine's affair. Deliberately absent: clocks.
 
 pub mod aggregate;
+pub mod amounts;
 pub mod catalog;
 mod compact;
 mod distinct;
@@ -21,6 +22,7 @@ mod window;
 use std::fmt;
 
 use aggregate::{Aggregate, Filter};
+use amounts::AmountRange;
 use catalog::CATALOG;
 use compact::Compact;
 use event::{Event, id_hash};
@@ -36,7 +38,7 @@ use crate::{
         account::Day,
         auth::{AuthRequest, Country, Place},
         codes::Decision,
-        money::{Currency, Money},
+        money::{Currency, EXPONENTS, Money},
         time::Timestamp,
     },
 };
@@ -44,7 +46,8 @@ use crate::{
 /// Which windows every account keeps: the built-in ones and the declared aggregates. Built once for each version of
 /// the rules.
 pub struct Plan {
-    windows: WindowPlan,
+    /// One; or, where a filter is over amounts, one for each number of decimals that the account's currency can have.
+    windows: Vec<WindowPlan>,
     velocity: Velocity,
     /// Those of the account's own, each with its slot.
     aggregates: Vec<(Slot, aggregate::Planned)>,
@@ -65,17 +68,34 @@ impl Plan {
         let velocity = Velocity::new(&mut windows);
         windows.end_of_built_in();
         let mut filters = Vec::<Filter>::new();
+        let mut ranges = Vec::<AmountRange>::new();
         let own = aggregates.iter().enumerate().filter(|(_, aggregate)| !aggregate.by.cross_accounts());
         let planned = own.map(|(index, aggregate)| {
             assert!((1..=WINDOW_MAX_MS).contains(&aggregate.window_ms), "{}", aggregate.name);
             let pick = match &aggregate.filter {
                 None => Pick::All,
-                Some(filter) => Pick::Filter(number_of(filter, &mut filters)),
+                Some(filter) => {
+                    let number = number_of(filter, &mut filters);
+                    filter.amounts().map_or(Pick::Filter(number), |range| {
+                        let known = ranges.iter().position(|known| *known == range);
+                        let amounts = known.unwrap_or_else(|| {
+                            ranges.push(range);
+                            ranges.len() - 1
+                        });
+                        Pick::Within { filter: number, amounts: amounts as u8 }
+                    })
+                }
             };
             (Plan::aggregate_slot(index), aggregate::Planned::new(aggregate, pick, &mut windows))
         });
         let planned = planned.collect();
         let fingerprint = fingerprint(&windows, aggregates);
+        let kinds = if ranges.is_empty() { 1 } else { EXPONENTS };
+        let windows = (0..kinds).map(|decimals| {
+            let amounts = ranges.iter().map(|range| range.bounds(decimals)).collect();
+            windows.clone().with_amounts(amounts)
+        });
+        let windows = windows.collect();
         let id = u64::from_le_bytes(std::array::from_fn(|at| fingerprint[at]));
         Plan { windows, velocity, aggregates: planned, filters, fingerprint, id }
     }
@@ -90,9 +110,21 @@ impl Plan {
         self.id
     }
 
-    /// One bit per filter that the event passes.
+    /// The plan of an account's windows in its currency.
+    #[inline]
+    fn windows_in(&self, currency: Option<Currency>) -> &WindowPlan {
+        match self.windows.as_slice() {
+            [one] => one,
+            several => {
+                &several[currency.map_or(0, |currency| currency.exponent() as usize).min(several.len() - 1)]
+            }
+        }
+    }
+
+    /// One bit per filter that the event passes, but for what depends on its amount.
     fn passed_by(&self, event: &Event) -> u64 {
-        let passes = |(number, filter): (usize, &Filter)| u64::from(filter.passes(event)) << number;
+        let passes =
+            |(number, filter): (usize, &Filter)| u64::from(filter.passes_but_for_amount(event)) << number;
         self.filters.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit)
     }
 
@@ -184,7 +216,7 @@ impl History {
         values.clear();
         fields::fill(moment, values);
         self.fit(plan);
-        let view = self.windows.at(&plan.windows, moment.time.0);
+        let view = self.windows.at(plan.windows_in(Some(moment.account.currency)), moment.time.0);
         let present = Present::of(moment);
         plan.velocity.fill(&view, moment, &present, values);
         for (slot, planned) in &plan.aggregates {
@@ -193,10 +225,10 @@ impl History {
     }
 
     /// Takes in an attempt once it is decided. Its sequence must be above that of every event before; its time may
-    /// lie up to [`crate::limits::LATENESS_MAX_MS`] back. May grow the ring.
+    /// lie up to [`crate::limits::LATENESS_MAX_MS`] back, and its currency must be the account's. May grow the ring.
     pub fn record(&mut self, plan: &Plan, event: Event) {
         self.fit(plan);
-        self.windows.record(&plan.windows, Compact::new(&event, plan.passed_by(&event)));
+        self.windows.record(plan.windows_in(event.currency), Compact::new(&event, plan.passed_by(&event)));
     }
 
     /// Keeps from now on what `plan` asks for: the windows are worked out anew from the single events. What has left
@@ -205,7 +237,7 @@ impl History {
     pub fn fit(&mut self, plan: &Plan) {
         if self.plan != plan.id {
             self.plan = plan.id;
-            self.windows.refit(&plan.windows, |event| plan.passed_by(event));
+            self.windows.refit(plan.windows_in(None), |event| plan.passed_by(event));
         }
     }
 
@@ -233,7 +265,8 @@ impl History {
         let id = u64::from_le_bytes(*id);
         let kept_for = if id == plan.id { Some(plan) } else { plan_of(id) };
         let to = kept_for.unwrap_or(plan);
-        let windows = stored::decode(bytes, &to.windows, kept_for.is_some(), |event| to.passed_by(event))?;
+        let windows =
+            stored::decode(bytes, to.windows_in(None), kept_for.is_some(), |event| to.passed_by(event))?;
         Ok(History { windows, plan: to.id })
     }
 
@@ -247,7 +280,8 @@ impl History {
 pub fn event_of(moment: &Moment, sequence: u64, decision: Decision, declined_for_credit: bool) -> Event {
     let Moment { request, card, time, .. } = *moment;
     let event = event_of_nothing(request, (time, card), sequence, decision, declined_for_credit);
-    Event { amount_minor: counted_minor(request.billed(), moment.account.currency), ..event }
+    let currency = moment.account.currency;
+    Event { amount_minor: counted_minor(request.billed(), currency), currency: Some(currency), ..event }
 }
 
 /// The same without its amount, which depends on the account: for whoever does not have that at hand.
@@ -267,6 +301,7 @@ pub fn event_of_nothing(
         decision,
         declined_for_credit,
         amount_minor: 0,
+        currency: None,
         channel: request.channel,
         mcc: merchant.mcc,
         country: merchant.country,

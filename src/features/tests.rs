@@ -120,6 +120,24 @@ fn lacks(keys: Keys, request: &AuthRequest) -> bool {
         || keys.has(Keys::COUNTRY) && request.merchant.country.is_none()
 }
 
+/// From 200.00 to 600.00 dollars, and of no other currency anything.
+fn of_some_size() -> AmountRange {
+    AmountRange::new(std::array::from_fn(|decimals| if decimals == 2 { (20_000, 60_000) } else { (1, 0) }))
+}
+
+/// Whether an event passes a filter, told from its name.
+fn is_counted(filter: Option<&Filter>, event: &Event) -> bool {
+    let is_declined = event.decision == Decision::Declined;
+    let has_size = (200_00..=600_00).contains(&event.amount_minor);
+    match filter.map(Filter::condition) {
+        None => true,
+        Some("declined") => is_declined,
+        Some("some size") => has_size,
+        Some("declined, some size") => is_declined && has_size,
+        Some(unknown) => unreachable!("{unknown}"),
+    }
+}
+
 #[test]
 fn every_aggregate_agrees_with_a_naive_scan() {
     let attributes = [
@@ -134,11 +152,14 @@ fn every_aggregate_agrees_with_a_naive_scan() {
     let measures = [Measure::Count].into_iter().chain(amounts).chain(attributes.map(Measure::Distinct));
     let several = [Keys::MERCHANT, Keys::DEVICE, Keys::MCC, Keys::COUNTRY.and(Keys::MERCHANT)];
     let is_declined = Filter::new("declined", |event: &Event| event.decision == Decision::Declined);
+    let all = Filter::new("some size", |_: &Event| true).within(of_some_size());
+    let declined = Filter::new("declined, some size", |event: &Event| event.decision == Decision::Declined);
+    let filters = [is_declined, all, declined.within(of_some_size())];
     let mut aggregates = Vec::new();
     for (place, measure) in measures.enumerate() {
         for by in [Keys::CARD, Keys::ACCOUNT] {
             for window_ms in [HOUR_MS, WINDOW_MAX_MS - place as i64] {
-                let filter = (aggregates.len() % 3 == 0).then(|| is_declined.clone());
+                let filter = filters.get(aggregates.len() % 5).cloned();
                 aggregates.push(aggregate(by, window_ms, measure, filter));
             }
             if place % 4 == aggregates.len() % 4 {
@@ -175,7 +196,7 @@ fn every_aggregate_agrees_with_a_naive_scan() {
                 .filter(|event| now_ms - aggregate.window_ms <= event.time.0 && event.time.0 <= now_ms)
                 .filter(|event| !aggregate.by.has(Keys::CARD) || event.card == card)
                 .filter(|event| shares(aggregate.by, event, &recorded))
-                .filter(|event| aggregate.filter.as_ref().is_none_or(|filter| filter.passes(event)))
+                .filter(|event| is_counted(aggregate.filter.as_ref(), event))
                 .collect();
             let amounts = || inside.iter().map(|event| event.amount_minor);
             let sum: i64 = amounts().sum();

@@ -16,10 +16,11 @@ mod ring;
 mod shapes;
 pub mod stored;
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use super::{
     aggregate::By,
+    amounts::{Bounds, is_within},
     compact::{Compact, Shape},
     event::Event,
 };
@@ -45,15 +46,26 @@ pub enum Pick {
     FraudDeclines,
     /// Those that pass the declared filter of this number.
     Filter(u8),
+    /// As [`Pick::Filter`], with an amount within the plan's bounds of the number `amounts`.
+    Within {
+        filter: u8,
+        amounts: u8,
+    },
 }
 
 impl Pick {
     #[inline]
-    pub fn takes(self, event: &Compact) -> bool {
+    pub fn takes(self, event: &Compact, amounts: &[Bounds]) -> bool {
         match self {
             Pick::All => true,
             Pick::FraudDeclines => event.shape.is_fraud_decline(),
             Pick::Filter(number) => event.filters >> number & 1 == 1,
+            Pick::Within { filter, amounts: number } => {
+                event.filters >> filter & 1 == 1
+                    && amounts
+                        .get(usize::from(number))
+                        .is_some_and(|bounds| is_within(*bounds, event.amount_minor()))
+            }
         }
     }
 }
@@ -73,16 +85,30 @@ pub struct TotalId {
 }
 
 /// Which lengths and totals every account keeps.
-#[derive(Default, Debug)]
+#[derive(Clone, Default)]
 pub struct WindowPlan {
     lengths: Vec<LengthPlan>,
     account_totals: usize,
     card_totals: usize,
     /// Of both, those that every plan has, at the same places.
     built_in: Layout,
+    /// By their number in [`Pick::Within`], for accounts of one number of decimals.
+    amounts: Vec<Bounds>,
 }
 
-#[derive(Debug)]
+/// All but the bounds: what windows keep is told apart by this, and the conditions of filters are told beside it.
+impl fmt::Debug for WindowPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WindowPlan")
+            .field("lengths", &self.lengths)
+            .field("account_totals", &self.account_totals)
+            .field("card_totals", &self.card_totals)
+            .field("built_in", &self.built_in)
+            .finish()
+    }
+}
+
+#[derive(Clone, Debug)]
 struct LengthPlan {
     window_ms: i64,
     totals: Vec<TotalId>,
@@ -114,6 +140,11 @@ impl WindowPlan {
         *next += 1;
         totals.push(total);
         total
+    }
+
+    /// With these bounds of amounts.
+    pub fn with_amounts(self, amounts: Vec<Bounds>) -> WindowPlan {
+        WindowPlan { amounts, ..self }
     }
 
     /// Declares that the totals so far are in every plan.
@@ -315,7 +346,8 @@ impl Windows {
 
     #[inline]
     fn count(&mut self, plan: &WindowPlan, length: usize, event: &Compact, way: Way) {
-        for total in plan.lengths[length].totals.iter().filter(|total| total.pick.takes(event)) {
+        for total in plan.lengths[length].totals.iter().filter(|total| total.pick.takes(event, &plan.amounts))
+        {
             let Some(place) = self.place(plan, *total, event.card()) else { continue };
             let total = &mut self.totals[place];
             match way {
@@ -339,7 +371,7 @@ impl Windows {
             overflow.summaries.resize_with(totals, Summary::default);
         }
         for length in &plan.lengths {
-            for total in length.totals.iter().filter(|total| total.pick.takes(event)) {
+            for total in length.totals.iter().filter(|total| total.pick.takes(event, &plan.amounts)) {
                 let summary = &mut overflow.summaries[plan.index(*total, event.card())];
                 summary.add((event.time_ms(), event.amount_minor()), step_ms(length.window_ms));
             }
@@ -375,7 +407,7 @@ impl<'w> View<'w> {
             saturated: false,
         };
         for event in self.range(self.end..self.windows.events.len()) {
-            if (id.by == By::Account || event.card() == card) && id.pick.takes(&event) {
+            if (id.by == By::Account || event.card() == card) && id.pick.takes(&event, &self.plan.amounts) {
                 reading.count -= 1;
                 reading.sum_minor -= i128::from(event.amount_minor());
             }
@@ -388,6 +420,13 @@ impl<'w> View<'w> {
                 summary.add_to(reading, start_ms(self.time_ms, window_ms), self.time_ms, step_ms(window_ms))
             }
         }
+    }
+
+    /// Whether an event is one of those that `pick` counts.
+    #[inline]
+    pub fn picked(&self, pick: Pick) -> impl Fn(&Compact) -> bool + Clone + use<'w> {
+        let amounts = &self.plan.amounts;
+        move |event| pick.takes(event, amounts)
     }
 
     /// The events inside, oldest first, of all cards.

@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     features::{
-        aggregate::{Aggregate, Keys, Measure},
+        aggregate::{Aggregate, Filter, Keys, Measure},
+        amounts::AmountRange,
         catalog::{self, CATALOG, Entry, Type, slot},
         values::Slot,
     },
@@ -241,16 +242,13 @@ impl Compiler<'_, '_> {
     }
 
     fn aggregates(&mut self, file: &File) -> Option<Vec<Aggregate>> {
-        let scope = filter::scope();
         let mut aggregates = Some(Vec::new());
         for declaration in &file.aggregates {
+            let scope = filter::scope(declaration.by);
             // The filters' literal lists are their own, apart from those of the rules.
             let rule_sets = std::mem::take(&mut self.sets);
             let filter = match &declaration.filter {
-                Some(filter) => self.condition(filter, &scope).map(|condition| {
-                    self.costly(filter.span(), program::cost_ns(&condition));
-                    Some(filter::compile(&filter.text, &condition, &self.sets))
-                }),
+                Some(filter) => self.filter(filter, &scope).map(Some),
                 None => Some(None),
             };
             self.sets = rule_sets;
@@ -269,6 +267,22 @@ impl Compiler<'_, '_> {
             }
         }
         aggregates
+    }
+
+    /// Parses and checks what past events must satisfy.
+    fn filter(&mut self, filter: &Expression, scope: &Scope) -> Option<Filter> {
+        let condition = self.condition(filter, scope)?;
+        if let Some(span) = parse::parse(&filter.text).ok().as_ref().and_then(filter::misplaced_amount) {
+            let message = "a filter cannot ask for an amount in this way";
+            self.report.error(filter.in_file(span), message, Some(filter::AMOUNT_FORM.into()));
+            return None;
+        }
+        self.costly(filter.span(), program::cost_ns(&condition));
+        let compiled = filter::compile(&filter.text, &condition, &self.sets);
+        if compiled.amounts().is_some_and(AmountRange::is_empty) {
+            self.report.warning(filter.span(), "no amount satisfies this condition", None);
+        }
+        Some(compiled)
     }
 
     fn rule_ids(&mut self, file: &File) {

@@ -1,19 +1,24 @@
 //! `where` of an aggregate: a condition over what is known of one past event. The same language as in rules, with
 //! names of its own, asked once when the event is recorded.
 //!
-//! Not built yet: filters over amounts (an event does not carry its currency) and over labels.
+//! The amount stands in comparisons with a number that every event must satisfy, and nowhere else: windows know the
+//! events of one kind by what they have in common, which their amounts are not, and look at those beside it.
+//!
+//! Not built yet: filters over labels.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use super::{
     check::{Form, Scope, Sets, Variable},
     lists::ListsInForce,
-    program::{Program, Seen, Source, Truth},
-    typed::Bool,
+    parse::{Expr, ExprKind, Operator},
+    program::{Program, Seen, Source, Truth, money_ranges},
+    typed::{Bool, Money},
 };
 use crate::{
     features::{
-        aggregate::Filter,
+        aggregate::{Filter, Keys},
+        amounts::AmountRange,
         catalog::{self, Type},
         event::Event,
         values::Slot,
@@ -27,13 +32,20 @@ const KIND: Slot = 2;
 const MCC: Slot = 3;
 const COUNTRY: Slot = 4;
 const DECLINED_FOR_CREDIT: Slot = 5;
+const AMOUNT: Slot = 6;
+
+/// The amount in the account's currency, and in the base currency where accounts are crossed.
+const AMOUNTS: [&str; 2] = ["amount", "amount_base"];
+/// What to do about an amount in another place.
+pub const AMOUNT_FORM: &str = "compare it with a number by <, <=, >, >= or ==, alone or joined by `&&`, such as \
+                               `amount >= 100.00 && outcome == 'approved'`";
 
 const OUTCOMES: &[&str] = &["approved", "declined", "step_up"];
-const NOT_OF_EVENTS: &str = "a past event has outcome, declined_for_credit, channel, kind, merchant.mcc and \
+const NOT_OF_EVENTS: &str = "a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc and \
                              merchant.country";
 
-/// The names that a filter may use.
-pub fn scope() -> Scope {
+/// The names that a filter of an aggregate by these keys may use.
+pub fn scope(by: Option<Keys>) -> Scope {
     let mut variables = BTreeMap::new();
     let mut refused = BTreeMap::new();
     for entry in catalog::CATALOG {
@@ -59,22 +71,120 @@ pub fn scope() -> Scope {
     let for_credit = Variable { slot: DECLINED_FOR_CREDIT, ty: Type::Bool, form: Form::Open };
     variables.insert("outcome".into(), outcome);
     variables.insert("declined_for_credit".into(), for_credit);
-    refused.insert("amount", "filters over amounts are not built yet");
-    refused.insert("amount_base", "filters over amounts are not built yet");
-    refused.insert("label", "filters over labels are not built yet");
+    let [own, base] = AMOUNTS;
+    let amount = Variable { slot: AMOUNT, ty: Type::Money, form: Form::Open };
+    match by.is_some_and(Keys::cross_accounts) {
+        true => {
+            variables.insert(base.into(), amount);
+            refused.remove(base);
+            refused.insert(own, "currencies differ where accounts are crossed: use `amount_base`");
+        }
+        false => {
+            variables.insert(own.into(), amount);
+            refused.remove(own);
+            refused.insert(base, "windows by card and account are in the account's currency: use `amount`");
+        }
+    }
+    refused.insert(
+        "label",
+        "a label is not part of a past event: let a label policy put cards, devices or merchants on a list, and \
+         ask that in the rule",
+    );
     Scope { variables, refused, ..Scope::default() }
 }
 
 /// Compiles a checked filter, whose source says all of its meaning. Unknown counts as no.
 pub fn compile(source: &str, condition: &Bool, sets: &Sets) -> Filter {
+    let (range, rest) = split(condition);
     let mut program = Program::new(sets);
-    let condition = program.add(condition);
+    let condition = program.add(&rest);
     // A filter has no lists but those written into it.
     let lists = ListsInForce::default();
-    // No name of a filter is money, so that the number of decimals does not matter.
-    Filter::new(source, move |event: &Event| {
+    // The rest has no money in it, so that the number of decimals does not matter.
+    let filter = Filter::new(source, move |event: &Event| {
         let seen = Seen { lists: &lists, now: Timestamp(0) };
         program.evaluate(&condition, event, 0, &seen) == Truth::True
+    });
+    match range {
+        Some(range) => filter.within(range),
+        None => filter,
+    }
+}
+
+/// The amounts that a checked filter lets pass, and the rest of it.
+pub fn split(condition: &Bool) -> (Option<AmountRange>, Bool) {
+    let terms = match condition {
+        Bool::All(terms) => terms.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let (mut range, mut rest) = (None::<AmountRange>, Vec::new());
+    for term in terms {
+        let compared = match term {
+            Bool::CompareMoney(comparison, Money::Slot(AMOUNT), Money::Literal(literal)) => {
+                Some((*comparison, *literal))
+            }
+            Bool::CompareMoney(comparison, Money::Literal(literal), Money::Slot(AMOUNT)) => {
+                Some((comparison.mirrored(), *literal))
+            }
+            _ => None,
+        };
+        match compared {
+            Some((comparison, literal)) => {
+                let new = AmountRange::new(money_ranges(comparison, literal));
+                range = Some(range.map_or(new, |range| range.and(new)));
+            }
+            None => rest.push(term.clone()),
+        }
+    }
+    let rest = match rest.len() {
+        0 => Bool::Const(true),
+        1 => rest.remove(0),
+        _ => Bool::All(rest),
+    };
+    (range, rest)
+}
+
+/// The first amount in a place that [`split`] does not understand.
+pub fn misplaced_amount(expr: &Expr) -> Option<Range<usize>> {
+    use Operator::{Equal, Greater, GreaterEqual, Less, LessEqual};
+    fn is_literal(expr: &Expr) -> bool {
+        match &expr.kind {
+            ExprKind::Int(_) | ExprKind::Float(..) => true,
+            ExprKind::Neg(inner) => is_literal(inner),
+            _ => false,
+        }
+    }
+    let is_amount =
+        |expr: &Expr| matches!(&expr.kind, ExprKind::Name(name) if AMOUNTS.contains(&name.as_str()));
+    match &expr.kind {
+        ExprKind::Binary(Operator::And, left, right) => {
+            misplaced_amount(left).or_else(|| misplaced_amount(right))
+        }
+        ExprKind::Binary(Less | LessEqual | Greater | GreaterEqual | Equal, left, right)
+            if is_amount(left) && is_literal(right) || is_literal(left) && is_amount(right) =>
+        {
+            None
+        }
+        ExprKind::Name(_) => is_amount(expr).then(|| expr.span.clone()),
+        ExprKind::Not(inner) | ExprKind::Neg(inner) => amount_within([&**inner]),
+        ExprKind::Binary(_, left, right) => amount_within([&**left, &**right]),
+        ExprKind::Conditional(condition, then, otherwise) => {
+            amount_within([&**condition, &**then, &**otherwise])
+        }
+        ExprKind::List(items) => amount_within(items),
+        ExprKind::Call { receiver, arguments, .. } => {
+            amount_within(receiver.iter().map(|receiver| &**receiver).chain(arguments))
+        }
+        ExprKind::Bool(_) | ExprKind::Int(_) | ExprKind::Float(..) | ExprKind::Text(_) => None,
+    }
+}
+
+/// The first amount anywhere in these.
+fn amount_within<'e>(parts: impl IntoIterator<Item = &'e Expr>) -> Option<Range<usize>> {
+    parts.into_iter().find_map(|part| match &part.kind {
+        // No comparison is in its place here.
+        ExprKind::Binary(_, left, right) => amount_within([&**left, &**right]),
+        _ => misplaced_amount(part),
     })
 }
 

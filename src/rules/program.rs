@@ -20,11 +20,9 @@ use super::{
 };
 use crate::{
     features::values::{Slot, Values},
-    types::time::Timestamp,
+    types::{money::EXPONENTS, time::Timestamp},
 };
 
-/// Numbers of decimals that a currency of ISO 4217 can have: 0 to 4.
-pub const EXPONENTS: usize = 5;
 /// Sets up to this size are searched one by one.
 const LINEAR_SET_MAX: usize = 8;
 
@@ -524,12 +522,7 @@ impl Program {
                 return Node::CompareMoney { comparison, left, right };
             }
         };
-        let ranges = std::array::from_fn(|exponent| {
-            let power = 10_i128.pow(literal.scale());
-            let scaled = scaled_literal(literal, exponent, literal.scale());
-            integer_range(comparison, scaled.div_euclid(power), scaled.rem_euclid(power) == 0)
-        });
-        self.money_ranges.push(ranges);
+        self.money_ranges.push(money_ranges(comparison, literal));
         let ranges = index(self.money_ranges.len() - 1);
         Node::MoneyRange { slot, outside: comparison == Comparison::NotEqual, ranges }
     }
@@ -1018,6 +1011,16 @@ fn integer_range(comparison: Comparison, floor: i128, is_whole: bool) -> (i64, i
         return EMPTY;
     }
     (low.max(least) as i64, high.min(greatest) as i64)
+}
+
+/// The amounts that satisfy a comparison with a literal, in minor units, for each number of decimals; for `!=` those that
+/// do not.
+pub fn money_ranges(comparison: Comparison, literal: Decimal) -> [(i64, i64); EXPONENTS] {
+    std::array::from_fn(|exponent| {
+        let power = 10_i128.pow(literal.scale());
+        let scaled = scaled_literal(literal, exponent, literal.scale());
+        integer_range(comparison, scaled.div_euclid(power), scaled.rem_euclid(power) == 0)
+    })
 }
 
 /// The whole number at or below a finite number, cut to a range well outside 64 bits.

@@ -183,6 +183,7 @@ fn a_filter_asks_the_event_alone() {
         decision: Decision::PartiallyApproved,
         declined_for_credit: false,
         amount_minor: 100,
+        currency: Some(currency("USD")),
         channel: Some(Channel::CardPresent),
         mcc: Some(742),
         country: Country::new("JP"),
@@ -191,7 +192,8 @@ fn a_filter_asks_the_event_alone() {
         place: None,
     };
     let bare = Event { channel: None, mcc: None, country: None, ..event.clone() };
-    let declined = Event { decision: Decision::Declined, declined_for_credit: true, ..event.clone() };
+    let declined =
+        Event { decision: Decision::Declined, declined_for_credit: true, amount_minor: 101, ..event.clone() };
     for (filter, expected) in [
         ("outcome == 'approved'", [true, true, false]),
         ("outcome == 'declined' && !declined_for_credit", [false, false, false]),
@@ -203,6 +205,11 @@ fn a_filter_asks_the_event_alone() {
         ("merchant.mcc == '0742'", [true, false, true]),
         ("mcc.startsWith('07') || country == 'US'", [true, false, true]),
         ("merchant.country == 'JP' && merchant.mcc != '0743'", [true, false, true]),
+        ("amount == 1", [true, true, false]),
+        ("1.00 < amount", [false, false, true]),
+        ("amount <= 1.005 && has(channel)", [true, false, false]),
+        ("kind == 'cash_advance' && (amount > 1.005 && 2 >= amount) && amount > -5", [false, false, true]),
+        ("amount > 1.00 && amount < 1.01", [false, false, false]),
     ] {
         let source = format!(
             "version = 1\n[aggregates.a]\nby = 'card'\nwindow = '1h'\ncount = true\nwhere = \"\"\"{filter}\"\"\"\n"
@@ -210,6 +217,41 @@ fn a_filter_asks_the_event_alone() {
         let rules = compiled(&source);
         let ask = rules.aggregates[0].filter.as_ref().expect("the aggregate has a filter");
         assert_eq!([&event, &bare, &declined].map(|event| ask.passes(event)), expected, "{filter}");
+    }
+}
+
+#[test]
+fn an_amount_in_a_filter_is_in_major_units_of_the_event_s_own_currency() {
+    use crate::features::amounts::AmountRange;
+    let source =
+        "version = 1\n[aggregates.a]\nby = 'card'\nwindow = '1h'\ncount = true\nwhere = 'amount >= 5.005'\n";
+    let rules = compiled(source);
+    let range: AmountRange = rules.aggregates[0].filter.as_ref().and_then(|filter| filter.amounts()).unwrap();
+    for (code, inside, outside) in
+        [("JPY", 6, 5), ("USD", 501, 500), ("KWD", 5_005, 5_004), ("CLF", 50_050, 50_049)]
+    {
+        assert!(range.has(inside, currency(code)) && !range.has(outside, currency(code)), "{code}");
+    }
+    let placed = [
+        "!(amount > 5)",
+        "amount != 5",
+        "amount + 1.00 > 5.00",
+        "has(amount)",
+        "amount > amount",
+        "amount * 2 > 5.00",
+        "outcome == 'approved' && (amount > 5 || channel == 'ecommerce')",
+        "amount > 5 ? outcome == 'approved' : true",
+    ];
+    for filter in placed {
+        let source = source.replace("amount >= 5.005", &filter.replace('\'', "\""));
+        let findings = compile("test.toml", &source).expect_err(filter);
+        assert_eq!(findings.len(), 1, "{filter}: {findings:?}");
+        assert_eq!(findings[0].message, "a filter cannot ask for an amount in this way", "{filter}");
+        assert_eq!(
+            &source.lines().nth(5).unwrap()[findings[0].column as usize - 1..][..6],
+            "amount",
+            "{filter}"
+        );
     }
 }
 

@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// Numbers of decimals that a currency of ISO 4217 can have: 0 to 4.
+pub const EXPONENTS: usize = 5;
+
 /// A currency of ISO 4217, held as its numeric code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Currency(u16);

@@ -87,7 +87,8 @@ impl SharedEvent {
         base: &BaseCurrency,
         account: Option<&AccountId>,
     ) -> SharedEvent {
-        let amount_minor = request.billed().and_then(|billed| base.minor_of(billed)).unwrap_or(0);
+        let amount_minor = request.billed().and_then(|billed| base.minor_of(billed));
+        let currency = amount_minor.map(|_| base.currency);
         let account = account.map(|account| id_hash(account.as_str()));
         // A card is known by its place in its account, however it was named. Somebody who tries numbers that do not
         // exist is counted by what was tried.
@@ -98,8 +99,9 @@ impl SharedEvent {
             (None, Subject::Account(tried)) => (Some(id_hash(tried.as_str())), None),
             (None, Subject::Card(tried)) => (None, Some(id_hash(tried.as_str()))),
         };
-        let amount_minor = amount_minor.clamp(0, SHARED_AMOUNT_BASE_MINOR_MAX);
-        SharedEvent { parts: Parts::of(request), event: Event { amount_minor, ..event }, account, card }
+        let amount_minor = amount_minor.unwrap_or(0).clamp(0, SHARED_AMOUNT_BASE_MINOR_MAX);
+        let event = Event { amount_minor, currency, ..event };
+        SharedEvent { parts: Parts::of(request), event, account, card }
     }
 
     /// A number of its own for every value of an attribute, folded to 32 bits; 0 where the event has none.

@@ -13,12 +13,14 @@ use super::*;
 use crate::{
     features::{
         aggregate::{Aggregate, Attribute, Filter, Keys, Measure},
+        amounts::AmountRange,
         event::Event,
     },
     limits::{LATENESS_MAX_MS, WINDOW_MAX_MS},
     types::{
         auth::Country,
         codes::{Channel, Decision, Kind},
+        money::Currency,
         time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
     },
 };
@@ -33,6 +35,31 @@ fn aggregate(by: Keys, window_ms: i64, measure: Measure, filter: Option<Filter>)
 
 fn declines() -> Option<Filter> {
     Some(Filter::new("declined", |event| event.decision == Decision::Declined))
+}
+
+fn euros() -> Currency {
+    Currency::from_alpha("EUR").unwrap()
+}
+
+/// Of 1,000.00 to 5,000.00 euros.
+fn of_some_size() -> Option<Filter> {
+    let web = Filter::new("web and 1000 to 5000", |event| event.channel == Some(Channel::Ecommerce));
+    Some(web.within(AmountRange::new([(0, 0), (0, 0), SIZES, (0, 0), (0, 0)])))
+}
+
+const SIZES: (i64, i64) = (100_000, 500_000);
+
+/// Whether an event passes a filter, told from its name.
+fn is_counted(filter: Option<&Filter>, event: &Event) -> bool {
+    match filter {
+        Some(filter) if filter.condition() == "web and 1000 to 5000" => {
+            event.channel == Some(Channel::Ecommerce)
+                && event.currency.is_some()
+                && SIZES.0 <= event.amount_minor
+                && event.amount_minor <= SIZES.1
+        }
+        filter => filter.is_none_or(|filter| filter.passes(event)),
+    }
 }
 
 fn in_the_web() -> Option<Filter> {
@@ -61,6 +88,8 @@ fn aggregates() -> Vec<Aggregate> {
         aggregate(Keys::DEVICE.and(Keys::IP).and(Keys::MERCHANT), 7 * DAY_MS, Sum, None),
         aggregate(Keys::MCC, DAY_MS, Distinct(Attribute::Country), None),
         aggregate(Keys::COUNTRY, DAY_MS, Distinct(Attribute::Terminal), in_the_web()),
+        aggregate(Keys::MERCHANT, DAY_MS, Sum, of_some_size()),
+        aggregate(Keys::DEVICE, HOUR_MS, Min, of_some_size()),
     ]
 }
 
@@ -91,6 +120,7 @@ fn event(rng: &mut ChaCha8Rng, parts: Parts, time_ms: i64) -> SharedEvent {
             decision: if rng.random_bool(0.4) { Decision::Declined } else { Decision::Approved },
             declined_for_credit: false,
             amount_minor: rng.random_range(0..1_000_000),
+            currency: rng.random_bool(0.9).then(euros),
             channel: [None, Some(Channel::Ecommerce), Some(Channel::CardPresent)][rng.random_range(0..3)],
             mcc: parts.mcc,
             country: parts.country,
@@ -127,7 +157,7 @@ fn naive(list: &[SharedEvent], aggregate: &Aggregate, parts: &Parts, time_ms: i6
         time_ms - aggregate.window_ms <= event.event.time.0
             && event.event.time.0 <= time_ms
             && is_alike(parts, aggregate.by, &event.parts)
-            && aggregate.filter.as_ref().is_none_or(|filter| filter.passes(&event.event))
+            && is_counted(aggregate.filter.as_ref(), &event.event)
     });
     let amounts: Vec<i64> = inside.clone().map(|event| event.event.amount_minor).collect();
     let (count, sum) = (amounts.len() as i64, amounts.iter().sum::<i64>());

@@ -11,15 +11,20 @@ fn plans() -> [Plan; 2] {
     let probing = Filter::new("probing", |event: &Event| {
         event.kind == Kind::AccountVerification && !event.declined_for_credit
     });
+    let large = Filter::new("large abroad", |event: &Event| event.country == Country::new("MX"));
+    let large = large.within(of_some_size());
     let first = [
         aggregate(Keys::CARD, HOUR_MS, Measure::Count, Some(declined.clone())),
         aggregate(Keys::ACCOUNT, WINDOW_MAX_MS, Measure::Sum, Some(abroad.clone())),
         aggregate(Keys::CARD, DAY_MS, Measure::Max, None),
+        aggregate(Keys::ACCOUNT, 9 * DAY_MS, Measure::Sum, Some(large.clone())),
     ];
     let second = [
         aggregate(Keys::ACCOUNT, 3 * DAY_MS, Measure::Mean, Some(probing)),
         aggregate(Keys::CARD, WINDOW_MAX_MS, Measure::Distinct(Attribute::Merchant), Some(abroad)),
         aggregate(Keys::CARD, 5 * MINUTE_MS, Measure::Count, None),
+        aggregate(Keys::CARD, 20 * DAY_MS, Measure::Count, Some(large.clone())),
+        aggregate(Keys::CARD, 20 * DAY_MS, Measure::Max, Some(large)),
         aggregate(Keys::ACCOUNT, 9 * DAY_MS, Measure::Count, Some(declined)),
     ];
     [Plan::new(&first), Plan::new(&second)]
@@ -183,6 +188,44 @@ fn damaged_bytes_are_refused_or_read_as_some_history_and_never_panic() {
             let moment = Moment { request: &asked, account: &facts, card: 1, card_token: None, time: now };
             read(&mut history, &plan, &moment);
             history.record(&plan, event_of(&moment, u64::MAX, Decision::Approved, false));
+        }
+    }
+}
+
+/// 5.00 of a currency without decimals is 5 of its units, and of one with three is 5,000: whoever reads a history anew,
+/// or goes over to other rules, must not take the one for the other.
+#[test]
+fn a_filter_over_amounts_keeps_to_the_account_s_currency_over_restarts_and_rules() {
+    let five = AmountRange::new(std::array::from_fn(|decimals| (5 * 10_i64.pow(decimals as u32), i64::MAX)));
+    let filter = Filter::new("amount >= 5.00", |_: &Event| true).within(five);
+    let plan = Plan::new(&[
+        aggregate(Keys::ACCOUNT, DAY_MS, Measure::Count, Some(filter.clone())),
+        aggregate(Keys::CARD, DAY_MS, Measure::Min, Some(filter)),
+    ]);
+    let before = Plan::new(&[]);
+    for (code, minor) in [("JPY", 5), ("USD", 500), ("KWD", 5_000), ("CLF", 50_000)] {
+        let facts = AccountFacts { currency: Currency::from_alpha(code).unwrap(), ..account() };
+        let attempts = [minor - 1, minor, minor + 7]
+            .map(|minor| AuthRequest { amount: Some(Money::new(minor, facts.currency)), ..request(0) });
+        let moment = |attempt, ms| Moment {
+            request: attempt,
+            account: &facts,
+            card: 0,
+            card_token: None,
+            time: Timestamp(ms),
+        };
+        let [mut kept, mut changed] = [History::new(), History::new()];
+        for (at, attempt) in attempts.iter().enumerate() {
+            let event = event_of(&moment(attempt, at as i64), at as u64 + 1, Decision::Approved, false);
+            kept.record(&plan, event.clone());
+            changed.record(&before, event);
+        }
+        let again = again(&kept, &plan).unwrap();
+        for mut history in [kept, again, changed] {
+            let mut values = Values::new();
+            history.read(&plan, &moment(&attempts[0], 3), &mut values);
+            let read = [0, 1].map(|index| values.int(Plan::aggregate_slot(index)));
+            assert_eq!(read, [Some(2), Some(minor)], "{code}");
         }
     }
 }

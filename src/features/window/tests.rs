@@ -15,7 +15,15 @@ use crate::{
 };
 
 const WINDOWS_MS: [i64; 6] = [SECOND_MS, 5 * MINUTE_MS, HOUR_MS, DAY_MS, 7 * DAY_MS, WINDOW_MAX_MS];
-const PICKS: [Pick; 4] = [Pick::All, Pick::FraudDeclines, Pick::Filter(0), Pick::Filter(63)];
+const PICKS: [Pick; 5] = [
+    Pick::All,
+    Pick::FraudDeclines,
+    Pick::Filter(0),
+    Pick::Filter(63),
+    Pick::Within { filter: 0, amounts: 0 },
+];
+/// What that one lets pass.
+const AMOUNTS: Bounds = (20_000, 60_000);
 const CARDS: u8 = 4;
 
 /// Every length with every pick, by card and by account.
@@ -29,6 +37,7 @@ fn plan() -> (WindowPlan, Vec<(TotalId, i64)>) {
             }
         }
     }
+    plan.amounts = vec![AMOUNTS];
     (plan, totals)
 }
 
@@ -46,11 +55,20 @@ fn is_inside(event: &Naive, decision: (i64, u64), window_ms: i64) -> bool {
     decision.0 - window_ms <= event.time_ms && (event.time_ms, event.sequence) < decision
 }
 
+fn is_picked(pick: Pick, event: &Compact) -> bool {
+    match pick {
+        Pick::Within { filter: 0, .. } => {
+            event.filters & 1 == 1 && (AMOUNTS.0..=AMOUNTS.1).contains(&event.amount_minor())
+        }
+        pick => pick.takes(event, &[]),
+    }
+}
+
 fn naive_total(list: &[Naive], id: TotalId, card: u8, decision: (i64, u64), window_ms: i64) -> (u64, i128) {
     let inside = list.iter().filter(|event| {
         is_inside(event, decision, window_ms)
             && (id.by == By::Account || event.card == card)
-            && id.pick.takes(&event.compact)
+            && is_picked(id.pick, &event.compact)
     });
     inside.fold((0, 0), |(count, sum), event| (count + 1, sum + i128::from(event.compact.amount_minor())))
 }
@@ -65,6 +83,7 @@ fn event(rng: &mut ChaCha8Rng, time_ms: i64, sequence: u64) -> Naive {
         decision: if rng.random_bool(0.3) { Decision::Declined } else { Decision::Approved },
         declined_for_credit: rng.random_bool(0.3),
         amount_minor: rng.random_range(0..100_000),
+        currency: None,
         channel: None,
         mcc: None,
         country: None,
@@ -274,7 +293,7 @@ fn a_summary_is_given_up_once_no_window_reaches_it() {
     windows.record(&plan, event(&mut rng, later_ms, u64::MAX).compact);
     assert!(windows.overflow.is_none() && windows.events.len() == 1);
     let view = windows.at(&plan, later_ms);
-    let (month, _) = totals[totals.len() - 7];
+    let (month, _) = totals[totals.len() - 9];
     assert_eq!((month.by, month.pick), (By::Account, Pick::All));
     assert_eq!(view.total(month, 0).map(|reading| (reading.count, reading.saturated)), Some((1, false)));
 }
@@ -297,6 +316,7 @@ fn the_largest_amounts_of_a_full_ring_do_not_overflow() {
                 decision: Decision::Approved,
                 declined_for_credit: false,
                 amount_minor: crate::limits::AMOUNT_MINOR_MAX,
+                currency: None,
                 channel: None,
                 mcc: None,
                 country: None,
