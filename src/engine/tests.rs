@@ -16,6 +16,7 @@ use crate::{
     },
 };
 
+mod amounts;
 mod modes;
 pub(super) mod older;
 mod shared;
