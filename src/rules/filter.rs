@@ -87,7 +87,7 @@ pub fn scope(by: Option<Keys>) -> Scope {
     }
     refused.insert(
         "label",
-        "a label is not part of a past event: let a label policy put cards, devices or merchants on a list, and \
+        "filters over labels are not built yet: let a label policy put cards, devices or merchants on a list, and \
          ask that in the rule",
     );
     Scope { variables, refused, ..Scope::default() }

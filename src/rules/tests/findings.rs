@@ -312,7 +312,7 @@ fn a_wrong_file_is_found_at_its_place() {
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'amount > 9 && amount < 5'"), vec!["6:10 no amount satisfies this condition"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'amount_base > 5'"), vec!["6:10 `amount_base` cannot be used here | windows by card and account are in the account's currency: use `amount`"]),
         (aggregate("by = 'device'\nwindow = '1h'\ncount = true\nwhere = 'amount > 5'"), vec!["6:10 `amount` cannot be used here | currencies differ where accounts are crossed: use `amount_base`"]),
-        (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'label == \"fraud\"'"), vec!["6:10 `label` cannot be used here | a label is not part of a past event: let a label policy put cards, devices or merchants on a list, and ask that in the rule"]),
+        (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'label == \"fraud\"'"), vec!["6:10 `label` cannot be used here | filters over labels are not built yet: let a label policy put cards, devices or merchants on a list, and ask that in the rule"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'speed_kmh > 5.0'"), vec!["6:10 `speed_kmh` cannot be used here | a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc and merchant.country"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true").replace(".a]", ".amount]").replace("a > 1", "amount > 1"), vec!["2:13 `amount` is already a field or feature | choose another name, such as one with `my_`"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true").replace(".a]", ".A-1]"), vec![
