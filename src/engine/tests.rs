@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod amounts;
+mod labels;
 mod modes;
 pub(super) mod older;
 mod shared;
