@@ -78,6 +78,7 @@ pub fn event(draw: &mut Draw, people: u64, time_ms: i64) -> SharedEvent {
         },
         account: Some(hash(5, person)),
         card: Some(hash(5, person)),
+        label: None,
     }
 }
 

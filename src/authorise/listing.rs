@@ -11,7 +11,7 @@ use super::{
     setup::Setup,
 };
 use crate::{
-    journal::record::{Labelled, Listed, Record},
+    journal::record::{Counted, Labelled, Listed, Record},
     limits::LIST_CHANGES_MAX,
     rules::{
         Lists,
@@ -126,6 +126,8 @@ pub struct Transaction {
     pub ids: TransactionIds,
     /// The record of the label before; 0 where none is known.
     pub before: u64,
+    /// See [`Labelled::counted`].
+    pub counted: Option<Counted>,
 }
 
 /// Records a label and what the label policies put on lists for it. As [`update`], but that nothing of it is refused: a
@@ -157,7 +159,7 @@ pub fn label(
             Err(ListFull) => {}
         }
     }
-    let Transaction { of, account, currency, ids, before } = transaction;
+    let Transaction { of, account, currency, ids, before, counted } = transaction;
     let mut record = Labelled {
         client: asked.client,
         time: asked.now,
@@ -176,6 +178,7 @@ pub fn label(
             position: 0,
             upserted: None,
         },
+        counted,
     };
 
     let position = sink.take_sequence();

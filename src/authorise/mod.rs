@@ -29,16 +29,17 @@ use crate::{
         shared::{SharedEvent, SharedRead},
         values::Values,
     },
-    journal::record::{Decided, DecidedView, NO_CARD},
+    journal::record::{Counted, Decided, DecidedView, Labelled, NO_CARD, Record},
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
     model::Scored,
     rules::{self, Hits},
     types::{
-        auth::{AuthAnswer, AuthRequest, Degraded, Subject},
+        auth::{AuthAnswer, AuthRequest, Degraded, Merchant, Subject},
         base::BaseCurrency,
         codes::{Decision, Kind, ReasonSource, ResponseCode},
         ids::{AccountId, Kept},
+        lists::TransactionIds,
         reasons::{Reason, Reasons, engine},
         time::Timestamp,
     },
@@ -457,6 +458,62 @@ pub fn shared_event_of(position: u64, decided: &Decided, base: &BaseCurrency) ->
     }
     let event = restore::event_of(position, decided)?;
     Some(SharedEvent::new(request, event, base, account.as_ref()))
+}
+
+/// What a label's record is to say of the transaction, for windows across accounts; `None` for one that they do not
+/// remember, or that reached no account. `said` are the labels that have come before.
+pub fn counted_of(position: u64, decided: &Decided, said: u8) -> Option<Counted> {
+    decided.account?;
+    let event = restore::event_of(position, decided)?;
+    Some(Counted {
+        time: event.time,
+        kind: event.kind,
+        decision: event.decision,
+        declined_for_credit: event.declined_for_credit,
+        card: event.card,
+        billed: decided.request.billed(),
+        channel: event.channel,
+        mcc: event.mcc,
+        country: event.country,
+        said,
+    })
+}
+
+/// What windows across accounts remember of a label: the transaction at its own time, once for each label that ever comes
+/// for it.
+pub fn labelled_event_of(position: u64, labelled: &Labelled, base: &BaseCurrency) -> Option<SharedEvent> {
+    let (counted, account, label) = (labelled.counted?, labelled.account?, labelled.labelling.label);
+    if counted.has_said(label) {
+        return None;
+    }
+    let TransactionIds { merchant, terminal, device, ip, .. } = labelled.ids;
+    let Counted { time, kind, decision, declined_for_credit, card, billed, channel, mcc, country, .. } =
+        counted;
+    let request = AuthRequest {
+        amount: billed,
+        merchant: Merchant {
+            merchant_id: merchant,
+            terminal_id: terminal,
+            mcc,
+            country,
+            ..Merchant::default()
+        },
+        device_id: device,
+        ip_address: ip,
+        channel,
+        ..AuthRequest::new(labelled.labelling.transaction, kind, Subject::Account(account))
+    };
+    let event = features::event_of_nothing(&request, (time, card), position, decision, declined_for_credit);
+    Some(SharedEvent { label: Some(label), ..SharedEvent::new(&request, event, base, Some(&account)) })
+}
+
+/// What windows across accounts remember of a record.
+pub fn shared_event_of_record(position: u64, record: &Record, base: &BaseCurrency) -> Option<SharedEvent> {
+    match record {
+        Record::Decided(decided) => shared_event_of(position, decided, base),
+        Record::Labelled(labelled) => labelled_event_of(position, labelled, base),
+        _ => None,
+    }
 }
 
 /// How long a posted amount can be found by a reversal.

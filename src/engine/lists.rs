@@ -13,13 +13,13 @@ use std::{
 use super::{Answered, Arrival, Engine, Held, Lane, RETRY, full, stored};
 use crate::{
     authorise::{
-        Asked,
+        self, Asked,
         answers::{Claimed, KeyHash, Remembered},
         listing::{self, Page, Transaction},
     },
     journal::{
         Class, ReserveError, Slot,
-        record::{Decided, Labelled, NO_CARD, Record},
+        record::{Counted, Decided, Labelled, NO_CARD, Record},
     },
     limits::LABELS_AT_HAND_MAX,
     rules::Lists,
@@ -165,35 +165,61 @@ impl Engine {
             return self.label_again(found, labelling, arrival).await;
         }
         let transaction = self.transaction(&labelling, arrival).await?;
-        let (engine, asked, client, deadline) =
-            (self.clone(), labelling.clone(), arrival.client.0, arrival.deadline);
-        let done = tokio::task::spawn_blocking(move || {
-            let own = match engine.claim_here(key, deadline)? {
-                Held::Claim(own) => own,
-                Held::Known(found) => return Ok(Done::Known(found)),
-                Held::Busy => return Err(Fault::Internal),
-            };
-            let slot = engine.slot_here()?;
-            let one_at_a_time = engine.reloading.lock();
-            let before = engine.in_force.load_full();
-            let put = |lists: Lists| engine.in_force.store(Arc::new(before.with_lists(lists)));
-            let asked_at = Asked { client, now: engine.time.now(), original: None };
-            let former = engine.labels.lock().of(transaction.of);
-            let transaction = Transaction { before: former, ..transaction };
-            let labelled = listing::label(&before.setup, asked, transaction, asked_at, own, slot, put);
-            engine.labels.lock().put(labelled.of, labelled.outcome.position);
-            drop(one_at_a_time);
-            engine.metrics.changed("label_transaction");
-            engine.metrics.labelled(labelled.labelling.label.name());
-            Ok(Done::Now(labelled.outcome))
-        });
-        match done.await.map_err(|_| Fault::Internal)?? {
-            Done::Now(outcome) => {
-                self.on_disk(outcome.position, &arrival.lane).await?;
-                Ok(Answered { answer: outcome, replayed: false })
+        loop {
+            let former = self.labels.lock().of(transaction.of);
+            let said = self.said_with(former, &arrival.lane).await?;
+            let counted = transaction.counted.map(|counted| Counted { said, ..counted });
+            let transaction = Transaction { before: former, counted, ..transaction };
+            let (engine, asked, client, deadline) =
+                (self.clone(), labelling.clone(), arrival.client.0, arrival.deadline);
+            let done = tokio::task::spawn_blocking(move || {
+                let own = match engine.claim_here(key, deadline)? {
+                    Held::Claim(own) => own,
+                    Held::Known(found) => return Ok(Some(Done::Known(found))),
+                    Held::Busy => return Err(Fault::Internal),
+                };
+                let slot = engine.slot_here()?;
+                let one_at_a_time = engine.reloading.lock();
+                // Another label may have come for it; what this one says of those before would be wrong.
+                if engine.labels.lock().of(transaction.of) != former {
+                    return Ok(None);
+                }
+                let before = engine.in_force.load_full();
+                let put = |lists: Lists| engine.in_force.store(Arc::new(before.with_lists(lists)));
+                let asked_at = Asked { client, now: engine.time.now(), original: None };
+                let labelled = listing::label(&before.setup, asked, transaction, asked_at, own, slot, put);
+                let position = labelled.outcome.position;
+                engine.labels.lock().put(labelled.of, position);
+                drop(one_at_a_time);
+                if let Some(base) = before.shared.at_once() {
+                    let event = authorise::labelled_event_of(position, &labelled, base);
+                    before.shared.apply_now(position, event.as_ref());
+                }
+                engine.metrics.changed("label_transaction");
+                engine.metrics.labelled(labelled.labelling.label.name());
+                Ok(Some(Done::Now(labelled.outcome)))
+            });
+            match done.await.map_err(|_| Fault::Internal)?? {
+                Some(Done::Now(outcome)) => {
+                    self.on_disk(outcome.position, &arrival.lane).await?;
+                    return Ok(Answered { answer: outcome, replayed: false });
+                }
+                Some(Done::Known(found)) => return self.label_again(found, labelling, arrival).await,
+                None => self.check_deadline(arrival)?,
             }
-            Done::Known(found) => self.label_again(found, labelling, arrival).await,
         }
+    }
+
+    /// The labels that have come with the one at `former` and before it, where there is one.
+    async fn said_with(self: &Arc<Self>, former: u64, lane: &Arc<Lane>) -> Result<u8, Fault> {
+        if former == 0 {
+            return Ok(0);
+        }
+        let Record::Labelled(labelled) = self.stored(former, lane).await? else {
+            return Err(Fault::Internal);
+        };
+        let before = labelled.counted.map_or(0, |counted| counted.said);
+        Ok(before | Counted::bit(labelled.labelling.label))
     }
 
     async fn label_again(
@@ -223,6 +249,7 @@ impl Engine {
             currency: decided.answer.approved.map(|approved| approved.currency),
             ids: self.ids_of(&decided),
             before: 0,
+            counted: authorise::counted_of(decided.answer.position, &decided, 0),
         })
     }
 

@@ -399,6 +399,7 @@ fn label_again(
         currency: labelled.outcome.moved.map(|moved| moved.currency),
         ids: labelled.ids,
         before: labelled.before,
+        counted: labelled.counted,
     };
     listing::label(setup, labelled.labelling.clone(), transaction, asked, own, sink, put);
     Ok(())

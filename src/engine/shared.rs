@@ -22,7 +22,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::Engine;
 use crate::{
-    authorise::shared_event_of,
+    authorise::shared_event_of_record,
     features::shared::{Parts, Shared, SharedEvent, SharedFigures, SharedPlan, SharedRead},
     journal::{Follower, Journal, ReadError, record::Record},
     limits::WINDOW_MAX_MS,
@@ -236,8 +236,8 @@ impl SharedWindows {
 /// `journal verify` would refuse.
 fn event_of(position: u64, payload: &[u8], base: &BaseCurrency) -> Option<SharedEvent> {
     match Record::decode_brief(payload, position) {
-        Ok(Record::Decided(decided)) => shared_event_of(position, &decided, base),
-        _ => None,
+        Ok(record) => shared_event_of_record(position, &record, base),
+        Err(_) => None,
     }
 }
 
@@ -336,8 +336,5 @@ pub(super) fn first_needed(ages: impl Iterator<Item = (Timestamp, u64)>, now: Ti
 
 /// What a record does to windows across accounts, while a start reads the log.
 pub(super) fn restored(record: &Record, position: u64, base: &BaseCurrency) -> Option<SharedEvent> {
-    match record {
-        Record::Decided(decided) => shared_event_of(position, decided, base),
-        _ => None,
-    }
+    shared_event_of_record(position, record, base)
 }

@@ -16,6 +16,8 @@ use crate::{
     },
 };
 
+mod amounts;
+mod labels;
 mod modes;
 pub(super) mod older;
 mod shared;

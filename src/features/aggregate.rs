@@ -11,7 +11,10 @@ use super::{
     values::{Slot, Values},
     window::{Length, Pick, TotalId, View, WindowPlan},
 };
-use crate::limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX};
+use crate::{
+    limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX},
+    types::lists::FraudLabel,
+};
 
 /// In which account an account's windows count: in one card's, or in all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -146,6 +149,7 @@ pub struct Filter {
     condition: Arc<str>,
     passes: Arc<dyn Fn(&Event) -> bool + Send + Sync>,
     amounts: Option<AmountRange>,
+    label: Option<FraudLabel>,
 }
 
 impl Filter {
@@ -153,12 +157,23 @@ impl Filter {
     /// windows know again under which filters they were made. `passes` must depend on nothing but the event's
     /// card, kind, decision, channel, category code and country, and whether it was declined for credit.
     pub fn new(condition: &str, passes: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Filter {
-        Filter { condition: condition.into(), passes: Arc::new(passes), amounts: None }
+        Filter { condition: condition.into(), passes: Arc::new(passes), amounts: None, label: None }
     }
 
     /// The same, for amounts within `range` alone, of which `condition` must speak too.
     pub fn within(self, range: AmountRange) -> Filter {
         Filter { amounts: Some(range), ..self }
+    }
+
+    /// The same, for transactions that this label has come for, which `condition` must say too. Only windows across
+    /// accounts know of labels.
+    pub fn labelled(self, label: FraudLabel) -> Filter {
+        Filter { label: Some(label), ..self }
+    }
+
+    /// The label that a transaction must have got; `None` where it counts as it is decided.
+    pub fn label(&self) -> Option<FraudLabel> {
+        self.label
     }
 
     pub fn condition(&self) -> &str {

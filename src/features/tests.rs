@@ -128,7 +128,7 @@ fn of_some_size() -> AmountRange {
 /// Whether an event passes a filter, told from its name.
 fn is_counted(filter: Option<&Filter>, event: &Event) -> bool {
     let is_declined = event.decision == Decision::Declined;
-    let has_size = (200_00..=600_00).contains(&event.amount_minor);
+    let has_size = (20_000..=60_000).contains(&event.amount_minor);
     match filter.map(Filter::condition) {
         None => true,
         Some("declined") => is_declined,

@@ -25,7 +25,7 @@ use crate::{
             ReasonSource, ResponseCode,
         },
         ids::{AccountId, CardToken, Id, RequestKey},
-        lists::{Labelling, ListKind, ListUpdate, Listing, TransactionIds},
+        lists::{FraudLabel, Labelling, ListKind, ListUpdate, Listing, TransactionIds},
         money::{Currency, Money},
         outcome::{Maintenance, Outcome, Reversal, Upserted},
         reasons::{Label, Reason, Reasons},
@@ -35,6 +35,8 @@ use crate::{
 
 /// The version of the layout below, in every payload.
 const VERSION: u8 = 3;
+/// Of the record of a label that says what windows across accounts count; of one that does not it is [`VERSION`].
+const VERSION_COUNTED: u8 = 4;
 
 /// Marks a decision without a card: an account with several cards was named.
 pub const NO_CARD: u8 = u8::MAX;
@@ -223,6 +225,38 @@ pub struct Labelled {
     pub versions: VersionNumbers,
     pub listed: Vec<Listing>,
     pub outcome: Outcome,
+    /// `None` where no window remembers the transaction, and in records that were written before there was this.
+    pub counted: Option<Counted>,
+}
+
+/// What windows across accounts need to know of a labelled transaction beside its ids.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// When it was decided.
+    pub time: Timestamp,
+    /// As it was decided.
+    pub kind: Kind,
+    pub decision: Decision,
+    pub declined_for_credit: bool,
+    /// The card's place in windows.
+    pub card: u8,
+    pub billed: Option<Money>,
+    pub channel: Option<Channel>,
+    pub mcc: Option<u16>,
+    pub country: Option<Country>,
+    /// The labels that had come for it before, one bit for the number of each.
+    pub said: u8,
+}
+
+impl Counted {
+    /// Whether this label had come for it before.
+    pub fn has_said(&self, label: FraudLabel) -> bool {
+        self.said & Counted::bit(label) != 0
+    }
+
+    pub fn bit(label: FraudLabel) -> u8 {
+        1 << label.number()
+    }
 }
 
 /// One record of the journal.
@@ -504,7 +538,11 @@ struct Writer<'a>(&'a mut Vec<u8>);
 
 impl Writer<'_> {
     fn start(&mut self, kind: u8) {
-        self.0.extend_from_slice(&[kind, VERSION]);
+        self.start_as(kind, VERSION);
+    }
+
+    fn start_as(&mut self, kind: u8, version: u8) {
+        self.0.extend_from_slice(&[kind, version]);
     }
 
     fn u8(&mut self, value: u8) {
@@ -711,7 +749,8 @@ impl<'a> Reader<'a> {
     }
 
     fn record_of(&mut self, kind: u8, position: u64, names: &dyn VersionNames) -> Read<Record> {
-        if self.u8()? != VERSION {
+        let version = self.u8()?;
+        if version != VERSION && (kind, version) != (9, VERSION_COUNTED) {
             return Err("unknown version");
         }
         let record = match kind {
@@ -723,7 +762,7 @@ impl<'a> Reader<'a> {
             6 => Record::Maintained(Box::new(self.maintained(position)?)),
             7 => Record::Expiry(self.expiry()?),
             8 => Record::Listed(Box::new(self.listed()?)),
-            9 => Record::Labelled(Box::new(self.labelled(position)?)),
+            9 => Record::Labelled(Box::new(self.labelled(position, version == VERSION_COUNTED)?)),
             _ => return Err("unknown kind"),
         };
         match self.at == self.bytes.len() {

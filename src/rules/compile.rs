@@ -11,7 +11,7 @@ use super::{
     check::{Checker, Form, ListUse, ListValue, Scope, Sets, Variable},
     explain::Words,
     file::{self, AggregateDeclaration, At, Expression, File, ListValues, RuleDeclaration},
-    filter,
+    filter::{self, Beside},
     finding::{Report, did_you_mean},
     lists::{DeclaredList, FOR_EVER, FileValue, FileValues},
     modes::{Restricted, Suppression},
@@ -272,9 +272,13 @@ impl Compiler<'_, '_> {
     /// Parses and checks what past events must satisfy.
     fn filter(&mut self, filter: &Expression, scope: &Scope) -> Option<Filter> {
         let condition = self.condition(filter, scope)?;
-        if let Some(span) = parse::parse(&filter.text).ok().as_ref().and_then(filter::misplaced_amount) {
-            let message = "a filter cannot ask for an amount in this way";
-            self.report.error(filter.in_file(span), message, Some(filter::AMOUNT_FORM.into()));
+        if let Some((beside, span)) = parse::parse(&filter.text).ok().as_ref().and_then(filter::misplaced) {
+            let (what, help) = match beside {
+                Beside::Amount => ("an amount", filter::AMOUNT_FORM),
+                Beside::Label => ("a label", filter::LABEL_FORM),
+            };
+            let message = format!("a filter cannot ask for {what} in this way");
+            self.report.error(filter.in_file(span), message, Some(help.into()));
             return None;
         }
         self.costly(filter.span(), program::cost_ns(&condition));

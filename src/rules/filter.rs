@@ -4,7 +4,8 @@
 //! The amount stands in comparisons with a number that every event must satisfy, and nowhere else: windows know the
 //! events of one kind by what they have in common, which their amounts are not, and look at those beside it.
 //!
-//! Not built yet: filters over labels.
+//! So it is with `label`, which makes an aggregate count transactions once that label has come for them, and not as they
+//! are decided.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -13,7 +14,7 @@ use super::{
     lists::ListsInForce,
     parse::{Expr, ExprKind, Operator},
     program::{Program, Seen, Source, Truth, money_ranges},
-    typed::{Bool, Money},
+    typed::{Bool, Comparison, Money, Text},
 };
 use crate::{
     features::{
@@ -23,7 +24,7 @@ use crate::{
         event::Event,
         values::Slot,
     },
-    types::{codes::Decision, time::Timestamp},
+    types::{codes::Decision, lists::FraudLabel, time::Timestamp},
 };
 
 const OUTCOME: Slot = 0;
@@ -33,6 +34,7 @@ const MCC: Slot = 3;
 const COUNTRY: Slot = 4;
 const DECLINED_FOR_CREDIT: Slot = 5;
 const AMOUNT: Slot = 6;
+const LABEL: Slot = 7;
 
 /// The amount in the account's currency, and in the base currency where accounts are crossed.
 const AMOUNTS: [&str; 2] = ["amount", "amount_base"];
@@ -40,6 +42,12 @@ const AMOUNTS: [&str; 2] = ["amount", "amount_base"];
 pub const AMOUNT_FORM: &str = "compare it with a number by <, <=, >, >= or ==, alone or joined by `&&`, such as \
                                `amount >= 100.00 && outcome == 'approved'`";
 
+const LABEL_NAME: &str = "label";
+/// What to do about a label in another place.
+pub const LABEL_FORM: &str = "compare it by == with one label, alone or joined by `&&`, such as \
+                              `label == 'fraud' && channel == 'ecommerce'`";
+
+const LABELS: &[&str] = &["fraud", "genuine"];
 const OUTCOMES: &[&str] = &["approved", "declined", "step_up"];
 const NOT_OF_EVENTS: &str = "a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc and \
                              merchant.country";
@@ -85,39 +93,59 @@ pub fn scope(by: Option<Keys>) -> Scope {
             refused.insert(base, "windows by card and account are in the account's currency: use `amount`");
         }
     }
-    refused.insert(
-        "label",
-        "a label is not part of a past event: let a label policy put cards, devices or merchants on a list, and \
-         ask that in the rule",
-    );
+    match by.is_some_and(Keys::cross_accounts) {
+        true => {
+            variables.insert(
+                LABEL_NAME.into(),
+                Variable { slot: LABEL, ty: Type::Text, form: Form::Words(LABELS) },
+            );
+        }
+        false => {
+            refused.insert(
+                LABEL_NAME,
+                "labels are counted by merchant, terminal, device, ip, mcc and country; let a label policy put a \
+                 card on a list, and ask that in the rule",
+            );
+        }
+    }
     Scope { variables, refused, ..Scope::default() }
 }
 
 /// Compiles a checked filter, whose source says all of its meaning. Unknown counts as no.
 pub fn compile(source: &str, condition: &Bool, sets: &Sets) -> Filter {
-    let (range, rest) = split(condition);
+    let Parts { amounts, label, rest } = split(condition);
     let mut program = Program::new(sets);
     let condition = program.add(&rest);
     // A filter has no lists but those written into it.
     let lists = ListsInForce::default();
     // The rest has no money in it, so that the number of decimals does not matter.
-    let filter = Filter::new(source, move |event: &Event| {
+    let mut filter = Filter::new(source, move |event: &Event| {
         let seen = Seen { lists: &lists, now: Timestamp(0) };
         program.evaluate(&condition, event, 0, &seen) == Truth::True
     });
-    match range {
-        Some(range) => filter.within(range),
-        None => filter,
+    if let Some(range) = amounts {
+        filter = filter.within(range);
     }
+    if let Some(label) = label {
+        filter = filter.labelled(label);
+    }
+    filter
 }
 
-/// The amounts that a checked filter lets pass, and the rest of it.
-pub fn split(condition: &Bool) -> (Option<AmountRange>, Bool) {
+/// A checked filter, taken apart.
+struct Parts {
+    amounts: Option<AmountRange>,
+    label: Option<FraudLabel>,
+    /// What the event itself is asked.
+    rest: Bool,
+}
+
+fn split(condition: &Bool) -> Parts {
     let terms = match condition {
         Bool::All(terms) => terms.as_slice(),
         one => std::slice::from_ref(one),
     };
-    let (mut range, mut rest) = (None::<AmountRange>, Vec::new());
+    let (mut amounts, mut label, mut rest) = (None::<AmountRange>, None, Vec::new());
     for term in terms {
         let compared = match term {
             Bool::CompareMoney(comparison, Money::Slot(AMOUNT), Money::Literal(literal)) => {
@@ -126,12 +154,17 @@ pub fn split(condition: &Bool) -> (Option<AmountRange>, Bool) {
             Bool::CompareMoney(comparison, Money::Literal(literal), Money::Slot(AMOUNT)) => {
                 Some((comparison.mirrored(), *literal))
             }
+            Bool::CompareText(Comparison::Equal, Text::Slot(LABEL), Text::Const(word))
+            | Bool::CompareText(Comparison::Equal, Text::Const(word), Text::Slot(LABEL)) => {
+                label = FraudLabel::ALL.into_iter().find(|label| label.name() == word);
+                continue;
+            }
             _ => None,
         };
         match compared {
             Some((comparison, literal)) => {
                 let new = AmountRange::new(money_ranges(comparison, literal));
-                range = Some(range.map_or(new, |range| range.and(new)));
+                amounts = Some(amounts.map_or(new, |amounts| amounts.and(new)));
             }
             None => rest.push(term.clone()),
         }
@@ -141,50 +174,79 @@ pub fn split(condition: &Bool) -> (Option<AmountRange>, Bool) {
         1 => rest.remove(0),
         _ => Bool::All(rest),
     };
-    (range, rest)
+    Parts { amounts, label, rest }
 }
 
-/// The first amount in a place that [`split`] does not understand.
-pub fn misplaced_amount(expr: &Expr) -> Option<Range<usize>> {
+/// What is asked beside the event itself, and so in certain places only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Beside {
+    Amount,
+    Label,
+}
+
+impl Beside {
+    fn of(expr: &Expr) -> Option<Beside> {
+        match &expr.kind {
+            ExprKind::Name(name) if AMOUNTS.contains(&name.as_str()) => Some(Beside::Amount),
+            ExprKind::Name(name) if name == LABEL_NAME => Some(Beside::Label),
+            _ => None,
+        }
+    }
+}
+
+/// The first amount or label in a place that [`split`] does not understand, and a second label.
+pub fn misplaced(expr: &Expr) -> Option<(Beside, Range<usize>)> {
+    let mut labels = 0;
+    misplaced_in(expr, &mut labels)
+}
+
+fn misplaced_in(expr: &Expr, labels: &mut usize) -> Option<(Beside, Range<usize>)> {
     use Operator::{Equal, Greater, GreaterEqual, Less, LessEqual};
-    fn is_literal(expr: &Expr) -> bool {
+    fn is_number(expr: &Expr) -> bool {
         match &expr.kind {
             ExprKind::Int(_) | ExprKind::Float(..) => true,
-            ExprKind::Neg(inner) => is_literal(inner),
+            ExprKind::Neg(inner) => is_number(inner),
             _ => false,
         }
     }
-    let is_amount =
-        |expr: &Expr| matches!(&expr.kind, ExprKind::Name(name) if AMOUNTS.contains(&name.as_str()));
+    let is_text = |expr: &Expr| matches!(&expr.kind, ExprKind::Text(_));
     match &expr.kind {
         ExprKind::Binary(Operator::And, left, right) => {
-            misplaced_amount(left).or_else(|| misplaced_amount(right))
+            misplaced_in(left, labels).or_else(|| misplaced_in(right, labels))
         }
-        ExprKind::Binary(Less | LessEqual | Greater | GreaterEqual | Equal, left, right)
-            if is_amount(left) && is_literal(right) || is_literal(left) && is_amount(right) =>
-        {
-            None
+        ExprKind::Binary(operator, left, right) => {
+            let (beside, other) = match (Beside::of(left), Beside::of(right)) {
+                (Some(beside), None) => (beside, right),
+                (None, Some(beside)) => (beside, left),
+                _ => return first_of([&**left, &**right]),
+            };
+            let is_right = match beside {
+                Beside::Amount => {
+                    matches!(operator, Less | LessEqual | Greater | GreaterEqual | Equal) && is_number(other)
+                }
+                Beside::Label => {
+                    *labels += 1;
+                    *operator == Equal && is_text(other) && *labels == 1
+                }
+            };
+            if is_right { None } else { first_of([&**left, &**right]) }
         }
-        ExprKind::Name(_) => is_amount(expr).then(|| expr.span.clone()),
-        ExprKind::Not(inner) | ExprKind::Neg(inner) => amount_within([&**inner]),
-        ExprKind::Binary(_, left, right) => amount_within([&**left, &**right]),
-        ExprKind::Conditional(condition, then, otherwise) => {
-            amount_within([&**condition, &**then, &**otherwise])
-        }
-        ExprKind::List(items) => amount_within(items),
-        ExprKind::Call { receiver, arguments, .. } => {
-            amount_within(receiver.iter().map(|receiver| &**receiver).chain(arguments))
-        }
-        ExprKind::Bool(_) | ExprKind::Int(_) | ExprKind::Float(..) | ExprKind::Text(_) => None,
+        _ => first_of([expr]),
     }
 }
 
-/// The first amount anywhere in these.
-fn amount_within<'e>(parts: impl IntoIterator<Item = &'e Expr>) -> Option<Range<usize>> {
+/// The first amount or label anywhere in these.
+fn first_of<'e>(parts: impl IntoIterator<Item = &'e Expr>) -> Option<(Beside, Range<usize>)> {
     parts.into_iter().find_map(|part| match &part.kind {
-        // No comparison is in its place here.
-        ExprKind::Binary(_, left, right) => amount_within([&**left, &**right]),
-        _ => misplaced_amount(part),
+        ExprKind::Name(_) => Beside::of(part).map(|beside| (beside, part.span.clone())),
+        ExprKind::Not(inner) | ExprKind::Neg(inner) => first_of([&**inner]),
+        ExprKind::Binary(_, left, right) => first_of([&**left, &**right]),
+        ExprKind::Conditional(condition, then, otherwise) => first_of([&**condition, &**then, &**otherwise]),
+        ExprKind::List(items) => first_of(items),
+        ExprKind::Call { receiver, arguments, .. } => {
+            receiver.as_deref().and_then(|receiver| first_of([receiver])).or_else(|| first_of(arguments))
+        }
+        ExprKind::Bool(_) | ExprKind::Int(_) | ExprKind::Float(..) | ExprKind::Text(_) => None,
     })
 }
 

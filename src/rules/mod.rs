@@ -107,7 +107,7 @@ pub struct Rule {
     /// Never set to shadow by the guard.
     pub protected: bool,
     /// Names what it decides by: its condition and effect, whether and for how many cards it is live, and the lists and
-    /// aggregates it reads.
+    /// aggregates it reads, lists as the text of the rules has them.
     pub meaning: u64,
     /// What it counts as in metrics and summaries, such as `velocity`; `other` unless the file says so.
     pub group: Arc<str>,

@@ -183,6 +183,10 @@ impl Backtest {
         let (put, retention) = (&mut |_| {}, &mut self.retention);
         let answer = make_again(&self.state, with, put, retention, at, &mut self.record, &mut watch)?;
         let mut event = watch.event;
+        if let Record::Labelled(labelled) = record {
+            let labelled = authorise::labelled_event_of(position, labelled, &self.setup.base);
+            self.waiting.extend(labelled.map(|event| (position, event)));
+        }
         match (record, answer) {
             (Record::Decided(decided), Some(answer)) => {
                 if observe {

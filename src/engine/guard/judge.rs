@@ -7,6 +7,9 @@
 //! and not with what is approved, which an attack that goes on for an hour is part of. An attack brings its own merchants, devices or scores, and a
 //! rule that was there before; in doubt the guard tells, and the rule stays live.
 //!
+//! The lists of a rule are those of the rules' text. What calls and label policies add to a list while the engine serves is
+//! no change here: frauds fill lists, and somebody who provokes some must not thereby open a rule to being demoted.
+//!
 //! Time is an argument, and everything kept is bounded. Deliberately absent: what is done about a verdict.
 
 use std::{

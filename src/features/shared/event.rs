@@ -11,6 +11,7 @@ use crate::{
         auth::{AuthRequest, Country, Subject},
         base::BaseCurrency,
         ids::AccountId,
+        lists::FraudLabel,
     },
 };
 
@@ -77,6 +78,8 @@ pub struct SharedEvent {
     pub event: Event,
     pub account: Option<u64>,
     pub card: Option<u64>,
+    /// The label that has come for it; `None` for the authorisation itself.
+    pub label: Option<FraudLabel>,
 }
 
 impl SharedEvent {
@@ -101,7 +104,7 @@ impl SharedEvent {
         };
         let amount_minor = amount_minor.unwrap_or(0).clamp(0, SHARED_AMOUNT_BASE_MINOR_MAX);
         let event = Event { amount_minor, currency, ..event };
-        SharedEvent { parts: Parts::of(request), event, account, card }
+        SharedEvent { parts: Parts::of(request), event, account, card, label: None }
     }
 
     /// A number of its own for every value of an attribute, folded to 32 bits; 0 where the event has none.

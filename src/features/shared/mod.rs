@@ -100,7 +100,7 @@ impl Shared {
             let floor_ms = self.floor_ms(series.horizon_ms);
             self.tracks.drop_idle(number, floor_ms);
             if time_ms >= floor_ms
-                && series.takes(passed)
+                && series.takes(event, passed)
                 && let Some(key) = event.parts.key(series.keys)
             {
                 self.tracks.record(series, number as u8, key ^ series.salt, event, floor_ms);

@@ -11,9 +11,10 @@ use crate::{
         event::Event,
     },
     limits::{AGGREGATES_MAX, EVENTS_PER_KEY_MAX, LATENESS_MAX_MS, SHARED_EVENTS_PER_KEY_MAX, WINDOW_MAX_MS},
+    types::lists::FraudLabel,
 };
 
-use super::{SharedValue, rows::FIXED_WORDS};
+use super::{SharedEvent, SharedValue, rows::FIXED_WORDS};
 
 /// Which windows are kept. Built once for each version of the rules.
 pub struct SharedPlan {
@@ -32,6 +33,8 @@ pub(super) struct Series {
     pub keys: Keys,
     /// Number of the filter; `None` counts every attempt.
     filter: Option<u8>,
+    /// Counts transactions as this label comes for them; `None` counts authorisations.
+    label: Option<FraudLabel>,
     /// What is counted distinctly: one word of every row each.
     pub attributes: Vec<Attribute>,
     /// Windows whose counts and sums are read, each with a summary of its own.
@@ -44,8 +47,8 @@ pub(super) struct Series {
 
 impl Series {
     /// Whether the series counts an event that passed these filters.
-    pub fn takes(&self, passed: u64) -> bool {
-        self.filter.is_none_or(|filter| passed >> filter & 1 == 1)
+    pub fn takes(&self, event: &SharedEvent, passed: u64) -> bool {
+        self.label == event.label && self.filter.is_none_or(|filter| passed >> filter & 1 == 1)
     }
 
     /// Events kept one by one for one key. Measures that walk through a window never see more than
@@ -165,6 +168,7 @@ impl SharedPlan {
 
     fn add(&mut self, aggregate: &Aggregate) {
         let &Aggregate { by: keys, window_ms, measure, .. } = aggregate;
+        let label = aggregate.filter.as_ref().and_then(Filter::label);
         let filter = aggregate.filter.as_ref().map(|filter| {
             let known = self.filters.iter().position(|known| known.condition() == filter.condition());
             known.unwrap_or_else(|| {
@@ -178,6 +182,7 @@ impl SharedPlan {
             self.series.push(Series {
                 keys,
                 filter,
+                label,
                 attributes: Vec::new(),
                 summed_ms: Vec::new(),
                 horizon_ms: 0,

@@ -20,6 +20,7 @@ use crate::{
     types::{
         auth::Country,
         codes::{Channel, Decision, Kind},
+        lists::FraudLabel,
         money::Currency,
         time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
     },
@@ -35,6 +36,10 @@ fn aggregate(by: Keys, window_ms: i64, measure: Measure, filter: Option<Filter>)
 
 fn declines() -> Option<Filter> {
     Some(Filter::new("declined", |event| event.decision == Decision::Declined))
+}
+
+fn frauds() -> Option<Filter> {
+    Some(Filter::new("label == 'fraud'", |_| true).labelled(FraudLabel::Fraud))
 }
 
 fn euros() -> Currency {
@@ -89,6 +94,8 @@ fn aggregates() -> Vec<Aggregate> {
         aggregate(Keys::MCC, DAY_MS, Distinct(Attribute::Country), None),
         aggregate(Keys::COUNTRY, DAY_MS, Distinct(Attribute::Terminal), in_the_web()),
         aggregate(Keys::MERCHANT, DAY_MS, Sum, of_some_size()),
+        aggregate(Keys::MERCHANT, 7 * DAY_MS, Count, frauds()),
+        aggregate(Keys::DEVICE, DAY_MS, Distinct(Attribute::Card), frauds()),
         aggregate(Keys::DEVICE, HOUR_MS, Min, of_some_size()),
     ]
 }
@@ -130,6 +137,7 @@ fn event(rng: &mut ChaCha8Rng, parts: Parts, time_ms: i64) -> SharedEvent {
         },
         account: Some(rng.random_range(1..20)),
         card: rng.random_bool(0.9).then(|| rng.random_range(1..20)),
+        label: None,
     }
 }
 
@@ -157,6 +165,7 @@ fn naive(list: &[SharedEvent], aggregate: &Aggregate, parts: &Parts, time_ms: i6
         time_ms - aggregate.window_ms <= event.event.time.0
             && event.event.time.0 <= time_ms
             && is_alike(parts, aggregate.by, &event.parts)
+            && event.label == aggregate.filter.as_ref().and_then(Filter::label)
             && is_counted(aggregate.filter.as_ref(), &event.event)
     });
     let amounts: Vec<i64> = inside.clone().map(|event| event.event.amount_minor).collect();
@@ -262,7 +271,11 @@ fn walk(seed: u64, events: usize, spread: u64, gap_ms: impl Fn(&mut ChaCha8Rng) 
         now_ms += gap_ms(&mut rng);
         let time_ms = next_time(&mut rng, &world, now_ms);
         let sent = parts(&mut rng, spread);
-        let recorded = event(&mut rng, sent, time_ms);
+        let label = [None, None, Some(FraudLabel::Fraud), Some(FraudLabel::Genuine)].choose(&mut rng);
+        let label = label.copied().flatten();
+        // A label may come weeks after its transaction.
+        let late_ms = label.map_or(0, |_| rng.random_range(0..=1) * rng.random_range(0..=35 * DAY_MS));
+        let recorded = SharedEvent { label, ..event(&mut rng, sent, time_ms - late_ms) };
         world.apply(recorded);
         for _ in 0..2 {
             let newest_ms = world.newest_ms();

@@ -1,9 +1,10 @@
 //! The records of lists and labels, kinds 8 and 9.
 
-use super::{Labelled, Listed, Read, Reader, Writer};
+use super::{Counted, Labelled, Listed, Read, Reader, VERSION, VERSION_COUNTED, Writer};
 use crate::{
     limits::{LABEL_POLICIES_MAX, LIST_UPDATE_VALUES_MAX},
     types::{
+        codes::{Channel, Decision, Kind},
         ids::Id,
         lists::{FraudLabel, Labelling, ListEntry, ListKind, ListUpdate, Listing, TransactionIds},
     },
@@ -34,7 +35,7 @@ impl Labelled {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let Labelling { key, transaction, label, kind, source, occurred_at } = &self.labelling;
         let mut w = Writer(out);
-        w.start(9);
+        w.start_as(9, if self.counted.is_some() { VERSION_COUNTED } else { VERSION });
         w.u(u64::from(self.client));
         w.i(self.time.0);
         w.text(key.as_str());
@@ -58,6 +59,9 @@ impl Labelled {
             w.optional(listing.entry.expires_at, |w, time| w.i(time.0));
         }
         w.outcome(&self.outcome);
+        if let Some(counted) = &self.counted {
+            w.counted(counted);
+        }
     }
 }
 
@@ -66,6 +70,21 @@ impl Writer<'_> {
         self.text(&entry.value);
         self.optional(entry.expires_at, |w, time| w.i(time.0));
         self.text(&entry.source);
+    }
+
+    fn counted(&mut self, counted: &Counted) {
+        let Counted { time, kind, decision, declined_for_credit, card, billed, channel, mcc, country, said } =
+            *counted;
+        self.i(time.0);
+        self.u8(kind.number());
+        self.u8(decision.number());
+        self.u8(u8::from(declined_for_credit));
+        self.u8(card);
+        self.optional(billed, Writer::money);
+        self.optional(channel, |w, channel| w.u8(channel.number()));
+        self.optional(mcc, |w, mcc| w.u(u64::from(mcc)));
+        self.optional(country, |w, country| w.0.extend_from_slice(country.as_str().as_bytes()));
+        self.u8(said);
     }
 }
 
@@ -83,13 +102,13 @@ impl Reader<'_> {
         let (mut remove, mut kept_out) = (Vec::new(), Vec::new());
         for _ in 0..self.count(LIST_UPDATE_VALUES_MAX)? {
             remove.push(self.text()?.into());
-            kept_out.push(self.code(|number| [false, true].get(usize::from(number)).copied())?);
+            kept_out.push(self.truth()?);
         }
         let update = ListUpdate { key, list, add, remove };
         Ok(Listed { client, time, update, kind, versions, kept_out, values: self.u()? })
     }
 
-    pub(super) fn labelled(&mut self, position: u64) -> Read<Labelled> {
+    pub(super) fn labelled(&mut self, position: u64, is_counted: bool) -> Read<Labelled> {
         let (client, time) = (self.small()?, self.time()?);
         let labelling = Labelling {
             key: self.key()?,
@@ -115,7 +134,27 @@ impl Reader<'_> {
             listed.push(Listing { list, entry: ListEntry { value, expires_at, source } });
         }
         let outcome = self.outcome(position)?;
-        Ok(Labelled { client, time, labelling, of, account, before, ids, versions, listed, outcome })
+        let counted = if is_counted { Some(self.counted()?) } else { None };
+        Ok(Labelled { client, time, labelling, of, account, before, ids, versions, listed, outcome, counted })
+    }
+
+    fn counted(&mut self) -> Read<Counted> {
+        Ok(Counted {
+            time: self.time()?,
+            kind: self.code(Kind::from_number)?,
+            decision: self.code(Decision::from_number)?,
+            declined_for_credit: self.truth()?,
+            card: self.u8()?,
+            billed: self.optional(Reader::money)?,
+            channel: self.optional(|r| r.code(Channel::from_number))?,
+            mcc: self.optional(Reader::small)?,
+            country: self.optional(Reader::country)?,
+            said: self.u8()?,
+        })
+    }
+
+    fn truth(&mut self) -> Read<bool> {
+        self.code(|number| [false, true].get(usize::from(number)).copied())
     }
 
     fn count(&mut self, most: usize) -> Read<u64> {

@@ -185,6 +185,18 @@ fn labelled(largest: bool) -> Record {
         versions: VersionNumbers { rules: u32::MAX, model: u32::MAX, config: u32::MAX },
         listed: (0..if largest { LABEL_POLICIES_MAX } else { 1 }).map(|_| listing()).collect(),
         outcome: Outcome { reasons: reasons(if largest { REASONS_MAX } else { 0 }), ..outcome(None) },
+        counted: largest.then(|| Counted {
+            time: Timestamp(i64::MIN),
+            kind: Kind::Purchase,
+            decision: Decision::Declined,
+            declined_for_credit: true,
+            card: u8::MAX,
+            billed: Some(Money::new(i64::MIN, money().currency)),
+            channel: Some(Channel::Ecommerce),
+            mcc: Some(9_999),
+            country: Country::new("DE"),
+            said: 3,
+        }),
     }))
 }
 

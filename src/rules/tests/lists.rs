@@ -204,9 +204,10 @@ fn a_list_from_a_file_is_part_of_the_version_and_ends_as_its_lines_say() {
     let sources: Vec<&str> = page.iter().map(|entry| &*entry.entry.source).collect();
     assert_eq!(sources, ["Visa", "a, b"]);
     assert_ne!(rules.version, compiled(&with_file("value\nM-1\nM-2\n")).version);
-    // A trailer of another kind behind it, and a text that is loaded once more, change nothing.
-    let mode = "#@ mode r live since=2026-11-26T10:00:00Z by=SetRuleMode";
-    assert_eq!(found(&format!("{source}\n{mode}\n")), Vec::<String>::new());
+    // A mode behind it, which a call has set, and a text that is loaded once more, change nothing.
+    let held = format!("{source}\n#@ mode r shadow since=2026-11-26T10:00:00Z by=SetRuleMode\n");
+    let held = compiled(&held);
+    assert_eq!(held.list("shops").unwrap().page(None, Timestamp(0), "", 9).len(), 2);
 }
 
 #[test]

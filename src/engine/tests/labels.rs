@@ -1,0 +1,143 @@
+//! Labels in windows across accounts: counted once each, from the moment they come and never before, over restarts from
+//! the log and from a snapshot, and decided again.
+
+use super::*;
+use crate::types::{
+    lists::{FraudLabel, Labelling},
+    time::DAY_MS,
+};
+
+const FRAUDS: &str = r#"
+version = 1
+[aggregates.device_frauds_7d]
+by = "device"
+window = "7d"
+count = true
+where = "label == 'fraud' && channel == 'card_present'"
+[aggregates.merchant_lost_7d]
+by = "merchant"
+window = "7d"
+sum = "amount_base"
+where = "amount_base >= 10.00 && label == 'fraud'"
+[aggregates.device_attempts_7d]
+by = "device"
+window = "7d"
+count = true
+[[rules]]
+id = "device-frauds"
+when = "device_frauds_7d >= 2"
+then = "decline"
+reason = "FRAUDS"
+[[rules]]
+id = "merchant-lost"
+when = "merchant_lost_7d >= 100.00"
+then = "decline"
+reason = "LOST"
+[[rules]]
+id = "attempts"
+when = "device_attempts_7d >= 9"
+then = "decline"
+reason = "ATTEMPTS"
+"#;
+
+impl Bench {
+    async fn labelled(&self, own: &str, transaction: &str, label: FraudLabel) {
+        let labelling = Labelling {
+            key: key(own),
+            transaction: key(transaction),
+            label,
+            kind: "".into(),
+            source: "desk".into(),
+            occurred_at: None,
+        };
+        self.engine.label(labelling, &self.arrival()).await.unwrap();
+    }
+
+    /// The code of the deciding reason; empty for an approval.
+    async fn tried(&self, name: &str, card: usize, minor: i64, at_ms: i64, device: &str) -> String {
+        let mut wanted = request(name, card, minor, at_ms);
+        wanted.device_id = Some(Id::new(device).unwrap());
+        // Without a time the engine's own counts.
+        wanted.transaction_time = wanted.transaction_time.filter(|at| at.0 != 0);
+        let answered = self.authorise(wanted).await;
+        answered.answer.reasons.first().map_or(String::new(), |reason| reason.code.to_string())
+    }
+}
+
+#[tokio::test]
+async fn a_label_counts_once_and_not_before_it_has_come() {
+    use FraudLabel::{Fraud, Genuine};
+    for (restart, snapshot) in [(false, false), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = open_with(dir.path(), FRAUDS);
+        for account in 1..=4 {
+            bench.account(account, 1_000_000).await;
+        }
+        assert_eq!(bench.tried("t1", 1, 60_00, 1_000_001, "D-1").await, "");
+        assert_eq!(bench.tried("t2", 2, 5_00, 1_000_002, "D-1").await, "");
+        assert_eq!(bench.tried("t3", 3, 40_00, 1_000_003, "D-2").await, "");
+        // Whoever says the same twice, or takes it back and says it again, has told of one fraud.
+        for (own, label) in [("l1", Fraud), ("l2", Fraud), ("l3", Genuine), ("l4", Fraud)] {
+            bench.labelled(own, "t1", label).await;
+            assert_eq!(bench.tried(&format!("after-{own}"), 3, 1_00, 1_000_004, "D-1").await, "", "{own}");
+        }
+        bench.labelled("l5", "t3", Genuine).await;
+        if restart {
+            if snapshot {
+                bench.engine.snapshot_now().unwrap();
+            }
+            bench.engine.close().unwrap();
+            drop(bench);
+            bench = open_with(dir.path(), FRAUDS);
+        }
+        assert_eq!(bench.tried("t5", 4, 1_00, 1_000_005, "D-1").await, "");
+        bench.labelled("l6", "t1", Fraud).await;
+        assert_eq!(bench.tried("t6", 4, 1_00, 1_000_006, "D-1").await, "");
+        bench.labelled("l7", "t2", Fraud).await;
+        assert_eq!(bench.tried("t7", 4, 1_00, 1_000_007, "D-1").await, "FRAUDS");
+        // The fraud of 5.00 is none of 10.00 or more.
+        assert_eq!(bench.tried("t8", 4, 1_00, 1_000_008, "D-2").await, "");
+        bench.labelled("l8", "t3", Fraud).await;
+        assert_eq!(bench.tried("t9", 4, 1_00, 1_000_009, "D-2").await, "LOST");
+        // They count at the time of the transaction, not at that of the label.
+        assert_eq!(bench.tried("t10", 4, 1_00, 1_000_001 + 7 * DAY_MS, "D-3").await, "LOST");
+        assert_eq!(bench.tried("t11", 4, 1_00, 1_000_002 + 7 * DAY_MS, "D-3").await, "");
+        bench.engine.close().unwrap();
+        drop(bench);
+        let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
+        assert_eq!(verified.different, 0, "{:#?}", verified.differences);
+        assert_eq!((verified.counts["decided"], verified.counts["labelled"]), (14, 8));
+    }
+}
+
+#[tokio::test]
+async fn while_serving_a_label_is_seen_once_the_windows_have_followed_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = Settings {
+        time: TimeSource::Clock(Box::new(crate::engine::SystemClock)),
+        ..settings(dir.path(), FRAUDS)
+    };
+    let (engine, _) = Engine::open(live).unwrap();
+    let bench = Bench::of(engine.clone());
+    bench.account(1, 1_000_000).await;
+    for (own, label) in [("t1", "l1"), ("t2", "l2")] {
+        assert_eq!(bench.tried(own, 1, 1_00, 0, "D-1").await, "");
+        bench.labelled(label, own, FraudLabel::Fraud).await;
+    }
+    let mut reason = String::new();
+    // Fewer than the attempts that another rule declines.
+    for number in 0..6 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        reason = bench.tried(&format!("u{number}"), 1, 1, 0, "D-1").await;
+        if !reason.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(reason, "FRAUDS");
+    let wanted = bench.tried("other", 1, 1, 0, "D-2").await;
+    assert_eq!(wanted, "", "of another device nothing was told");
+    engine.close().unwrap();
+    drop((bench, engine));
+    let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
+    assert_eq!(verified.different, 0, "{:#?}", verified.differences);
+}
