@@ -345,7 +345,8 @@ fn brief(mut record: Record) -> Record {
             shorten(&mut decided.answer.reasons);
             decided.answer.rules_version = Label::Static("");
             decided.answer.model_version = Label::Static("");
-            decided.considered = Considered::default();
+            let Considered { shared_to, .. } = decided.considered;
+            decided.considered = Considered { shared_to, ..Considered::default() };
         }
         Record::Reversed(reversed) => shorten(&mut reversed.outcome.reasons),
         Record::Maintained(maintained) => shorten(&mut maintained.outcome.reasons),
