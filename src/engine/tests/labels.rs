@@ -110,7 +110,7 @@ async fn a_label_counts_once_and_not_before_it_has_come() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn while_serving_a_label_is_seen_once_the_windows_have_followed_it() {
     let dir = tempfile::tempdir().unwrap();
     let live = Settings {
@@ -120,13 +120,25 @@ async fn while_serving_a_label_is_seen_once_the_windows_have_followed_it() {
     let (engine, _) = Engine::open(live).unwrap();
     let bench = Bench::of(engine.clone());
     bench.account(1, 1_000_000).await;
-    for (own, label) in [("t1", "l1"), ("t2", "l2")] {
+    for own in ["t1", "t2"] {
         assert_eq!(bench.tried(own, 1, 1_00, 0, "D-1").await, "");
-        bench.labelled(label, own, FraudLabel::Fraud).await;
     }
+    // Eight people report the same fraud at the same time.
+    let reports: Vec<_> = (0..8)
+        .map(|number| {
+            let bench = Bench { engine: engine.clone(), lane: bench.lane.clone() };
+            tokio::spawn(async move { bench.labelled(&format!("l{number}"), "t1", FraudLabel::Fraud).await })
+        })
+        .collect();
+    for report in reports {
+        report.await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(bench.tried("t3", 1, 1, 0, "D-1").await, "");
+    bench.labelled("second", "t2", FraudLabel::Fraud).await;
     let mut reason = String::new();
     // Fewer than the attempts that another rule declines.
-    for number in 0..6 {
+    for number in 0..5 {
         tokio::time::sleep(Duration::from_millis(200)).await;
         reason = bench.tried(&format!("u{number}"), 1, 1, 0, "D-1").await;
         if !reason.is_empty() {
