@@ -47,7 +47,7 @@ use crate::{
         recover::Source,
     },
     history::{Selection, Survey},
-    types::{auth::AuthAnswer, ids::RequestKey},
+    types::{auth::AuthAnswer, ids::RequestKey, time::DAY_MS},
 };
 
 /// Replays history through the code that serves and measures what it decides.
@@ -77,7 +77,7 @@ pub struct Args {
     /// Credit limit of an account that is in no file, in major units of the row's currency.
     #[arg(long, value_name = "AMOUNT", default_value = DEFAULT_LIMIT)]
     pub default_limit: String,
-    /// Days until a label is known where the file does not say when. Nothing that decides reads labels yet.
+    /// Days until a label is known where the file does not say when. Windows over labels count it from then on.
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=365))]
     pub label_delay: u32,
     /// Windows and holds follow what history decided (`outcome`; absent: approved), not what is decided here.
@@ -132,8 +132,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let (origin, recorded) = match &history {
         History::File(path, survey, _) => {
-            replay::file(survey, args.observe, &mut backtest, other.as_mut(), &mut tally)?;
-            (Origin::of_file(path, survey, args.observe), None)
+            let how =
+                replay::How { observe: args.observe, label_delay_ms: i64::from(args.label_delay) * DAY_MS };
+            replay::file(survey, how, &mut backtest, other.as_mut(), &mut tally)?;
+            let counts_labels =
+                [Some(&backtest), other.as_ref()].into_iter().flatten().any(Backtest::counts_labels);
+            (Origin::of_file(path, survey, args.observe, counts_labels), None)
         }
         History::Journal(path, journal) => {
             let (observe, limit) = (args.observe, args.limit.unwrap_or(u64::MAX));

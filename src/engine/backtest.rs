@@ -10,7 +10,7 @@ mod journal;
 pub use self::journal::{PastJournal, Redone, ReplayError};
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -43,6 +43,7 @@ use crate::{
         codes::{Decision, Kind, ResponseCode},
         fault::Fault,
         ids::RequestKey,
+        lists::FraudLabel,
         money::Money,
         outcome::Maintenance,
         reasons::{Reasons, engine as reason},
@@ -83,6 +84,10 @@ pub struct Backtest {
     shared: Shared,
     /// Decisions of a journal that they are to take in once it had done so itself.
     waiting: VecDeque<(u64, SharedEvent)>,
+    /// The last decision as those windows have it.
+    last: Option<SharedEvent>,
+    /// Labels that have yet to come, by their time, and what they are of.
+    coming: BTreeMap<(Timestamp, u64), SharedEvent>,
     /// The lists of a journal.
     lists: ListHistory,
     names: Names,
@@ -110,6 +115,8 @@ impl Backtest {
             setup,
             shared,
             waiting: VecDeque::new(),
+            last: None,
+            coming: BTreeMap::new(),
             lists: ListHistory::new(),
             time: EngineTime::new(TimeSource::Transactions, Timestamp::default()),
             position: 0,
@@ -127,6 +134,29 @@ impl Backtest {
     /// The same, for whoever outlives a borrow of this.
     pub fn rules_shared(&self) -> Arc<RuleSet> {
         Arc::clone(&self.setup.rules)
+    }
+
+    /// Whether the rules count labels as they come, which [`Backtest::label`] says.
+    pub fn counts_labels(&self) -> bool {
+        self.setup.shared.counts_labels()
+    }
+
+    /// Says what the last request that was decided will be found to be, and when that will be known: from then on it
+    /// counts as such. For a history without a journal.
+    pub fn label(&mut self, label: FraudLabel, known_at: Timestamp) {
+        if let Some(event) = self.last.take().filter(|_| self.counts_labels()) {
+            let event = SharedEvent { label: Some(label), ..event };
+            self.coming.insert((known_at, self.position), event);
+        }
+    }
+
+    /// Lets the labels come that are known at this time.
+    fn labels_come(&mut self, now: Timestamp) {
+        while let Some(next) = self.coming.first_entry()
+            && next.key().0 <= now
+        {
+            self.shared.take_in(&self.setup.shared, &next.remove());
+        }
     }
 
     /// `None` where no model serves.
@@ -160,8 +190,10 @@ impl Backtest {
         keep: bool,
         watch: &mut impl Watch,
     ) -> Result<(AuthAnswer, Replayed), Fault> {
+        self.last = None;
         let (answer, how, event) = self.decide_alone(request, keep, watch)?;
         self.shared.apply(&self.setup.shared, self.position, event.as_ref());
+        self.last = event;
         Ok((answer, how))
     }
 
@@ -173,6 +205,7 @@ impl Backtest {
         watch: &mut impl Watch,
     ) -> Result<(AuthAnswer, Replayed, Option<SharedEvent>), Fault> {
         let now = self.time.at_door(request, Instant::now());
+        self.labels_come(now);
         let original = request.original.filter(|_| request.kind == Kind::Incremental).and_then(|key| {
             let found = self.state.answers.lookup(self.state.answers.hash(CLIENT, &key));
             found.known().filter(Remembered::is_authorisation)
@@ -221,6 +254,7 @@ impl Backtest {
         keep: bool,
         watch: &mut impl Watch,
     ) -> Result<(AuthAnswer, Replayed), Fault> {
+        self.last = None;
         let at = self.state.store.find(&request.subject);
         let before = at.map(|at| self.state.store.with_account(at, |entry| entry.clone()));
         let (answer, how, mut event) = self.decide_alone(request, keep, watch)?;
@@ -235,6 +269,7 @@ impl Backtest {
             self.state.store.with_account(at, |entry| effect.apply(entry, &self.setup.plan));
         }
         self.shared.apply(&self.setup.shared, self.position, event.as_ref());
+        self.last = event;
         Ok((answer, how))
     }
 

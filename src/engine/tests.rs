@@ -87,22 +87,7 @@ impl Bench {
     }
 
     pub(super) async fn account(&self, number: usize, limit_minor: i64) {
-        let change = AccountChange {
-            account: AccountId::new(&format!("A{number}")).unwrap(),
-            currency: Currency::from_alpha("USD"),
-            credit_limit_minor: Some(limit_minor),
-            posted_minor: None,
-            status: None,
-            product: None,
-            home_country: None,
-            home: None,
-            opened_on: None,
-            cards: vec![CardChange {
-                token: CardToken::new(&format!("C{number}")).unwrap(),
-                status: None,
-                expires_on: None,
-            }],
-        };
+        let change = account(number, limit_minor);
         let key = key(&format!("open-{number}"));
         self.engine.maintain(Maintenance::Upsert { key, change }, &self.arrival()).await.unwrap();
     }
@@ -124,6 +109,26 @@ impl Bench {
 
 pub(super) fn key(text: &str) -> RequestKey {
     RequestKey::new(text).unwrap()
+}
+
+/// An account in dollars with one card.
+pub(super) fn account(number: usize, limit_minor: i64) -> AccountChange {
+    AccountChange {
+        account: AccountId::new(&format!("A{number}")).unwrap(),
+        currency: Currency::from_alpha("USD"),
+        credit_limit_minor: Some(limit_minor),
+        posted_minor: None,
+        status: None,
+        product: None,
+        home_country: None,
+        home: None,
+        opened_on: None,
+        cards: vec![CardChange {
+            token: CardToken::new(&format!("C{number}")).unwrap(),
+            status: None,
+            expires_on: None,
+        }],
+    }
 }
 
 pub(super) fn request(name: &str, card: usize, minor: i64, at_ms: i64) -> AuthRequest {

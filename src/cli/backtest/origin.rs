@@ -11,8 +11,9 @@ use crate::{
     types::time::Timestamp,
 };
 
-/// What a reader must know of the labels.
-const LABELS_NOTE: &str = "no rule and no window reads labels yet: the label delay changes nothing";
+/// What a reader must know of the labels of a file.
+const LABELS_NOTE: &str = "windows over labels count each from when it was known";
+const NO_LABELS_NOTE: &str = "no window of these rules reads labels: the label delay changes nothing";
 const JOURNAL_NOTE: &str =
     "openings, changes, reversals, voids and expiries of holds are those of the journal, at its times";
 const OBSERVED_NOTE: &str = "windows and holds follow what history decided, not these decisions";
@@ -39,14 +40,15 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn of_file(file: &Path, survey: &Survey, observe: bool) -> Origin {
+    pub(super) fn of_file(file: &Path, survey: &Survey, observe: bool, counts_labels: bool) -> Origin {
+        let labels = if counts_labels { LABELS_NOTE } else { NO_LABELS_NOTE };
         Origin {
             name: file.display().to_string(),
             rows: survey.rows,
             period: survey.period,
             is_sorted: !survey.in_order,
             skipped: survey.skipped.clone(),
-            notes: notes(HOLDS_NOTE, observe),
+            notes: notes(&[HOLDS_NOTE, labels], observe),
             unlabelled: UNLABELLED,
         }
     }
@@ -59,7 +61,7 @@ impl Origin {
             period: None,
             is_sorted: false,
             skipped: Vec::new(),
-            notes: notes(JOURNAL_NOTE, observe),
+            notes: notes(&[JOURNAL_NOTE], observe),
             unlabelled: JOURNAL_UNLABELLED,
         }
     }
@@ -72,8 +74,8 @@ impl Origin {
     }
 }
 
-fn notes(first: &'static str, observe: bool) -> Vec<&'static str> {
-    [Some(first), Some(LABELS_NOTE), observe.then_some(OBSERVED_NOTE)].into_iter().flatten().collect()
+fn notes(always: &[&'static str], observe: bool) -> Vec<&'static str> {
+    always.iter().copied().chain(observe.then_some(OBSERVED_NOTE)).collect()
 }
 
 /// One thing that was read, with what it was at that moment.

@@ -22,10 +22,20 @@ use crate::{
     },
     history::{Placed, Survey, Transaction},
     journal::{LogError, record::Record},
+    types::lists::FraudLabel,
 };
 
 /// Rows between two updates of the progress.
 const PROGRESS_EVERY: u64 = 1_024;
+
+/// How the rows of a file are replayed.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    /// What history decided is put in force.
+    pub(super) observe: bool,
+    /// After its transaction a label is known, where the file does not say when.
+    pub(super) label_delay_ms: i64,
+}
 
 /// Decides every row of a file.
 ///
@@ -33,7 +43,7 @@ const PROGRESS_EVERY: u64 = 1_024;
 /// Where a row cannot be read, or an output cannot be written.
 pub(super) fn file(
     survey: &Survey,
-    observe: bool,
+    how: How,
     backtest: &mut Backtest,
     mut other: Option<&mut Backtest>,
     tally: &mut Tally<'_>,
@@ -43,8 +53,8 @@ pub(super) fn file(
     for placed in survey.replay()? {
         let Placed { place, transaction } = placed?;
         let again = survey.may_repeat(&transaction.request.key);
-        let decided = row(&transaction, observe, again, backtest);
-        let other = other.as_mut().map(|other| row(&transaction, observe, again, other));
+        let decided = row(&transaction, how, again, backtest);
+        let other = other.as_mut().map(|other| row(&transaction, how, again, other));
         let past = Past {
             request: &transaction.request,
             account: Some(transaction.account),
@@ -60,12 +70,17 @@ pub(super) fn file(
     Ok(())
 }
 
-fn row(transaction: &Transaction, observe: bool, again: bool, backtest: &mut Backtest) -> Decided {
+fn row(transaction: &Transaction, how: How, again: bool, backtest: &mut Backtest) -> Decided {
     let (request, mut heard) = (&transaction.request, Heard::default());
-    let replayed = match observe {
+    let replayed = match how.observe {
         true => backtest.observe(request, past::observed(transaction.outcome), again, &mut heard),
         false => backtest.decide(request, again, &mut heard),
     };
+    if let Some(label) = transaction.label {
+        let found = if label.is_fraud { FraudLabel::Fraud } else { FraudLabel::Genuine };
+        let time = request.transaction_time.unwrap_or_default();
+        backtest.label(found, label.labelled_at.unwrap_or(time.plus_ms(how.label_delay_ms)));
+    }
     (replayed.map_err(|fault| fault.to_string()), heard)
 }
 

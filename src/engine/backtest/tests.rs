@@ -66,6 +66,41 @@ fn a_key_that_comes_again_gets_its_answer_or_94_and_counts_nowhere() {
     }
 }
 
+/// A merchant where two frauds became known, told apart by rows that see what was known at their time.
+#[test]
+fn a_label_counts_from_the_day_it_is_known_and_not_from_that_of_its_fraud() {
+    const KNOWN: &str = "version = 1\n[aggregates.frauds_30d]\nby = 'merchant'\nwindow = '30d'\ncount = true\n\
+         where = \"label == 'fraud'\"\n[[rules]]\nid = 'r'\nwhen = 'frauds_30d >= 2'\nthen = 'decline'\n\
+         reason = 'FRAUD_MERCHANT'\n";
+    const DAY_MS: i64 = 86_400_000;
+    let rules = Source { name: "known".to_owned(), text: KNOWN.to_owned() };
+    for observe in [false, true] {
+        let mut backtest = Backtest::new(&rules, None).unwrap();
+        assert!(backtest.counts_labels());
+        let open = live::account(1, 100_000_000);
+        backtest.upsert(RequestKey::new("open").unwrap(), open).unwrap();
+        let mut row = |name: &str, day: i64, label: Option<(FraudLabel, i64)>| {
+            let request = live::request(name, 1, 100, 1_000 + day * DAY_MS);
+            let approved = Observed { approved: true, response_code: None };
+            let (answer, _) = match observe {
+                true => backtest.observe(&request, approved, false, &mut ()).unwrap(),
+                false => backtest.decide(&request, false, &mut ()).unwrap(),
+            };
+            if let Some((label, known_on)) = label {
+                backtest.label(label, Timestamp(1_000 + known_on * DAY_MS));
+            }
+            answer.decision == Decision::Declined
+        };
+        assert!(!row("t0", 0, Some((FraudLabel::Fraud, 12))));
+        assert!(!row("t1", 1, Some((FraudLabel::Fraud, 8))));
+        assert!(!row("t2", 2, Some((FraudLabel::Genuine, 3))));
+        assert!(!row("t11", 11, None), "one of the two is not known yet");
+        assert!(row("t12", 12, None), "both are");
+        assert!(row("t30", 30, None), "the first is just inside the window");
+        assert!(!row("t31", 31, None), "it has left it");
+    }
+}
+
 /// Every decision of a journal as it was recorded, and as it comes out under `rules` or those it names.
 fn redone(dir: &Path, rules: Option<&str>, observe: bool) -> Vec<(AuthAnswer, AuthAnswer)> {
     let journal = PastJournal::open(dir).unwrap();

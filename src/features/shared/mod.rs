@@ -92,7 +92,13 @@ impl Shared {
             return;
         }
         self.complete_to = position;
-        let Some(event) = event else { return };
+        if let Some(event) = event {
+            self.take_in(plan, event);
+        }
+    }
+
+    /// Takes in what no record says, such as a label whose time has come in a history without a journal.
+    pub fn take_in(&mut self, plan: &SharedPlan, event: &SharedEvent) {
         let time_ms = event.event.time.0;
         self.newest_ms = self.newest_ms.max(time_ms);
         let passed = plan.passed_by(&event.event);

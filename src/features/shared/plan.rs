@@ -155,6 +155,11 @@ impl SharedPlan {
         self.kinds.iter().map(found).collect()
     }
 
+    /// Whether something is counted as its label comes.
+    pub fn counts_labels(&self) -> bool {
+        self.series.iter().any(|series| series.label.is_some())
+    }
+
     /// One bit per filter that the event passes.
     pub(super) fn passed_by(&self, event: &Event) -> u64 {
         let passes = |(number, filter): (usize, &Filter)| u64::from(filter.passes(event)) << number;
