@@ -2,17 +2,19 @@
 //!
 //! What is not given is missing. Amounts are in major units of `currency`, which is USD unless given. `rules` names
 //! every rule that fires, live or shadow; `decision` is what the live ones decide, those with `live_percent` for every
-//! card, and without suppressions: a test says what a rule does where it decides.
+//! card, and without suppressions: a test says what a rule does where it decides. `lists` are values that calls have
+//! put on lists, beside those of the file.
 
 use std::{collections::HashSet, sync::Arc};
 
 use serde::Serialize;
 
 use super::{
-    Effect, Hits, ListsInForce, Mode, RuleSet, Seen,
+    Effect, Hits, Lists, ListsInForce, Mode, RuleSet, Seen,
     check::{Scope, type_name},
     file::{At, File, GivenValue, TestDeclaration},
     finding::{Report, did_you_mean},
+    lists::{ListFull, Step},
 };
 use crate::{
     features::{
@@ -21,6 +23,7 @@ use crate::{
     },
     types::{
         codes::Decision,
+        lists::ListEntry,
         money::{Currency, Money},
         time::Timestamp,
     },
@@ -33,6 +36,7 @@ pub struct TestCase {
     line: u32,
     currency: Currency,
     given: Vec<(Slot, Given)>,
+    lists: Vec<(Box<str>, Vec<Box<str>>)>,
     decision: Option<Decision>,
     /// Sorted indices of the rules.
     rules: Option<Vec<usize>>,
@@ -81,10 +85,10 @@ fn run(rules: &RuleSet, test: &TestCase) -> TestResult {
         }
     }
     let mut hits = Hits::default();
-    // A test sees the lists as the file has them, before any of their values ends.
-    let lists = ListsInForce::default();
-    rules.evaluate(&values, test.currency, Seen { lists: &lists, now: Timestamp(i64::MIN) }, &mut hits);
     let mut failures = Vec::new();
+    // A test sees the lists as the file has them, before any of their values ends, and what it says itself.
+    let lists = in_force(rules, test, &mut failures);
+    rules.evaluate(&values, test.currency, Seen { lists: &lists, now: Timestamp(i64::MIN) }, &mut hits);
     if let Some(expected) = test.decision {
         let decision = decision_of(rules, &hits);
         if decision != expected {
@@ -107,6 +111,31 @@ fn run(rules: &RuleSet, test: &TestCase) -> TestResult {
         }
     }
     TestResult { name: test.name.to_string(), line: test.line, passed: failures.is_empty(), failures }
+}
+
+/// The lists of a test. What a list cannot hold is a failure.
+fn in_force(rules: &RuleSet, test: &TestCase, failures: &mut Vec<String>) -> ListsInForce {
+    let mut lists = Lists::default();
+    for (name, values) in &test.lists {
+        let Some(list) = rules.list(name) else { continue };
+        let mut steps = Vec::new();
+        for value in values {
+            match (list.refusal(value), list.kind.admit(value)) {
+                (None, Some(value)) => {
+                    steps.push(Step::Add(ListEntry { value, expires_at: None, source: "test".into() }));
+                }
+                (refusal, _) => {
+                    let why = refusal.unwrap_or_else(|| "is not of the list's kind".to_owned());
+                    failures.push(format!("`{value}` on list `{name}` {why}"));
+                }
+            }
+        }
+        match lists.with((name, list.kind), Timestamp(i64::MIN), steps) {
+            Ok(with) => lists = with,
+            Err(ListFull) => failures.push(format!("list `{name}` cannot hold so many values")),
+        }
+    }
+    rules.lists_in_force(Arc::new(lists))
 }
 
 fn decision_of(rules: &RuleSet, hits: &Hits) -> Decision {
@@ -144,6 +173,17 @@ fn check_one(
             None => whole = false,
         }
     }
+    let mut lists = Vec::new();
+    for (name, values) in &test.lists {
+        let declared = || file.lists.iter().map(|list| list.name.value.as_str());
+        if !declared().any(|known| known == name.value) {
+            let help = did_you_mean(&name.value, declared());
+            report.error(name.span.clone(), format!("unknown list `{}`", name.value), help);
+            whole = false;
+        }
+        let values = values.iter().map(|value| value.value.as_str().into()).collect();
+        lists.push((name.value.as_str().into(), values));
+    }
     let rules = test.rules.as_ref().map(|ids| {
         let mut indices: Vec<usize> = ids.iter().filter_map(|id| rule_index(id, file, report)).collect();
         whole &= indices.len() == ids.len();
@@ -152,7 +192,7 @@ fn check_one(
     });
     let name = Arc::from(test.name.as_deref()?);
     let line = report.line_of(test.span.start);
-    whole.then_some(TestCase { name, line, currency, given, decision: test.decision, rules })
+    whole.then_some(TestCase { name, line, currency, given, lists, decision: test.decision, rules })
 }
 
 fn currency(test: &TestDeclaration, report: &mut Report<'_>) -> Option<Currency> {

@@ -112,6 +112,8 @@ pub struct RuleDeclaration {
 pub struct TestDeclaration {
     pub name: Option<String>,
     pub given: Vec<(At<String>, At<GivenValue>)>,
+    /// What calls have put on lists, by the list's name.
+    pub lists: Vec<(At<String>, Vec<At<String>>)>,
     pub decision: Option<Decision>,
     pub rules: Option<Vec<At<String>>>,
     pub span: Range<usize>,
@@ -847,6 +849,15 @@ impl<'s> Reader<'_, 's> {
             self.given(values, "", &mut given);
             given.sort_by_key(|(name, _): &(At<String>, _)| name.span.start);
         }
+        let mut lists = Vec::new();
+        if let Some(value) = table.take("lists")
+            && let Some(named) = self.table(value, "lists = { blocked_cards = [\"tok_123\"] }")
+        {
+            for (name, values) in named {
+                let values = self.values_of_test(values).unwrap_or_default();
+                lists.push((At { value: name.get_ref().to_string(), span: name.span() }, values));
+            }
+        }
         let (mut decision, mut rules) = (None, None);
         if let Some(value) = self.required(&mut table, "expect", &span)
             && let Some(expect) = self.table(value, "expect = { decision = \"DECLINED\" }")
@@ -866,7 +877,7 @@ impl<'s> Reader<'_, 's> {
             self.finish(expect);
         }
         self.finish(table);
-        TestDeclaration { name, given, decision, rules, span }
+        TestDeclaration { name, given, lists, decision, rules, span }
     }
 
     /// Values by name; `merchant.country = ..` comes as a table within a table.
@@ -890,6 +901,23 @@ impl<'s> Reader<'_, 's> {
             };
             given.push((At { value: name, span: key.span() }, At { value: at, span: value.span() }));
         }
+    }
+
+    /// Values of a list, as a call would name them.
+    fn values_of_test(&mut self, value: &Spanned<DeValue>) -> Option<Vec<At<String>>> {
+        let help = || Some("write texts, such as `lists = { blocked_cards = [\"tok_123\"] }`".to_string());
+        let Some(items) = value.get_ref().as_array() else {
+            self.report.error(value.span(), "a list of a test must be an array of texts", help());
+            return None;
+        };
+        let mut values = Vec::new();
+        for item in items {
+            match item.get_ref().as_str() {
+                Some(text) => values.push(At { value: text.to_owned(), span: item.span() }),
+                None => self.report.error(item.span(), "a value of a list must be a text here", help()),
+            }
+        }
+        Some(values)
     }
 
     fn ids(&mut self, value: &Spanned<DeValue>) -> Option<Vec<At<String>>> {

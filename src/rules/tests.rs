@@ -118,7 +118,7 @@ fn the_shipped_rules_pass_their_own_tests_without_a_warning() {
     };
     let untested: Vec<&str> = rules.rules.iter().filter(|rule| !tested(rule)).map(|rule| &*rule.id).collect();
     assert!(untested.is_empty(), "{untested:?}");
-    for group in ["velocity", "cross_region", "large_amount"] {
+    for group in ["lists", "velocity", "cross_region", "large_amount"] {
         assert!(rules.rules.iter().any(|rule| &*rule.group == group), "{group}");
     }
 }
@@ -358,4 +358,21 @@ fn twenty_rules_over_thirty_fields_take_little_time() {
     }
     println!("20 rules over 30 fields: {best:.0} ns");
     assert_eq!(hits.fired().count(), 0);
+}
+
+#[test]
+fn a_test_s_lists_are_beside_the_file_s_and_what_they_cannot_hold_fails_it() {
+    let rules = compiled(
+        "version = 1\n[lists.mccs]\nvalues = ['5411']\n\
+         [[rules]]\nid = 'r'\nwhen = 'mcc in lists.mccs'\nthen = 'flag'\nreason = 'R'\n\
+         [[tests]]\nname = 'added'\ngiven = { mcc = '7995' }\nlists = { mccs = ['7995'] }\nexpect = { rules = ['r'] }\n\
+         [[tests]]\nname = 'of the file'\ngiven = { mcc = '5411' }\nlists = { mccs = ['7995'] }\nexpect = { rules = ['r'] }\n\
+         [[tests]]\nname = 'of another test'\ngiven = { mcc = '7995' }\nexpect = { rules = [] }\n\
+         [[tests]]\nname = 'no category'\ngiven = { mcc = '5411' }\nlists = { mccs = ['42'] }\nexpect = { rules = ['r'] }\n",
+    );
+    let results = run_tests(&rules);
+    let failures: Vec<&[String]> = results.iter().map(|result| result.failures.as_slice()).collect();
+    let wrong =
+        ["`42` on list `mccs` must be four digits: rules look `merchant.mcc` up in the list".to_owned()];
+    assert_eq!(failures, [&[] as &[String], &[], &[], &wrong]);
 }

@@ -341,6 +341,11 @@ fn a_wrong_file_is_found_at_its_place() {
         (rule("[[tests]]\nname = 't'\ngiven = { amuont = 5 }\nexpect = { rules = ['r'] }"), vec!["9:11 unknown name `amuont` | did you mean `amount`?"]),
         (rule("[[tests]]\nname = 't'\ngiven = { amount = 'x' }\nexpect = { rules = ['r'] }"), vec!["9:20 `amount` is money, which this is not"]),
         (rule("[[tests]]\nname = 't'\ngiven = { country = 'US', merchant.country = 'US' }\nexpect = { rules = ['r'] }"), vec!["9:36 `merchant.country` is given twice"]),
+        (rule("[[tests]]\nname = 't'\ngiven = {}\nlists = { blocked = ['x'] }\nexpect = { rules = ['r'] }"), vec!["10:11 unknown list `blocked`"]),
+        (rule("[[tests]]\nname = 't'\ngiven = {}\nlists = { blocked = 'x' }\nexpect = { rules = ['r'] }"), vec![
+            "10:11 unknown list `blocked`",
+            "10:21 a list of a test must be an array of texts | write texts, such as `lists = { blocked_cards = [\"tok_123\"] }`",
+        ]),
         (rule("[[tests]]\nname = 't'\ngiven = {}\nexpect = { rules = ['q'] }"), vec!["10:21 unknown rule `q` | did you mean `r`?"]),
         (rule("[[tests]]\nname = 't'\ngiven = {}\nexpect = { decision = 'declined' }"), vec!["10:23 `decision` cannot be `declined` | did you mean `DECLINED`?"]),
         (rule("[[tests]]\nname = 't'\ngiven = {}\nexpect = {}"), vec!["10:10 the test expects nothing | write `decision = \"DECLINED\"`, `rules = [..]` or both"]),
