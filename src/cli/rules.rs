@@ -106,6 +106,9 @@ pub fn explain(path: &Path, format_json: bool) -> ExitCode {
         for read in &rule.reads {
             let unit = if read.unit.is_empty() { String::new() } else { format!(" in {}", read.unit) };
             say(format_args!("    {} ({}{unit}): {}", read.name, read.ty, read.meaning));
+            if read.footprint.is_some() {
+                say(format_args!("      memory: {}", read.memory()));
+            }
         }
     }
     ExitCode::SUCCESS

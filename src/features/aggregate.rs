@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::{
     amounts::AmountRange,
     compact::{Compact, Shape},
     distinct::count_distinct,
     event::Event,
     present::Present,
+    shared,
     values::{Slot, Values},
-    window::{Length, Pick, TotalId, View, WindowPlan},
+    window::{self, Length, Pick, TotalId, View, WindowPlan},
 };
 use crate::{
     limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX},
@@ -211,6 +214,40 @@ pub struct Aggregate {
     pub filter: Option<Filter>,
 }
 
+/// Memory that an aggregate asks for, as if it were the only one: what it shares with others is taken once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Footprint {
+    /// For every key: a card, an account, a merchant, and so on.
+    pub bytes_per_key: usize,
+    /// For every event of a key within its window.
+    pub bytes_per_event: usize,
+}
+
+impl Aggregate {
+    pub fn footprint(&self) -> Footprint {
+        let distinct = usize::from(matches!(self.measure, Measure::Distinct(_)));
+        if self.by.cross_accounts() {
+            let bytes_per_event = shared::event_bytes(distinct);
+            return Footprint { bytes_per_key: shared::KEY_BYTES, bytes_per_event };
+        }
+        let has_total = is_total(self.measure, alike(self.by));
+        Footprint {
+            bytes_per_key: if has_total { window::TOTAL_BYTES } else { 0 },
+            bytes_per_event: window::EVENT_BYTES,
+        }
+    }
+}
+
+/// What else than card and account an event must have in common with the present transaction.
+fn alike(by: Keys) -> Keys {
+    by.without(Keys::CARD.and(Keys::ACCOUNT))
+}
+
+/// Whether the windows keep a total for it; what has none is worked out from the single events.
+fn is_total(measure: Measure, alike: Keys) -> bool {
+    matches!(measure, Measure::Count | Measure::Sum | Measure::Mean) && alike == Keys::NONE
+}
+
 /// An aggregate with its place in the windows of an account.
 pub(super) struct Planned {
     by: By,
@@ -232,9 +269,8 @@ impl Planned {
     pub(super) fn new(aggregate: &Aggregate, pick: Pick, windows: &mut WindowPlan) -> Planned {
         let &Aggregate { by: keys, window_ms, measure, .. } = aggregate;
         let by = if keys.has(Keys::CARD) { By::Card } else { By::Account };
-        let alike = keys.without(Keys::CARD.and(Keys::ACCOUNT));
-        let is_total = matches!(measure, Measure::Count | Measure::Sum | Measure::Mean);
-        let source = match is_total && alike == Keys::NONE {
+        let alike = alike(keys);
+        let source = match is_total(measure, alike) {
             true => Source::Total(windows.total(by, window_ms, pick)),
             false => Source::Events(windows.length(window_ms)),
         };

@@ -176,6 +176,11 @@ struct Total {
 
 const _: () = assert!(size_of::<Total>() == 10);
 
+/// Bytes of one total of an account or a card.
+pub const TOTAL_BYTES: usize = size_of::<Total>();
+/// Bytes of one event, kept once for all that is asked of an account; 12 in an account with large amounts.
+pub const EVENT_BYTES: usize = 8;
+
 /// What a window holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reading {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     features::{
-        aggregate::{Aggregate, Attribute, Measure},
+        aggregate::{Aggregate, Attribute, Footprint, Measure},
         catalog::{CATALOG, Entry, Type},
         values::Slot,
     },
@@ -64,6 +64,18 @@ pub struct Reading {
     /// Such as `km`; empty where there is none.
     pub unit: &'static str,
     pub meaning: String,
+    /// What an aggregate takes in memory.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub footprint: Option<Footprint>,
+}
+
+impl Reading {
+    /// `10 bytes for each card, 8 for each event within the window`; empty for what is no aggregate.
+    pub fn memory(&self) -> String {
+        self.footprint.map_or(String::new(), |Footprint { bytes_per_key, bytes_per_event }| {
+            format!("{bytes_per_key} bytes a key and {bytes_per_event} for each event within the window")
+        })
+    }
 }
 
 /// Says what an aggregate counts.
@@ -95,6 +107,7 @@ pub fn names() -> Vec<Reading> {
         ty: type_name(entry.ty),
         unit: unit_of(entry),
         meaning: entry.doc.to_owned(),
+        footprint: None,
     };
     CATALOG.iter().map(reading).collect()
 }
@@ -167,6 +180,7 @@ impl<'a> Words<'a> {
                 ty: type_name(entry.ty),
                 unit: unit_of(entry),
                 meaning: entry.doc.to_owned(),
+                footprint: None,
             },
             (None, Some(declared)) => {
                 let is_money = declared.measure.is_money();
@@ -175,11 +189,16 @@ impl<'a> Words<'a> {
                     ty: if is_money { "money" } else { "a whole number" },
                     unit: if is_money { MONEY_UNIT } else { "" },
                     meaning: format!("The {}.", aggregate(declared)),
+                    footprint: Some(declared.footprint()),
                 }
             }
-            (None, None) => {
-                Reading { name: format!("slot {slot}"), ty: "", unit: "", meaning: String::new() }
-            }
+            (None, None) => Reading {
+                name: format!("slot {slot}"),
+                ty: "",
+                unit: "",
+                meaning: String::new(),
+                footprint: None,
+            },
         }
     }
 

@@ -31,6 +31,14 @@ use crate::{limits::AGGREGATES_MAX, types::time::Timestamp};
 use plan::Series;
 use tracks::{Found, Tracks};
 
+/// Bytes of one key in one series, without its events; its place in the table included.
+pub const KEY_BYTES: usize = tracks::TRACK_BYTES + size_of::<u32>() * 4 / 3;
+
+/// Bytes of one event, where so many attributes are counted distinctly.
+pub const fn event_bytes(attributes: usize) -> usize {
+    size_of::<u32>() * (rows::FIXED_WORDS + attributes)
+}
+
 /// What one aggregate reads: a number of events or of different values, or minor units of the base currency.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SharedValue {

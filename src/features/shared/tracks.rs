@@ -18,7 +18,7 @@ use super::{
 use crate::limits::{AGGREGATES_MAX, SHARED_BUDGET_BYTES_MIN};
 
 /// A track with its share of what holds the blocks.
-const TRACK_BYTES: usize = size_of::<Track>() + 1;
+pub const TRACK_BYTES: usize = size_of::<Track>() + 1;
 /// One row of an event without attributes is the least that a track holds.
 const TRACK_BYTES_MIN: usize = TRACK_BYTES + 16;
 const BLOCK: usize = 64;

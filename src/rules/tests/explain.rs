@@ -77,3 +77,27 @@ fn every_shipped_rule_is_explained_without_a_gap() {
         assert!(rule.reads.iter().all(|read| !read.meaning.is_empty()), "{rule:?}");
     }
 }
+
+/// What explains an aggregate's memory is what its windows take: held against benches' figures of the same structures.
+#[test]
+fn what_an_aggregate_takes_in_memory_is_said() {
+    let rules = compiled(
+        "version = 1\n[aggregates.by_card]\nby = 'card'\nwindow = '1h'\ncount = true\n\
+         [aggregates.shops]\nby = 'account'\nwindow = '1h'\ndistinct = 'merchant.id'\n\
+         [aggregates.by_device]\nby = 'device'\nwindow = '1h'\ndistinct = 'card.token'\n\
+         [[rules]]\nid = 'r'\nwhen = 'by_card > 1 && shops > 1 && by_device > 1 && amount > 5'\nthen = 'flag'\nreason = 'R'\n",
+    );
+    let memory: Vec<(&str, String)> =
+        rules.explanations[0].reads.iter().map(|read| (read.name.as_str(), read.memory())).collect();
+    let key_bytes = crate::features::shared::KEY_BYTES;
+    assert!((80..=128).contains(&key_bytes), "{key_bytes}");
+    assert_eq!(
+        memory,
+        [
+            ("amount", String::new()),
+            ("by_card", "10 bytes a key and 8 for each event within the window".to_owned()),
+            ("shops", "0 bytes a key and 8 for each event within the window".to_owned()),
+            ("by_device", format!("{key_bytes} bytes a key and 16 for each event within the window")),
+        ]
+    );
+}
