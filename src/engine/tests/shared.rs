@@ -170,6 +170,47 @@ async fn windows_that_a_snapshot_does_not_have_are_filled_from_the_journal() {
     assert_eq!(verified(dir.path()), 4);
 }
 
+/// Somebody who makes up a device id for every request fills the memory of windows, washes out nothing that was seen
+/// before, and gets no customer declined.
+#[tokio::test]
+async fn a_flood_of_new_devices_stays_inside_its_memory_and_washes_out_no_device_that_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget_bytes = crate::limits::SHARED_BUDGET_BYTES_MIN;
+    let mut config = Config::default();
+    config.windows.shared_bytes = budget_bytes as u64;
+    let bench = open_as(dir.path(), DEVICES, config);
+    for account in 1..=60 {
+        bench.account(account, 1_000_000_000).await;
+    }
+    for card in [1, 2, 3] {
+        let seen = from_device(&format!("t{card}"), card, 10, 1_000_000, "D-1");
+        assert_eq!(reason_of(&bench, seen).await, "");
+    }
+    let figures = || bench.engine.in_force.load().shared.figures();
+    let mut sent = 0;
+    while figures().evicted_keys < 2_000 {
+        let mut flood = Vec::new();
+        for _ in 0..100 {
+            sent += 1;
+            let card = 4 + sent % 50;
+            let mut wanted = from_device(&format!("f{sent}"), card, 1, 1_000_001, &format!("made-up-{sent}"));
+            // Posted at once, so that no account runs out of holds.
+            wanted.single_message = true;
+            flood.push(bench.engine.authorise(wanted, &bench.arrival()));
+        }
+        for answer in flood {
+            assert_eq!(answer.await.unwrap().answer.response_code.to_string(), "00");
+        }
+        assert!(figures().bytes <= budget_bytes, "{:?}", figures());
+        assert!(sent < 200_000, "nothing ever has to go: {:?}", figures());
+    }
+    assert_eq!(reason_of(&bench, from_device("caught", 60, 10, 1_000_002, "D-1")).await, "DEVICE_CARDS");
+    assert_eq!(reason_of(&bench, from_device("new", 60, 10, 1_000_002, "D-new")).await, "");
+    bench.engine.close().unwrap();
+    drop(bench);
+    assert_eq!(verified(dir.path()), sent as u64 + 5);
+}
+
 /// Where rules stay, what they knew stays known; what comes new is unknown first, and whole once it is filled.
 #[tokio::test]
 async fn a_reload_of_other_windows_drops_nothing_and_begins_with_what_is_known() {
