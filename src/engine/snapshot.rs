@@ -488,15 +488,13 @@ fn copy_shared(
     }
     writer.section(SHARED)?;
     writer.item(|out| out.extend_from_slice(&shared_head(&in_force.setup)))?;
-    windows.copy(|shared| {
-        let mut result = Ok(());
-        shared.encode(&mut |item| {
-            if result.is_ok() {
-                result = writer.item(|out| out.extend_from_slice(item));
-            }
-        });
-        result
-    })
+    // Written afterwards: as long as they are copied nothing is taken in, and the disk may be slow, or hang.
+    let mut items = Vec::new();
+    windows.copy(|shared| shared.encode(&mut |item| items.push(item.to_vec())));
+    for item in &items {
+        writer.item(|out| out.extend_from_slice(item))?;
+    }
+    Ok(())
 }
 
 fn copy_answers(
