@@ -11,8 +11,12 @@ use super::{
     storage::StorageFile,
 };
 
-/// Bytes read at once, at least one frame and a seal.
+/// Bytes read at once at most, at least one frame and a seal.
 const WINDOW_BYTES: usize = 256 * 1024 + FRAME_BYTES_MAX + SEAL_BYTES;
+/// Bytes read for each record that is missing. Most take less; where one takes more, the rest is read the next time.
+const RECORD_BYTES: usize = 768;
+/// Bytes read at once at least: a page.
+const WINDOW_BYTES_MIN: usize = 4096;
 
 /// A place in the log that moves on. Holds the open file of its segment, not the journal.
 pub struct Follower {
@@ -28,6 +32,17 @@ struct Placed {
     /// The sequence of the frame at the offset; below `next` while the way there is passed over.
     sequence: u64,
     file: Arc<dyn StorageFile>,
+}
+
+impl Placed {
+    /// Reads from the place on, as far as the file goes.
+    fn read(&self, window: &mut [u8]) -> Result<usize, ReadError> {
+        self.file.read_at(self.offset, window).map_err(|source| ReadError::Io {
+            operation: "read",
+            file: segment_name(self.segment),
+            source,
+        })
+    }
 }
 
 impl Follower {
@@ -69,11 +84,14 @@ impl Follower {
         }
         let Some(place) = &mut self.place else { return Ok(false) };
         self.window.resize(WINDOW_BYTES, 0);
-        let filled = place.file.read_at(place.offset, &mut self.window).map_err(|source| ReadError::Io {
-            operation: "read",
-            file: segment_name(place.segment),
-            source,
-        })?;
+        // Behind what is durable there is room that was taken in advance, which is not worth reading.
+        let missing = usize::try_from(durable - place.sequence.min(durable) + 1).unwrap_or(usize::MAX);
+        let wanted = missing.saturating_mul(RECORD_BYTES).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES);
+        let mut filled = place.read(&mut self.window[..wanted])?;
+        if wanted < WINDOW_BYTES && parse(&self.window[..filled], journal.id().salt()).is_none() {
+            // A longer frame than most, or none.
+            filled = place.read(&mut self.window)?;
+        }
         let mut at = 0;
         while place.sequence <= durable
             && let Some(frame) = parse(&self.window[at..filled], journal.id().salt())
