@@ -90,6 +90,8 @@ pub const MODEL_TREES_MAX: usize = 2_000;
 pub const MODEL_TREE_NODES_MAX: usize = 8_192;
 /// Splits between the root and a leaf of a model's tree.
 pub const MODEL_DEPTH_MAX: usize = 24;
+/// Most categories that one node of a model lists.
+pub const MODEL_CATEGORIES_MAX: usize = 65_536;
 /// Golden rows in one model file.
 pub const MODEL_GOLDEN_ROWS_MAX: usize = 1_000;
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Raised when a field is added, goes or changes its meaning.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The highest score; the lowest is 0.
 pub(super) const SCORE_MAX: u16 = 999;
 
@@ -95,7 +95,7 @@ pub(super) struct ModelFile {
     /// In the order of a row.
     pub features: Vec<String>,
     pub training: Training,
-    pub bias: f32,
+    pub bias: f64,
     /// The margins from which on the score is 1, 2 and so on to 999.
     pub score_from: Vec<f32>,
     /// Declined from this score on.
@@ -217,7 +217,7 @@ impl ModelFile {
     /// A file of the present format for the present features.
     pub(super) fn new(
         training: Training,
-        bias: f32,
+        bias: f64,
         trees: Vec<Tree>,
         score_from: Vec<f32>,
         decline_threshold: u16,

@@ -227,7 +227,7 @@ impl Sample {
 /// What one candidate came to.
 struct Boosted {
     candidate: Candidate,
-    bias: f32,
+    bias: f64,
     trees: Vec<Tree>,
     /// Of the validation rows.
     margins: Vec<f64>,
@@ -252,12 +252,12 @@ fn boost(
         let leaves: Vec<usize> = sample.rows.iter().map(|row| tree.leaf(row)).collect();
         set_values(&mut tree, &leaves, &residuals, &chances, candidate.learning_rate);
         for (margin, leaf) in margins.iter_mut().zip(leaves) {
-            *margin += f64::from(tree.value[leaf]);
+            *margin += tree.value[leaf];
         }
         trees.push(tree);
         progress((round + 1) as f64 / settings.trees as f64);
     }
-    let bias = (prior - sample.thinned.ln()) as f32;
+    let bias = short(prior - sample.thinned.ln());
     let forest = Forest::new(&trees, bias, MODEL_FEATURES).map_err(ModelError::Trees)?;
     let margins: Vec<f64> = validation.rows.iter().map(|row| forest.margin(row)).collect();
     let quality = Quality::measure(&margins, &validation.is_fraud).ok_or(TrainError::NoSignal)?;
@@ -297,6 +297,7 @@ fn copy_tree(nodes: &[serde_json::Value]) -> Option<Tree> {
         tree.threshold.push(0.0);
         tree.missing_left.push(0);
         tree.value.push(0.0);
+        tree.cover.push(0.0);
     };
     grow(&mut tree);
     let mut sources = vec![0];
@@ -352,11 +353,17 @@ fn set_values(tree: &mut Tree, leaves: &[usize], residuals: &[f64], chances: &[f
                 if rows[node] > 0.0 { sums[node] / rows[node] } else { 0.0 }
             }
         };
-        tree.value[node] = value as f32;
+        tree.value[node] = short(value);
+        tree.cover[node] = rows[node] as f32;
         if tree.left[node] == 0 {
-            sums[node] = rows[node] * f64::from(tree.value[node]);
+            sums[node] = rows[node] * tree.value[node];
         }
     }
+}
+
+/// The nearest number of seven decimals, so that a file stays small.
+fn short(value: f64) -> f64 {
+    (value * 1e7).round() / 1e7
 }
 
 /// Slope and intercept that turn a margin into log-odds of fraud, by logistic regression on the margins with

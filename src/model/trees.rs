@@ -1,15 +1,16 @@
 //! A forest of binary trees in flat arrays, and the walk through it: no allocation, one row at a time.
 //!
 //! ```text
-//! node   threshold f32 | left u32 | feature u16 | missing_left     12 bytes; the right child is left + 1
-//! leaf   +infinity     | itself   | 0           | true             so that a walk may go on and stays there
+//! node   threshold f32 | left u32 | feature u16 | how u8     12 bytes; the right child is left + 1
+//! leaf   +infinity     | itself   | 0           | missing left   so that a walk may go on and stays there
 //! ```
 //!
-//! A row goes left where `x <= threshold`; where `x` is missing (NaN) the node says which way. The margin is the
-//! bias plus one leaf of each tree, added in the order of the trees in 64 bits, so that it is the same bit for bit
-//! however the walk is arranged.
+//! A row goes left where `x <= threshold`; where `x` is missing (NaN) the node says which way. Models of other
+//! libraries have two more kinds of nodes: one that takes 0 for missing, and one that looks a category up in a list.
+//! The margin is the bias plus one leaf of each tree, added in the order of the trees in 64 bits, so that it is the
+//! same bit for bit however the walk is arranged.
 
-use crate::limits::{MODEL_DEPTH_MAX, MODEL_TREE_NODES_MAX, MODEL_TREES_MAX};
+use crate::limits::{MODEL_CATEGORIES_MAX, MODEL_DEPTH_MAX, MODEL_TREE_NODES_MAX, MODEL_TREES_MAX};
 
 /// Trees walked side by side, so that their memory accesses overlap.
 const ABREAST: usize = 8;
@@ -28,7 +29,35 @@ pub struct Tree {
     /// 1 where a row whose value is missing goes left, else 0; 0 in a leaf.
     pub missing_left: Vec<u8>,
     /// What a leaf adds to the margin; elsewhere the mean of that over the training rows that came by.
-    pub value: Vec<f32>,
+    pub value: Vec<f64>,
+    /// How many training rows came by, or their weight.
+    pub cover: Vec<f32>,
+    /// Nodes to which 0 is missing too, in rising order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zero_missing: Vec<u32>,
+    /// Nodes that ask for a category instead of comparing, in rising order. Their threshold is 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<Categories>,
+}
+
+/// A node that lets through by a list of categories. The value's whole part is the category; what is not in the list,
+/// a negative value among it, goes the other way.
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Categories {
+    pub node: u32,
+    /// Whether the listed ones go left, or right.
+    pub listed_left: bool,
+    /// In rising order.
+    pub listed: Vec<u32>,
+}
+
+impl Categories {
+    fn goes_left(&self, x: f32) -> bool {
+        // A cast of a negative number or NaN gives 0, which is a category.
+        let is_listed = x > -1.0 && self.listed.binary_search(&(x as u32)).is_ok();
+        is_listed == self.listed_left
+    }
 }
 
 /// The trees of a model, ready to be walked.
@@ -36,8 +65,12 @@ pub struct Tree {
 pub struct Forest {
     nodes: Vec<Node>,
     /// Beside the nodes, since only the last one of a walk is read.
-    values: Vec<f32>,
+    values: Vec<f64>,
     roots: Vec<Root>,
+    /// What nodes by category ask for; such a node's threshold is the bits of its number here.
+    categories: Vec<Categories>,
+    /// Whether every node only compares.
+    plain: bool,
     features: usize,
     bias: f64,
 }
@@ -47,8 +80,15 @@ struct Node {
     threshold: f32,
     left: u32,
     feature: u16,
-    missing_left: bool,
+    /// Of [`MISSING_LEFT`], [`ZERO_MISSING`] and [`BY_CATEGORY`].
+    how: u8,
 }
+
+const MISSING_LEFT: u8 = 1;
+const ZERO_MISSING: u8 = 1 << 1;
+const BY_CATEGORY: u8 = 1 << 2;
+/// LightGBM's bound, up to which a value is 0 (`kZeroThreshold`).
+const ZERO_MAX: f32 = 1e-35;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Root {
@@ -64,7 +104,7 @@ impl Forest {
     ///
     /// # Errors
     /// Says which tree is no tree, is too large, or reads a feature that rows do not have.
-    pub fn new(trees: &[Tree], bias: f32, features: usize) -> Result<Forest, String> {
+    pub fn new(trees: &[Tree], bias: f64, features: usize) -> Result<Forest, String> {
         if trees.is_empty() || trees.len() > MODEL_TREES_MAX {
             return Err(format!("{} trees; 1 to {MODEL_TREES_MAX} are possible", trees.len()));
         }
@@ -75,8 +115,10 @@ impl Forest {
             nodes: Vec::new(),
             values: Vec::new(),
             roots: Vec::new(),
+            categories: Vec::new(),
+            plain: true,
             features,
-            bias: f64::from(bias),
+            bias,
         };
         for (number, tree) in trees.iter().enumerate() {
             let depth = tree.check(features).map_err(|why| format!("tree {number}: {why}"))?;
@@ -94,16 +136,26 @@ impl Forest {
                     threshold: f32::INFINITY,
                     left: root + index as u32,
                     feature: 0,
-                    missing_left: true,
+                    how: MISSING_LEFT,
                 },
                 left => Node {
                     threshold: tree.threshold[index],
                     left: root + left,
                     feature: tree.feature[index],
-                    missing_left: tree.missing_left[index] == 1,
+                    how: if tree.missing_left[index] == 1 { MISSING_LEFT } else { 0 },
                 },
             });
         }
+        for node in &tree.zero_missing {
+            self.nodes[(root + node) as usize].how |= ZERO_MISSING;
+        }
+        for categories in &tree.categories {
+            let node = &mut self.nodes[(root + categories.node) as usize];
+            node.how |= BY_CATEGORY;
+            node.threshold = f32::from_bits(self.categories.len() as u32);
+            self.categories.push(categories.clone());
+        }
+        self.plain &= tree.zero_missing.is_empty() && tree.categories.is_empty();
         self.values.extend_from_slice(&tree.value);
     }
 
@@ -117,6 +169,10 @@ impl Forest {
     /// # Panics
     /// Where the row is shorter than the forest was made for.
     pub fn margin(&self, row: &[f32]) -> f64 {
+        if self.plain { self.walk::<true>(row) } else { self.walk::<false>(row) }
+    }
+
+    fn walk<const PLAIN: bool>(&self, row: &[f32]) -> f64 {
         let row = &row[..self.features];
         let mut margin = self.bias;
         let mut groups = self.roots.chunks_exact(ABREAST);
@@ -125,16 +181,16 @@ impl Forest {
             let depth = group.iter().fold(0, |deepest, root| deepest.max(root.depth));
             for _ in 0..depth {
                 for node in &mut at {
-                    *node = self.step(*node, row);
+                    *node = self.step::<PLAIN>(*node, row);
                 }
             }
             for node in at {
-                margin += f64::from(self.values[node as usize]);
+                margin += self.values[node as usize];
             }
         }
         for root in groups.remainder() {
-            let leaf = (0..root.depth).fold(root.node, |node, _| self.step(node, row));
-            margin += f64::from(self.values[leaf as usize]);
+            let leaf = (0..root.depth).fold(root.node, |node, _| self.step::<PLAIN>(node, row));
+            margin += self.values[leaf as usize];
         }
         margin
     }
@@ -159,18 +215,18 @@ impl Forest {
             for level in 0..depth {
                 let nodes = paths[level];
                 for (child, node) in paths[level + 1].iter_mut().zip(nodes).take(group.len()) {
-                    *child = self.step(node, row);
+                    *child = self.step::<false>(node, row);
                 }
             }
             for (tree, root) in group.iter().enumerate() {
-                let mut value = f64::from(self.values[root.node as usize]);
+                let mut value = self.values[root.node as usize];
                 base += value;
                 for level in 0..root.depth as usize {
                     let (node, child) = (paths[level][tree], paths[level + 1][tree]);
                     if child == node {
                         break;
                     }
-                    let child_value = f64::from(self.values[child as usize]);
+                    let child_value = self.values[child as usize];
                     contributions[usize::from(self.nodes[node as usize].feature)] += child_value - value;
                     value = child_value;
                 }
@@ -179,11 +235,22 @@ impl Forest {
         base
     }
 
-    /// The child a row goes to, without a branch; a leaf stays where it is.
+    /// The child a row goes to, without a branch where nodes only compare; a leaf stays where it is.
     #[inline(always)]
-    fn step(&self, node: u32, row: &[f32]) -> u32 {
-        let Node { threshold, left, feature, missing_left } = self.nodes[node as usize];
+    fn step<const PLAIN: bool>(&self, node: u32, row: &[f32]) -> u32 {
+        let Node { threshold, left, feature, how } = self.nodes[node as usize];
         let x = row[usize::from(feature)];
+        let missing_left = how & MISSING_LEFT != 0;
+        if !PLAIN && how & (ZERO_MISSING | BY_CATEGORY) != 0 {
+            let goes_left = if x.is_nan() || (how & ZERO_MISSING != 0 && x.abs() <= ZERO_MAX) {
+                missing_left
+            } else if how & BY_CATEGORY != 0 {
+                self.categories[threshold.to_bits() as usize].goes_left(x)
+            } else {
+                x <= threshold
+            };
+            return left + u32::from(!goes_left);
+        }
         let goes_left = (x <= threshold) | (x.is_nan() & missing_left);
         left + u32::from(!goes_left)
     }
@@ -194,11 +261,23 @@ impl Tree {
     pub fn leaf(&self, row: &[f32]) -> usize {
         let mut node = 0;
         while self.left[node] != 0 {
-            let x = row[usize::from(self.feature[node])];
-            let goes_left = if x.is_nan() { self.missing_left[node] == 1 } else { x <= self.threshold[node] };
-            node = self.left[node] as usize + usize::from(!goes_left);
+            node = self.left[node] as usize + usize::from(!self.goes_left(node, row));
         }
         node
+    }
+
+    /// Which way a row goes at a node that is no leaf.
+    pub fn goes_left(&self, node: usize, row: &[f32]) -> bool {
+        let x = row[usize::from(self.feature[node])];
+        let number = node as u32;
+        let zero_is_missing = self.zero_missing.binary_search(&number).is_ok();
+        if x.is_nan() || (zero_is_missing && x.abs() <= ZERO_MAX) {
+            return self.missing_left[node] == 1;
+        }
+        match self.categories.binary_search_by_key(&number, |categories| categories.node) {
+            Ok(at) => self.categories[at].goes_left(x),
+            Err(_) => x <= self.threshold[node],
+        }
     }
 
     /// Whether this is a tree, and how deep: 0 for a single leaf.
@@ -208,9 +287,10 @@ impl Tree {
             return Err(format!("{nodes} nodes; 1 to {MODEL_TREE_NODES_MAX} are possible"));
         }
         let lengths = [self.feature.len(), self.threshold.len(), self.missing_left.len(), self.value.len()];
-        if lengths.iter().any(|length| *length != nodes) {
+        if lengths.iter().any(|length| *length != nodes) || self.cover.len() != nodes {
             return Err("its arrays differ in length".to_owned());
         }
+        self.check_kinds()?;
         let mut depths: Vec<Option<u32>> = vec![None; nodes];
         depths[0] = Some(0);
         let mut deepest = 0;
@@ -220,6 +300,9 @@ impl Tree {
             let Some(depth) = depths[node] else { return bad("no node leads to it") };
             if !self.value[node].is_finite() || !self.threshold[node].is_finite() {
                 return bad("a number is not finite");
+            }
+            if !self.cover[node].is_finite() || self.cover[node] < 0.0 {
+                return bad("its cover is no number of rows");
             }
             if self.missing_left[node] > 1 {
                 return bad("`missing_left` is neither 0 nor 1");
@@ -249,6 +332,37 @@ impl Tree {
         }
         Ok(deepest)
     }
+
+    /// Whether the nodes of other kinds are nodes that compare, each named once.
+    fn check_kinds(&self) -> Result<(), String> {
+        let by_category: Vec<u32> = self.categories.iter().map(|categories| categories.node).collect();
+        for (kind, nodes) in [("zero_missing", &self.zero_missing), ("categories", &by_category)] {
+            if !nodes.is_sorted_by(|a, b| a < b) {
+                return Err(format!("`{kind}` does not name its nodes in rising order"));
+            }
+            for node in nodes {
+                if self.left.get(*node as usize).is_none_or(|left| *left == 0) {
+                    return Err(format!("`{kind}` names node {node}, which compares nothing"));
+                }
+            }
+        }
+        for Categories { node, listed, .. } in &self.categories {
+            if listed.is_empty() || listed.len() > MODEL_CATEGORIES_MAX || !listed.is_sorted_by(|a, b| a < b)
+            {
+                return Err(format!(
+                    "node {node}: its categories are not 1 to {MODEL_CATEGORIES_MAX} in rising order"
+                ));
+            }
+            // A 32-bit float holds every whole number up to here and not all beyond.
+            if listed.last().is_some_and(|last| *last >= 1 << 24) {
+                return Err(format!("node {node}: a category is above {}", (1 << 24) - 1));
+            }
+            if self.threshold[*node as usize] != 0.0 {
+                return Err(format!("node {node}: it has categories and a threshold"));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -267,6 +381,7 @@ pub(super) mod tests {
             tree.threshold.push(0.0);
             tree.missing_left.push(0);
             tree.value.push(rng.random_range(-1.0..1.0));
+            tree.cover.push(1.0);
         };
         leaf(&mut tree, rng);
         let mut open = vec![(0, 0)];
@@ -277,12 +392,24 @@ pub(super) mod tests {
                 tree.feature[node] = rng.random_range(0..features) as u16;
                 tree.threshold[node] = f32::from(rng.random_range(-4_i8..4));
                 tree.missing_left[node] = rng.random_range(0..2);
+                match rng.random_range(0..16) {
+                    0 => tree.zero_missing.push(node as u32),
+                    1 => {
+                        tree.threshold[node] = 0.0;
+                        let listed: Vec<u32> = (0..4).filter(|_| rng.random_bool(0.5)).chain([4]).collect();
+                        let listed_left = rng.random_bool(0.5);
+                        tree.categories.push(Categories { node: node as u32, listed_left, listed });
+                    }
+                    _ => {}
+                }
                 for child in [left, left + 1] {
                     leaf(&mut tree, rng);
                     open.push((child, level + 1));
                 }
             }
         }
+        tree.zero_missing.sort_unstable();
+        tree.categories.sort_by_key(|categories| categories.node);
         tree
     }
 
@@ -311,7 +438,7 @@ pub(super) mod tests {
             let forest = Forest::new(&trees, -2.5, 10).unwrap();
             for _ in 0..2_000 {
                 let row = random_row(&mut rng, 10);
-                let naive = trees.iter().fold(-2.5, |sum, t| sum + f64::from(t.value[t.leaf(&row)]));
+                let naive = trees.iter().fold(-2.5, |sum, t| sum + t.value[t.leaf(&row)]);
                 assert_eq!(forest.margin(&row).to_bits(), naive.to_bits(), "{row:?}");
             }
         }
@@ -322,7 +449,7 @@ pub(super) mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let trees: Vec<Tree> = (0..25).map(|_| random_tree(&mut rng, 6, 10)).collect();
         let forest = Forest::new(&trees, 0.75, 10).unwrap();
-        let expected_base = trees.iter().fold(0.75, |sum, t| sum + f64::from(t.value[0]));
+        let expected_base = trees.iter().fold(0.75, |sum, t| sum + t.value[0]);
         for _ in 0..1_000 {
             let row = random_row(&mut rng, 10);
             let mut contributions = [0.0; 10];
@@ -341,6 +468,8 @@ pub(super) mod tests {
             threshold: vec![2.0, 0.0, 0.0],
             missing_left: vec![missing_left, 0, 0],
             value: vec![0.0, -1.0, 1.0],
+            cover: vec![2.0, 1.0, 1.0],
+            ..Tree::default()
         };
         for (missing_left, x, value) in [
             (0, f32::NAN, 1.0),
@@ -356,6 +485,42 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_zero_may_be_missing_and_a_category_is_looked_up() {
+        let mut tree = Tree {
+            left: vec![1, 0, 0],
+            feature: vec![0; 3],
+            threshold: vec![-1.0, 0.0, 0.0],
+            missing_left: vec![1, 0, 0],
+            value: vec![0.0, -1.0, 1.0],
+            cover: vec![2.0, 1.0, 1.0],
+            zero_missing: vec![0],
+            ..Tree::default()
+        };
+        let margin =
+            |tree: &Tree, x: f32| Forest::new(std::slice::from_ref(tree), 0.0, 1).unwrap().margin(&[x]);
+        for (x, value) in
+            [(0.0, -1.0), (-0.0, -1.0), (1e-36, -1.0), (1e-30, 1.0), (f32::NAN, -1.0), (-2.0, -1.0)]
+        {
+            assert_eq!(margin(&tree, x), value, "{x}");
+        }
+        tree.zero_missing.clear();
+        tree.threshold[0] = 0.0;
+        tree.categories = vec![Categories { node: 0, listed_left: false, listed: vec![0, 7, 5411] }];
+        for (x, value) in [
+            (0.0, 1.0),
+            (7.0, 1.0),
+            (7.9, 1.0),
+            (5411.0, 1.0),
+            (8.0, -1.0),
+            (-7.0, -1.0),
+            (f32::INFINITY, -1.0),
+            (f32::NAN, -1.0),
+        ] {
+            assert_eq!(margin(&tree, x), value, "{x}");
+        }
+    }
+
+    #[test]
     fn what_is_no_tree_is_refused() {
         let good = Tree {
             left: vec![1, 3, 0, 0, 0],
@@ -363,6 +528,8 @@ pub(super) mod tests {
             threshold: vec![0.5, 0.5, 0.0, 0.0, 0.0],
             missing_left: vec![0; 5],
             value: vec![0.0; 5],
+            cover: vec![1.0; 5],
+            ..Tree::default()
         };
         assert!(Forest::new(std::slice::from_ref(&good), 0.0, 2).is_ok());
         let spoil = |change: &dyn Fn(&mut Tree), why: &str| {
@@ -380,11 +547,20 @@ pub(super) mod tests {
         spoil(&|t| t.feature[1] = 2, "no such feature");
         spoil(&|t| t.missing_left[0] = 2, "neither 0 nor 1");
         spoil(&|t| t.threshold[0] = f32::NAN, "not finite");
-        spoil(&|t| t.value[4] = f32::INFINITY, "not finite");
+        spoil(&|t| t.value[4] = f64::INFINITY, "not finite");
         spoil(&|t| t.value.truncate(4), "differ in length");
+        spoil(&|t| t.cover[1] = -1.0, "no number of rows");
+        spoil(&|t| t.zero_missing = vec![1, 0], "rising order");
+        spoil(&|t| t.zero_missing = vec![2], "compares nothing");
+        let by = |node, listed: &[u32]| Categories { node, listed_left: true, listed: listed.to_vec() };
+        spoil(&|t| t.categories = vec![by(9, &[1])], "compares nothing");
+        spoil(&|t| t.categories = vec![by(0, &[1])], "categories and a threshold");
+        spoil(&|t| (t.threshold[0], t.categories) = (0.0, vec![by(0, &[2, 2])]), "rising order");
+        spoil(&|t| (t.threshold[0], t.categories) = (0.0, vec![by(0, &[])]), "not 1 to");
+        spoil(&|t| (t.threshold[0], t.categories) = (0.0, vec![by(0, &[1 << 24])]), "above 16777215");
         spoil(&|t| *t = Tree::default(), "0 nodes");
         assert!(Forest::new(&[], 0.0, 2).is_err());
-        assert!(Forest::new(&[good], f32::NAN, 2).is_err());
+        assert!(Forest::new(&[good], f64::NAN, 2).is_err());
         let chain = MODEL_DEPTH_MAX + 1;
         let nodes = 2 * chain + 1;
         let mut deep = Tree {
@@ -393,6 +569,8 @@ pub(super) mod tests {
             threshold: vec![0.0; nodes],
             missing_left: vec![0; nodes],
             value: vec![0.0; nodes],
+            cover: vec![1.0; nodes],
+            ..Tree::default()
         };
         for level in 0..chain {
             deep.left[if level == 0 { 0 } else { 2 * level }] = 2 * level as u32 + 1;

@@ -145,7 +145,7 @@ fn every_value_of_another_type_and_every_missing_field_is_refused() {
 fn a_signed_file_with_wrong_content_is_refused_for_its_content() {
     type Change = fn(&mut ModelFile);
     let cases: [(Change, &str); 13] = [
-        (|f| f.format = 2, "has format 2; this program reads format 1"),
+        (|f| f.format = 1, "has format 1; this program reads format 2"),
         (|f| f.features.swap(0, 1), "stands where"),
         (|f| f.features.truncate(3), "it has 3"),
         (|f| f.feature_hash = "0".repeat(16), "their hash is 0000000000000000"),
@@ -164,7 +164,7 @@ fn a_signed_file_with_wrong_content_is_refused_for_its_content() {
         assert!(error.to_string().contains(why), "{error}, not {why}");
     }
     // Infinity is no JSON; a number too large for 32 bits must not become one.
-    let text = file().to_text().replace("\"bias\": -0.1", "\"bias\": 1e39");
+    let text = file().to_text().replace("\"score_from\": [-5.0", "\"score_from\": [1e39");
     let error = Model::load(&text).unwrap_err();
     assert!(error.to_string().contains("out of range"), "{error}");
     let unsigned = changed(|f| f.decline_threshold = 701, false);
@@ -175,7 +175,7 @@ fn a_signed_file_with_wrong_content_is_refused_for_its_content() {
 
 #[test]
 fn what_is_no_model_at_all_is_refused_with_its_place() {
-    for text in ["", "{", "null", "[]", "{\"format\": \"1\"}", "{\"format\": 1}", "\u{feff}{}"] {
+    for text in ["", "{", "null", "[]", "{\"format\": \"2\"}", "{\"format\": 2}", "\u{feff}{}"] {
         assert!(matches!(Model::load(text), Err(ModelError::Syntax(_))), "{text}");
     }
     assert_eq!(Model::load("{\"format\": 7, \"anything\": {}}").unwrap_err(), ModelError::Format(7));
