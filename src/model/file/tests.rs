@@ -104,6 +104,7 @@ fn every_number_that_is_changed_is_found() {
             Value::Number(n) if n.is_f64() => json!(n.as_f64().unwrap() + 0.5),
             Value::Number(n) => json!(n.as_u64().unwrap() + 1),
             Value::String(s) => json!(format!("{s}x")),
+            Value::Bool(b) => json!(!b),
             other => other,
         };
         assert!(Model::load(&bad.to_string()).is_err(), "{path}");
