@@ -20,6 +20,7 @@ use super::{
     say,
     simulate::time,
 };
+use self::table::Table;
 use crate::{
     authorise::{Seen, Watch},
     engine::{
@@ -52,6 +53,9 @@ pub struct Args {
     /// The model file to write.
     #[arg(long, value_name = "MODEL.json")]
     pub out: PathBuf,
+    /// Also write the rows as they are learned from and measured, for other tools.
+    #[arg(long, value_name = "OUT.csv")]
+    pub features: Option<PathBuf>,
     /// Rows before this time only warm the windows.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub train_from: Option<Timestamp>,
@@ -94,21 +98,28 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let inputs =
         [("--transactions", Some(args.transactions.as_path())), ("--accounts", args.accounts.as_deref())];
     output::apart(("--out", Some(&args.out)), &inputs)?;
+    let written = [inputs.as_slice(), &[("--out", Some(args.out.as_path()))]].concat();
+    output::apart(("--features", args.features.as_deref()), &written)?;
     let selection = Selection { skip_bad_rows: args.skip_bad_rows, limit: None };
     let survey = past::survey(&args.transactions, selection)?;
     let accounts =
         past::openings(args.accounts.as_deref(), args.skip_bad_rows, &survey, &args.default_limit)?;
     let mut replay = Replay::new(accounts)?;
     let mut periods = Periods::new(&args);
+    let mut table = args.features.as_deref().map(Table::create).transpose()?;
     let progress = bar(survey.rows, "transactions replayed");
     for placed in survey.replay()? {
         let Placed { transaction, .. } = placed?;
         if let Some(row) = replay.take(&transaction) {
-            periods.take(&transaction, row);
+            let period = periods.take(&transaction, row);
+            if let Some(table) = &mut table {
+                table.put(&transaction, period, &row)?;
+            }
         }
         progress.inc(1);
     }
     progress.finish_and_clear();
+    table.map(Table::finish).transpose()?;
 
     periods.check(&args)?;
     let Periods { training, test, unused, unlabelled, .. } = periods;
@@ -181,6 +192,30 @@ impl Replay {
     }
 }
 
+/// What a row is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Period {
+    /// Only the windows see it.
+    Warming,
+    Training,
+    /// Its label was not known when the test began.
+    TooYoung,
+    Test,
+    Unlabelled,
+}
+
+impl Period {
+    fn name(self) -> &'static str {
+        match self {
+            Period::Warming => "warming",
+            Period::Training => "training",
+            Period::TooYoung => "too_young",
+            Period::Test => "test",
+            Period::Unlabelled => "unlabelled",
+        }
+    }
+}
+
 /// Which rows are learned from and which are measured.
 struct Periods {
     train_from: Option<Timestamp>,
@@ -226,18 +261,27 @@ impl Periods {
         Ok(())
     }
 
-    fn take(&mut self, transaction: &Transaction, row: [f32; MODEL_FEATURES]) {
+    fn take(&mut self, transaction: &Transaction, row: [f32; MODEL_FEATURES]) -> Period {
         let time = transaction.request.transaction_time.unwrap_or_default();
         let Some(label) = transaction.label else {
             self.unlabelled += 1;
-            return;
+            return Period::Unlabelled;
         };
         let known_at = time.plus_ms(self.label_delay_ms).max(label.labelled_at.unwrap_or(time));
         match self.test_from {
-            Some(test_from) if time >= test_from => self.test.push(row, label.is_fraud),
-            _ if self.train_from.is_some_and(|train_from| time < train_from) => {}
-            Some(test_from) if known_at > test_from => self.unused += 1,
-            _ => self.training.push(row, label.is_fraud),
+            Some(test_from) if time >= test_from => {
+                self.test.push(row, label.is_fraud);
+                Period::Test
+            }
+            _ if self.train_from.is_some_and(|train_from| time < train_from) => Period::Warming,
+            Some(test_from) if known_at > test_from => {
+                self.unused += 1;
+                Period::TooYoung
+            }
+            _ => {
+                self.training.push(row, label.is_fraud);
+                Period::Training
+            }
         }
     }
 }
@@ -314,5 +358,6 @@ impl Report {
     }
 }
 
+mod table;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ fn args(transactions: PathBuf, accounts: Option<PathBuf>, out: PathBuf) -> Args 
         transactions,
         accounts,
         out,
+        features: None,
         train_from: None,
         test_from: Timestamp::parse("2026-02-01T00:00:00Z"),
         label_delay: 3,
