@@ -332,6 +332,11 @@ pub fn model_feature(index: usize) -> &'static Entry {
     &CATALOG[usize::from(MODEL_SLOTS[index])]
 }
 
+/// Where a model's row has the feature of this name; `None` where it is no model input.
+pub fn model_index(name: &str) -> Option<usize> {
+    (0..MODEL_FEATURES).find(|index| model_feature(*index).name == name)
+}
+
 /// Fills a model's row. A missing value is NaN; a yes is 1, a no 0.
 pub fn model_vector(values: &Values, row: &mut [f32; MODEL_FEATURES]) {
     for (cell, slot) in row.iter_mut().zip(MODEL_SLOTS) {

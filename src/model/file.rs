@@ -8,7 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    quality::Quality,
+    linear::{self, Term},
+    quality::{Intervals, Quality},
     trees::{Forest, Tree},
 };
 use crate::{
@@ -26,6 +27,7 @@ pub(super) const SCORE_MAX: u16 = 999;
 #[derive(Clone, Debug)]
 pub struct Model {
     forest: Forest,
+    line: Vec<Term>,
     score_from: Vec<f32>,
     decline_threshold: u16,
     version: Label,
@@ -36,29 +38,73 @@ pub struct Model {
 /// The score of one row.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Scored {
-    /// Log-odds of fraud before calibration.
+    /// Log-odds of fraud.
     pub margin: f64,
     /// 0 to 999, from the calibration table: rises with the margin, linear in the calibrated log-odds.
     pub score: u16,
 }
 
 /// How a model was trained and what it was worth.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// In words, with the settings that were chosen.
     pub algorithm: String,
     pub seed: u64,
+    /// Rows that were fitted, and frauds among them.
     pub rows: u64,
     pub frauds: u64,
-    /// The wished share of genuine transactions at or above the threshold, on the validation period.
-    pub false_positive_rate: f64,
-    /// On the last part of the training period, on which settings, calibration and threshold were chosen.
-    pub validation: Quality,
+    /// All that was learned from; what is before `fitted_to_choose` ended chose nothing.
+    pub period: Option<Period>,
+    pub fitted_to_choose: Option<Period>,
+    /// BLAKE3 of the rows, in hexadecimal.
+    pub fingerprint: String,
+    /// After how long a label counts as known.
+    pub label_delay_days: f64,
+    /// What the decline threshold was chosen by, in words.
+    pub threshold_by: String,
+    /// Every algorithm and setting that was compared, the best first.
+    pub tried: Vec<Tried>,
+    /// On the last part of the training period, on which settings, calibration and threshold were chosen, of the fit that
+    /// had not seen it. Absent where a model was trained elsewhere.
+    pub validation: Option<Quality>,
+    pub validation_period: Option<Period>,
+    pub validation_intervals: Option<Intervals>,
     /// On the period held out, if there was one.
     pub test: Option<Quality>,
-    /// Share of frauds, and of genuine transactions, at or above the threshold in the period held out.
-    pub test_at_threshold: Option<(f64, f64)>,
+    pub test_period: Option<Period>,
+    pub test_intervals: Option<Intervals>,
+    pub test_at_threshold: Option<AtThreshold>,
+}
+
+/// A stretch of time and what lay in it.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Period {
+    /// First and last row, in milliseconds since 1970.
+    pub from_ms: i64,
+    pub to_ms: i64,
+    pub rows: u64,
+    pub frauds: u64,
+}
+
+/// Something that was tried.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tried {
+    pub algorithm: String,
+    pub settings: String,
+    pub validation: Quality,
+}
+
+/// What the decline threshold does.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AtThreshold {
+    /// Share of the frauds at or above it.
+    pub recall: f64,
+    /// Share of the genuine transactions at or above it.
+    pub false_positive_rate: f64,
 }
 
 /// Why a text is not a model that can be used here.
@@ -76,6 +122,8 @@ pub enum ModelError {
     Features(String),
     #[error("the model's trees cannot be used: {0}")]
     Trees(String),
+    #[error("the model's straight line cannot be used: {0}")]
+    Line(String),
     #[error("the model's calibration cannot be used: {0}")]
     Calibration(String),
     /// What the file says a row scores is not what it scores.
@@ -102,6 +150,8 @@ pub(super) struct ModelFile {
     pub decline_threshold: u16,
     pub golden: Vec<GoldenRow>,
     pub trees: Vec<Tree>,
+    /// Added to the trees.
+    pub line: Vec<Term>,
     /// BLAKE3 of [`ModelFile::content`], in hexadecimal.
     pub checksum: String,
 }
@@ -156,8 +206,10 @@ impl Model {
             let why = format!("is one of {}; at most {MODEL_GOLDEN_ROWS_MAX} are read", file.golden.len());
             return Err(ModelError::Golden { row: MODEL_GOLDEN_ROWS_MAX, why });
         }
+        linear::check(&file.line).map_err(ModelError::Line)?;
         let model = Model {
             forest,
+            line: file.line.clone(),
             score_from: file.score_from.clone(),
             decline_threshold: file.decline_threshold,
             version: Label::Static(""),
@@ -172,9 +224,14 @@ impl Model {
 
     /// Scores one row of [`crate::features::catalog::model_vector`].
     pub fn score(&self, row: &[f32; MODEL_FEATURES]) -> Scored {
-        let margin = self.forest.margin(row);
-        let score = self.score_from.partition_point(|from| f64::from(*from) <= margin);
-        Scored { margin, score: score as u16 }
+        let mut margin = self.forest.margin(row);
+        self.line.iter().for_each(|term| margin += term.of(row));
+        Scored { margin, score: self.score_of(margin) }
+    }
+
+    /// The score of a margin.
+    pub fn score_of(&self, margin: f64) -> u16 {
+        self.score_from.partition_point(|from| f64::from(*from) <= margin) as u16
     }
 
     /// Sets each feature's contribution to the margin, in log-odds, and gives the rest of the margin.
@@ -184,7 +241,9 @@ impl Model {
         contributions: &mut [f64; MODEL_FEATURES],
     ) -> f64 {
         contributions.fill(0.0);
-        self.forest.contributions(row, contributions)
+        let rest = self.forest.contributions(row, contributions);
+        self.line.iter().for_each(|term| contributions[usize::from(term.feature)] += term.of(row));
+        rest
     }
 
     /// A transaction is declined from this score on.
@@ -219,6 +278,7 @@ impl ModelFile {
         training: Training,
         bias: f64,
         trees: Vec<Tree>,
+        line: Vec<Term>,
         score_from: Vec<f32>,
         decline_threshold: u16,
     ) -> ModelFile {
@@ -232,6 +292,7 @@ impl ModelFile {
             decline_threshold,
             golden: Vec::new(),
             trees,
+            line,
             checksum: String::new(),
         }
     }
@@ -269,6 +330,7 @@ impl ModelFile {
             ("decline_threshold", json(&self.decline_threshold)),
             ("golden", lines(self.golden.iter().map(json).collect())),
             ("trees", lines(self.trees.iter().map(json).collect())),
+            ("line", lines(self.line.iter().map(json).collect())),
         ];
         fields.map(|(name, value)| format!("\"{name}\": {value}")).join(",\n")
     }

@@ -9,11 +9,13 @@ pub const SHIPPED: &str = include_str!("../../models/default.json");
 
 mod explain;
 mod file;
+pub mod linear;
 pub mod quality;
+mod scale;
 pub mod train;
 mod trees;
 
 pub use self::{
     explain::ModelReasons,
-    file::{Model, ModelError, Scored, Training},
+    file::{AtThreshold, Model, ModelError, Period, Scored, Training, Tried},
 };

@@ -142,7 +142,7 @@ impl Figures {
 
     /// How well the model's margin tells fraud from the rest; absent without a model, or without both kinds of label.
     pub(super) fn quality(&self) -> Option<Quality> {
-        Quality::measure(&self.margins, &self.is_fraud)
+        Quality::measure(&self.margins, &self.is_fraud, 1.0)
     }
 
     pub(super) fn decided(&self) -> u64 {

@@ -29,6 +29,7 @@ fn args(transactions: PathBuf, accounts: Option<PathBuf>, out: PathBuf) -> Args 
         default_limit: "10000.00".to_owned(),
         trees: 10,
         false_positive_rate: 0.003,
+        false_positive_cost: None,
         seed: 1,
         skip_bad_rows: 0,
         format: Format::Json,

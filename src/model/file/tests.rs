@@ -33,14 +33,16 @@ fn file() -> ModelFile {
         seed: 1,
         rows: 2,
         frauds: 1,
-        false_positive_rate: 0.003,
-        validation: quality(),
+        fingerprint: "ab".to_owned(),
+        validation: Some(quality()),
         test: Some(quality()),
-        test_at_threshold: Some((0.7, 0.003)),
+        test_at_threshold: Some(AtThreshold { recall: 0.7, false_positive_rate: 0.003 }),
+        ..Training::default()
     };
     let trees = (0..9).map(|_| random_tree(&mut rng, 4, MODEL_FEATURES)).collect();
+    let line = vec![Term { feature: 3, weight: 0.01, centre: 0.5, low: -4.0, high: 4.0 }];
     let score_from = (0..SCORE_MAX).map(|score| f32::from(score) / 100.0 - 5.0).collect();
-    let mut file = ModelFile::new(training, -0.1, trees, score_from, 700);
+    let mut file = ModelFile::new(training, -0.1, trees, line, score_from, 700);
     let rows: Vec<_> = (0..3).map(|_| row(&mut rng)).collect();
     let model = Model::from_file(&file).unwrap();
     file.set_golden(&model, &rows);
