@@ -31,7 +31,7 @@ fn quick(rows: usize) -> Trained {
 
 #[test]
 fn a_trained_model_beats_chance_on_rows_it_never_saw_and_so_does_its_challenger() {
-    let Trained { champion, challenger } = quick(5_000);
+    let Trained { champion, challenger, .. } = quick(5_000);
     let challenger = challenger.unwrap();
     for Named { model, .. } in [&champion, &challenger] {
         let training = model.training();
