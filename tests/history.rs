@@ -668,3 +668,49 @@ fn a_row_that_cannot_be_read_ends_the_command_unless_it_may_be_passed_over() {
         }
     }
 }
+
+/// The features that `saker train` exports, by transaction.
+fn features(out: &Path, arguments: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
+    let model = out.with_extension("json");
+    let fixed = ["train", "--label-delay", "0", "--trees", "5", "--features", out.to_str().unwrap(), "--out"];
+    // There may be too little fraud to learn from; the rows are there all the same.
+    saker(&[&fixed[..], &[model.to_str().unwrap()], arguments].concat());
+    read(out).into_iter().map(|row| (row["transaction_id"].clone(), row)).collect()
+}
+
+#[test]
+fn a_model_is_trained_on_the_very_features_that_were_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let transactions = crooked_world(directory.path());
+    let (data, scores) = (directory.path().join("data"), directory.path().join("scores.csv"));
+    let limit = ["--default-limit", "900.00"];
+    let demo = ["demo", "--once", "--data", data.to_str().unwrap(), "--scores", scores.to_str().unwrap()];
+    let file = ["--transactions", transactions.to_str().unwrap()];
+    assert!(saker(&[&demo[..], &file, &limit].concat()).status.success());
+
+    // The same history with what the engine decided as its outcomes.
+    let mut rows = read(&transactions);
+    for (row, line) in rows.iter_mut().zip(read(&scores)) {
+        let approved = line["decision"] == "APPROVED";
+        row.insert("outcome".into(), if approved { "approved" } else { "declined" }.into());
+        row.insert("response_code".into(), line["response_code"].clone());
+    }
+    let decided = directory.path().join("decided.csv");
+    let columns: BTreeSet<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
+    write(&decided, &columns.into_iter().collect::<Vec<_>>(), &rows);
+
+    let served = features(&directory.path().join("served.csv"), &["--journal", data.to_str().unwrap()]);
+    let file = ["--transactions", decided.to_str().unwrap()];
+    let computed = features(&directory.path().join("computed.csv"), &[&file[..], &limit].concat());
+    assert!(served.len() > 2_000, "{}", served.len());
+    let labels = ["is_fraud", "period", "account_id"];
+    let mut compared = 0;
+    for (transaction, computed) in &computed {
+        let Some(served) = served.get(transaction) else { continue };
+        for (name, value) in computed.iter().filter(|(name, _)| !labels.contains(&name.as_str())) {
+            assert_eq!(served.get(name), Some(value), "{name} of {transaction}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 80_000, "{compared}");
+}

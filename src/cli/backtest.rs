@@ -202,7 +202,7 @@ enum History {
 impl History {
     fn open(args: &Args) -> anyhow::Result<History> {
         if let Some(path) = &args.journal {
-            return Ok(History::Journal(path.clone(), replay::open(path)?));
+            return Ok(History::Journal(path.clone(), past::journal(path)?));
         }
         let path = args.transactions.clone().context("name --transactions FILE or --journal DIR")?;
         let selection = Selection { skip_bad_rows: args.skip_bad_rows, limit: args.limit };

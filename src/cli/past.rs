@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 
 use super::progress::spinner;
 use crate::{
-    engine::backtest::{Backtest, Observed},
+    engine::{
+        backtest::{Backtest, Observed, PastJournal},
+        replay::VerifyError,
+    },
     history::{BadRow, PastOutcome, Row, Rows, Selection, Survey},
+    journal::LogError,
     types::{account::AccountChange, fault::Fault, ids::RequestKey},
 };
 
@@ -27,6 +31,29 @@ pub(super) fn survey(file: &Path, selection: Selection) -> anyhow::Result<Survey
     let survey = survey?;
     left_aside(survey.warning.clone(), &survey.skipped);
     Ok(survey)
+}
+
+/// Looks through the journal of a data directory.
+///
+/// # Errors
+/// Where there is none, or it is damaged.
+pub(super) fn journal(data_dir: &Path) -> anyhow::Result<PastJournal> {
+    let listed = std::fs::read_dir(data_dir);
+    listed.with_context(|| format!("{} cannot be read", data_dir.display()))?;
+    let progress = spinner("the journal is read");
+    let opened = PastJournal::open(data_dir);
+    progress.finish_and_clear();
+    opened.map_err(|error| refused(data_dir, &error))
+}
+
+fn refused(data_dir: &Path, error: &VerifyError) -> anyhow::Error {
+    let place = data_dir.display();
+    match error {
+        VerifyError::Journal(LogError::Io { .. }) => anyhow!(
+            "{place}: {error}\nGive a data directory that `saker serve` or `saker demo --data` has written to."
+        ),
+        _ => anyhow!("{place}: {error}\nNothing was changed; `saker journal verify {place}` says more."),
+    }
 }
 
 /// The accounts to replay on, in the order of their opening: those of the file of accounts, else those that the

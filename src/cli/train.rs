@@ -5,7 +5,6 @@
 //! when the test period began.
 
 use std::{
-    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -14,43 +13,35 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use self::{card::Shown, table::Table};
-use super::{
-    Format, output,
-    past::{self, DEFAULT_LIMIT},
-    progress::bar,
-    say,
-    simulate::time,
+use self::{
+    card::Shown,
+    periods::Periods,
+    rows::{LeftOut, Rows},
+    table::Table,
 };
+use super::{Format, output, past::DEFAULT_LIMIT, progress::bar, say, simulate::time};
 use crate::{
-    authorise::{Seen, Watch},
-    engine::{
-        backtest::{Backtest, Replayed},
-        recover::Source,
-    },
-    features::catalog::MODEL_FEATURES,
-    history::{Placed, Selection, Transaction},
     model::{
         Model,
         quality::{Intervals, Quality},
-        train::{Example, Examples, Named, Settings, Threshold, Trained, train},
+        train::{Named, Settings, Threshold, Trained, train},
     },
-    types::{
-        account::AccountChange,
-        codes::Kind,
-        time::{DAY_MS, Timestamp},
-    },
+    types::time::{DAY_MS, Timestamp},
 };
 
 /// Trains the scoring model on labelled history.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Labelled transactions, CSV, plain or gzip.
-    #[arg(long, value_name = "FILE")]
-    pub transactions: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "journal")]
+    pub transactions: Option<PathBuf>,
     /// Their accounts; without it an account opens at its first transaction.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "journal")]
     pub accounts: Option<PathBuf>,
+    /// A data directory instead, in use or not: the very features that were served, with the labels that came by
+    /// `LabelTransaction`. What is older than the label delay and was never labelled counts as genuine.
+    #[arg(long, value_name = "DIR", conflicts_with = "transactions")]
+    pub journal: Option<PathBuf>,
     /// The model file to write.
     #[arg(long, value_name = "MODEL.json")]
     pub out: PathBuf,
@@ -100,33 +91,28 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     {
         bail!("--train-from {train_from} is not before --test-from {test_from}");
     }
-    let inputs =
-        [("--transactions", Some(args.transactions.as_path())), ("--accounts", args.accounts.as_deref())];
-    output::apart(("--out", Some(&args.out)), &inputs)?;
-    let written = [inputs.as_slice(), &[("--out", Some(args.out.as_path()))]].concat();
-    for ending in ["challenger.json", "md", "precision.svg", "calibration.svg"] {
-        output::apart(("--out, with its file", Some(&beside(&args.out, ending))), &inputs)?;
+    let journal = args.journal.as_deref();
+    let inputs = [("--transactions", args.transactions.as_deref()), ("--accounts", args.accounts.as_deref())];
+    let written: Vec<PathBuf> = WRITTEN.iter().map(|ending| beside(&args.out, ending)).collect();
+    for out in written.iter().chain([&args.out]) {
+        output::apart(("--out, with what stands beside it,", Some(out)), &inputs)?;
+        output::outside(("--out", Some(out)), ("--journal", journal.unwrap_or(Path::new(""))))?;
     }
-    output::apart(("--features", args.features.as_deref()), &written)?;
-    let selection = Selection { skip_bad_rows: args.skip_bad_rows, limit: None };
-    let survey = past::survey(&args.transactions, selection)?;
-    let accounts =
-        past::openings(args.accounts.as_deref(), args.skip_bad_rows, &survey, &args.default_limit)?;
-    let mut replay = Replay::new(accounts)?;
-    let mut periods = Periods::new(&args);
-    let mut table = args.features.as_deref().map(Table::create).transpose()?;
-    let progress = bar(survey.rows, "transactions replayed");
-    for placed in survey.replay()? {
-        let Placed { transaction, .. } = placed?;
-        if let Some(row) = replay.take(&transaction) {
-            let period = periods.take(&transaction, row);
-            if let Some(table) = &mut table {
-                table.put(&transaction, period, &row)?;
-            }
-        }
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
+    let others = [inputs.as_slice(), &[("--out", Some(args.out.as_path()))]].concat();
+    output::apart(("--features", args.features.as_deref()), &others)?;
+    output::outside(
+        ("--features", args.features.as_deref()),
+        ("--journal", journal.unwrap_or(Path::new(""))),
+    )?;
+    let mut rows = Rows {
+        periods: Periods::new(&args),
+        table: args.features.as_deref().map(Table::create).transpose()?,
+    };
+    let left_out = match journal {
+        Some(journal) => rows::of_journal(journal, &args, &mut rows)?,
+        None => rows::of_file(&args, &mut rows)?,
+    };
+    let Rows { periods, table } = rows;
     table.map(Table::finish).transpose()?;
 
     periods.check(&args)?;
@@ -161,13 +147,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     write_card(&args.out, &model, &shown)?;
 
-    let report = Report { model, bytes: text.len(), unused, unlabelled, replay };
+    let report = Report { model, bytes: text.len(), unused, unlabelled, left_out };
     match args.format {
         Format::Text => say(report.text(&args.out).trim_end()),
         Format::Json => say(report.json(&args.out)),
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// What is written beside the model, by its ending.
+const WRITTEN: [&str; 4] = ["challenger.json", "md", "precision.svg", "calibration.svg"];
 
 /// Beside `m.json`: `m.md`, `m.precision.svg` and `m.calibration.svg`.
 fn write_card(out: &Path, model: &Model, shown: &Shown<'_>) -> anyhow::Result<()> {
@@ -199,157 +188,13 @@ fn share(text: &str) -> Result<f64, String> {
     (0.0..=0.5).contains(&share).then_some(share).ok_or_else(|| "not between 0 and 0.5".to_owned())
 }
 
-/// History, played once through the code that serves, with history's outcomes in force.
-struct Replay {
-    backtest: Backtest,
-    repeated: u64,
-    of_unknown_accounts: u64,
-    /// Rows that the engine would have refused: their account has as many open holds as it may have.
-    refused: u64,
-}
-
-/// The features of the decision made last.
-#[derive(Default)]
-struct Features(Option<[f32; MODEL_FEATURES]>);
-
-impl Watch for Features {
-    fn decided(&mut self, seen: &Seen<'_>) {
-        self.0 = Some(*seen.vector);
-    }
-}
-
-impl Replay {
-    fn new(accounts: Vec<AccountChange>) -> anyhow::Result<Replay> {
-        // Neither rules nor a model are read by what the model is trained on.
-        let no_rules = Source { name: "no rules".to_owned(), text: "version = 1\n".to_owned() };
-        let mut backtest = Backtest::new(&no_rules, None)?;
-        past::open(&mut backtest, accounts)?;
-        Ok(Replay { backtest, repeated: 0, of_unknown_accounts: 0, refused: 0 })
-    }
-
-    /// The features of a transaction at its time; afterwards it is part of the past. None where it is no decision
-    /// that the model would see.
-    fn take(&mut self, transaction: &Transaction) -> Option<[f32; MODEL_FEATURES]> {
-        let mut features = Features::default();
-        let request = &transaction.request;
-        let observed = past::observed(transaction.outcome);
-        match self.backtest.observe(request, observed, false, &mut features) {
-            Err(_) => self.refused += 1,
-            Ok((_, Replayed::Repeated | Replayed::Duplicate)) => self.repeated += 1,
-            Ok((answer, Replayed::Decided)) if answer.approved.is_none() => self.of_unknown_accounts += 1,
-            Ok((_, Replayed::Decided)) => return features.0.filter(|_| request.kind != Kind::BalanceInquiry),
-        }
-        None
-    }
-}
-
-/// What a row is used for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Period {
-    /// Only the windows see it.
-    Warming,
-    Training,
-    /// Its label was not known when the test began.
-    TooYoung,
-    Test,
-    Unlabelled,
-}
-
-impl Period {
-    fn name(self) -> &'static str {
-        match self {
-            Period::Warming => "warming",
-            Period::Training => "training",
-            Period::TooYoung => "too_young",
-            Period::Test => "test",
-            Period::Unlabelled => "unlabelled",
-        }
-    }
-}
-
-/// Which rows are learned from and which are measured.
-struct Periods {
-    /// A number for each account, by its id.
-    accounts: HashMap<String, u32>,
-    train_from: Option<Timestamp>,
-    test_from: Option<Timestamp>,
-    label_delay_ms: i64,
-    training: Examples,
-    test: Examples,
-    /// Before the test, but too young for their label to have been known.
-    unused: u64,
-    unlabelled: u64,
-}
-
-impl Periods {
-    fn new(args: &Args) -> Periods {
-        Periods {
-            accounts: HashMap::new(),
-            train_from: args.train_from,
-            test_from: args.test_from,
-            label_delay_ms: i64::from(args.label_delay) * DAY_MS,
-            training: Examples::default(),
-            test: Examples::default(),
-            unused: 0,
-            unlabelled: 0,
-        }
-    }
-
-    /// # Errors
-    /// Where a period has no rows, with what took them.
-    fn check(&self, args: &Args) -> anyhow::Result<()> {
-        let Periods { training, test, unused, unlabelled, .. } = self;
-        if training.is_empty() && test.is_empty() && *unused == 0 {
-            bail!("no row has a label: the column `is_fraud` is missing or empty ({unlabelled} rows read)");
-        }
-        if training.is_empty() {
-            let delay = args.label_delay;
-            bail!(
-                "no row is left to learn from: {unused} rows before --test-from have a label that was not known by then \
-                 (--label-delay is {delay} days), the others lie before --train-from"
-            );
-        }
-        if let Some(test_from) = args.test_from.filter(|_| test.is_empty()) {
-            bail!("no labelled row lies at or after --test-from {test_from}: there is nothing to test on");
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, transaction: &Transaction, row: [f32; MODEL_FEATURES]) -> Period {
-        let time = transaction.request.transaction_time.unwrap_or_default();
-        let Some(label) = transaction.label else {
-            self.unlabelled += 1;
-            return Period::Unlabelled;
-        };
-        let next = self.accounts.len() as u32;
-        let account = *self.accounts.entry(transaction.account.0.as_str().to_owned()).or_insert(next);
-        let example = Example { row: &row, is_fraud: label.is_fraud, account, time_ms: time.0 };
-        let known_at = time.plus_ms(self.label_delay_ms).max(label.labelled_at.unwrap_or(time));
-        match self.test_from {
-            Some(test_from) if time >= test_from => {
-                self.test.push(example);
-                Period::Test
-            }
-            _ if self.train_from.is_some_and(|train_from| time < train_from) => Period::Warming,
-            Some(test_from) if known_at > test_from => {
-                self.unused += 1;
-                Period::TooYoung
-            }
-            _ => {
-                self.training.push(example);
-                Period::Training
-            }
-        }
-    }
-}
-
 /// What the command did.
 struct Report {
     model: Model,
     bytes: usize,
     unused: u64,
     unlabelled: u64,
-    replay: Replay,
+    left_out: LeftOut,
 }
 
 impl Report {
@@ -368,9 +213,10 @@ impl Report {
         for (rows, what) in [
             (self.unused, "not used, their label was not known when the test began"),
             (self.unlabelled, "without a label"),
-            (self.replay.repeated, "repeated"),
-            (self.replay.of_unknown_accounts, "of unknown accounts or cards"),
-            (self.replay.refused, "of accounts with too many open holds"),
+            (self.left_out.repeated, "repeated"),
+            (self.left_out.of_unknown_accounts, "of unknown accounts or cards"),
+            (self.left_out.refused, "of accounts with too many open holds"),
+            (self.left_out.assumed_genuine, "never labelled and taken for genuine"),
         ] {
             if rows > 0 {
                 text += &format!("; {rows} {what}");
@@ -409,9 +255,10 @@ impl Report {
             "training": self.model.training(),
             "rows_label_unknown_at_test": self.unused,
             "rows_without_label": self.unlabelled,
-            "rows_repeated": self.replay.repeated,
-            "rows_of_unknown_accounts": self.replay.of_unknown_accounts,
-            "rows_refused": self.replay.refused,
+            "rows_repeated": self.left_out.repeated,
+            "rows_of_unknown_accounts": self.left_out.of_unknown_accounts,
+            "rows_refused": self.left_out.refused,
+            "rows_assumed_genuine": self.left_out.assumed_genuine,
         })
     }
 }
@@ -440,7 +287,9 @@ fn spread(intervals: &Intervals) -> String {
 }
 
 mod card;
+mod periods;
 mod plot;
+mod rows;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -295,7 +295,12 @@ impl Backtest {
             });
             increment_expires_at(expires_at, chain)
         });
-        answer.decision = if observed.approved { Decision::Approved } else { Decision::Declined };
+        answer.decision = match observed.response_code {
+            _ if observed.approved => Decision::Approved,
+            // The cardholder was asked to prove who they are: no decline, here as where the engine decides.
+            Some(ResponseCode::STEP_UP) => Decision::StepUp,
+            _ => Decision::Declined,
+        };
         let for_credit = observed.response_code == Some(ResponseCode::INSUFFICIENT_FUNDS);
         let wrong_currency = answer.reasons.first() == Some(&reason::WRONG_CURRENCY);
         answer.reasons = Reasons::new();

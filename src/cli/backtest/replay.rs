@@ -1,8 +1,8 @@
 //! The two ways through a history: the rows of a file by their timestamps, and the records of a journal in their order.
 
-use std::{ops::ControlFlow, path::Path};
+use std::ops::ControlFlow;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 
 use super::{
     Tally,
@@ -12,16 +12,10 @@ use super::{
     voices::Heard,
 };
 use crate::{
-    cli::{
-        past,
-        progress::{bar, spinner},
-    },
-    engine::{
-        backtest::{Backtest, PastJournal, Redone},
-        replay::VerifyError,
-    },
+    cli::{past, progress::bar},
+    engine::backtest::{Backtest, PastJournal, Redone},
     history::{Placed, Survey, Transaction},
-    journal::{LogError, record::Record},
+    journal::record::Record,
     types::lists::FraudLabel,
 };
 
@@ -82,29 +76,6 @@ fn row(transaction: &Transaction, how: How, again: bool, backtest: &mut Backtest
         backtest.label(found, label.labelled_at.unwrap_or(time.plus_ms(how.label_delay_ms)));
     }
     (replayed.map_err(|fault| fault.to_string()), heard)
-}
-
-/// Looks through the journal of a data directory.
-///
-/// # Errors
-/// Where there is none, or it is damaged.
-pub(super) fn open(data_dir: &Path) -> anyhow::Result<PastJournal> {
-    let listed = std::fs::read_dir(data_dir);
-    listed.with_context(|| format!("{} cannot be read", data_dir.display()))?;
-    let progress = spinner("the journal is read");
-    let opened = PastJournal::open(data_dir);
-    progress.finish_and_clear();
-    opened.map_err(|error| refused(data_dir, &error))
-}
-
-fn refused(data_dir: &Path, error: &VerifyError) -> anyhow::Error {
-    let place = data_dir.display();
-    match error {
-        VerifyError::Journal(LogError::Io { .. }) => anyhow!(
-            "{place}: {error}\nGive a data directory that `saker serve` or `saker demo --data` has written to."
-        ),
-        _ => anyhow!("{place}: {error}\nNothing was changed; `saker journal verify {place}` says more."),
-    }
 }
 
 /// Decides the requests of a journal, up to so many of them, and does again what its other records did.

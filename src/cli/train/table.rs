@@ -9,11 +9,8 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::Period;
-use crate::{
-    features::catalog::{MODEL_FEATURES, model_feature},
-    history::Transaction,
-};
+use super::periods::{Known, Period};
+use crate::features::catalog::{MODEL_FEATURES, model_feature};
 
 /// The file being written: `transaction_id,timestamp,account_id,period,is_fraud`, then the features by name. A missing
 /// value is empty, a number has the fewest digits that give back the same 32 bits.
@@ -38,15 +35,14 @@ impl Table {
     /// Where the file cannot be written.
     pub(super) fn put(
         &mut self,
-        transaction: &Transaction,
+        transaction_id: &str,
+        known: &Known<'_>,
         period: Period,
         row: &[f32; MODEL_FEATURES],
     ) -> anyhow::Result<()> {
-        let request = &transaction.request;
-        let time = request.transaction_time.map_or(String::new(), |time| time.to_string());
-        let is_fraud = transaction.label.map_or("", |label| if label.is_fraud { "1" } else { "0" });
-        let account = transaction.account.0.as_str();
-        let fixed = [request.key.0.as_str(), &time, account, period.name(), is_fraud];
+        let is_fraud = known.label.map_or("", |(is_fraud, _)| if is_fraud { "1" } else { "0" });
+        let time = known.time.to_string();
+        let fixed = [transaction_id, &time, known.account, period.name(), is_fraud];
         let cells = row.iter().map(|x| if x.is_nan() { String::new() } else { x.to_string() });
         let cells: Vec<String> = fixed.into_iter().map(str::to_owned).chain(cells).collect();
         self.csv.write_record(&cells).with_context(|| format!("{} cannot be written", self.path.display()))

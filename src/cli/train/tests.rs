@@ -1,7 +1,12 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::{cli::simulate, history::Rows};
+use super::{periods::Known, rows::Replay};
+use crate::{
+    cli::{past, simulate},
+    features::catalog::MODEL_FEATURES,
+    history::{Rows, Selection, Transaction},
+};
 
 fn world(directory: &Path) -> (PathBuf, PathBuf) {
     let out = directory.join("world");
@@ -19,8 +24,9 @@ fn world(directory: &Path) -> (PathBuf, PathBuf) {
 
 fn args(transactions: PathBuf, accounts: Option<PathBuf>, out: PathBuf) -> Args {
     Args {
-        transactions,
+        transactions: Some(transactions),
         accounts,
+        journal: None,
         out,
         features: None,
         train_from: None,
@@ -102,7 +108,7 @@ fn a_repeated_id_is_no_second_attempt_and_a_decline_of_history_counts_as_one() {
          T2,2026-01-01T00:00:02Z,A,5,USD,M,\n\
          T3,2026-01-01T00:00:03Z,B,500,JPY,M,\n",
     );
-    assert_eq!(replay.repeated, 1);
+    assert_eq!(replay.left_out.repeated, 1);
     assert!(rows[1].is_none());
     let last = rows[2].unwrap();
     assert_eq!(last[feature("card.count_1h")], 1.0);
@@ -129,7 +135,9 @@ fn no_label_from_after_the_test_began_is_learned_from() {
     ] {
         let file = std::io::Cursor::new(format!("{header}{row}\n").into_bytes());
         let transaction = Rows::<Transaction>::new(row.to_owned(), file, 0).unwrap().next().unwrap().unwrap();
-        periods.take(&transaction, [0.0; MODEL_FEATURES]);
+        let label = transaction.label.map(|label| (label.is_fraud, label.labelled_at));
+        let time = transaction.request.transaction_time.unwrap();
+        periods.take(&Known { account: "A", time, label }, &[0.0; MODEL_FEATURES]);
     }
     assert_eq!((periods.training.len(), periods.training.frauds()), (2, 1));
     assert_eq!((periods.test.len(), periods.unused, periods.unlabelled), (1, 2, 1));

@@ -1,0 +1,189 @@
+//! Where rows come from: a file of transactions, played through the code that serves, or the journal, which has the very
+//! vectors that were served.
+
+use std::{collections::HashMap, ops::ControlFlow, path::Path};
+
+use anyhow::Context as _;
+
+use super::{
+    Args,
+    periods::{Known, Periods},
+    table::Table,
+};
+use crate::{
+    authorise::{Seen, Watch},
+    cli::{past, progress::bar},
+    engine::{
+        backtest::{Backtest, Replayed},
+        recover::Source,
+    },
+    features::catalog::MODEL_FEATURES,
+    history::{Placed, Selection, Transaction},
+    journal::record::{Decided, Record},
+    types::{account::AccountChange, codes::Kind, lists::FraudLabel, time::Timestamp},
+};
+
+/// Where rows go.
+pub(super) struct Rows {
+    pub(super) periods: Periods,
+    pub(super) table: Option<Table>,
+}
+
+impl Rows {
+    fn take(
+        &mut self,
+        transaction_id: &str,
+        known: &Known<'_>,
+        row: &[f32; MODEL_FEATURES],
+    ) -> anyhow::Result<()> {
+        let period = self.periods.take(known, row);
+        self.table.as_mut().map_or(Ok(()), |table| table.put(transaction_id, known, period, row))
+    }
+}
+
+/// Rows that are none to learn from, and what was assumed of others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LeftOut {
+    pub(super) repeated: u64,
+    pub(super) of_unknown_accounts: u64,
+    /// Rows that the engine would have refused: their account has as many open holds as it may have.
+    pub(super) refused: u64,
+    /// Rows of a journal that nobody labelled within the label delay.
+    pub(super) assumed_genuine: u64,
+}
+
+/// The rows of a file of transactions.
+///
+/// # Errors
+/// Where it cannot be read, or an output cannot be written.
+pub(super) fn of_file(args: &Args, rows: &mut Rows) -> anyhow::Result<LeftOut> {
+    let file = args.transactions.as_deref().context("name --transactions FILE or --journal DIR")?;
+    let selection = Selection { skip_bad_rows: args.skip_bad_rows, limit: None };
+    let survey = past::survey(file, selection)?;
+    let accounts =
+        past::openings(args.accounts.as_deref(), args.skip_bad_rows, &survey, &args.default_limit)?;
+    let mut replay = Replay::new(accounts)?;
+    let progress = bar(survey.rows, "transactions replayed");
+    for placed in survey.replay()? {
+        let Placed { transaction, .. } = placed?;
+        if let Some(row) = replay.take(&transaction) {
+            let label = transaction.label.map(|label| (label.is_fraud, label.labelled_at));
+            let time = transaction.request.transaction_time.unwrap_or_default();
+            let known = Known { account: transaction.account.0.as_str(), time, label };
+            rows.take(transaction.request.key.0.as_str(), &known, &row)?;
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok(replay.left_out)
+}
+
+/// The decisions of a journal, with the vectors that were served. The newest label that came before the horizon counts,
+/// in the test the newest of all; what nobody labelled and is older than the label delay counts as genuine.
+///
+/// # Errors
+/// Where the journal cannot be read, or an output cannot be written.
+pub(super) fn of_journal(data_dir: &Path, args: &Args, rows: &mut Rows) -> anyhow::Result<LeftOut> {
+    let journal = past::journal(data_dir)?;
+    let mut labels: HashMap<u64, Vec<(Timestamp, FraudLabel)>> = HashMap::new();
+    let mut end = Timestamp(i64::MIN);
+    let progress = bar(2 * journal.last_position(), "positions read");
+    let note = |position: u64| {
+        if position.is_multiple_of(PROGRESS_EVERY) {
+            progress.set_position(position);
+        }
+    };
+    journal.replay(&mut |position, record| {
+        note(position);
+        match record {
+            Record::Labelled(labelled) => {
+                labels.entry(labelled.of).or_default().push((labelled.time, labelled.labelling.label));
+            }
+            Record::Decided(decided) => end = end.max(decided.time),
+            _ => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let horizon = args.test_from.unwrap_or(end);
+    rows.periods.horizon = Some(horizon);
+    let label_delay_ms = rows.periods.label_delay_ms();
+    let mut left_out = LeftOut::default();
+    // The walk takes words alone: an error of an output is kept beside it.
+    let mut failed = None;
+    journal.replay(&mut |position, record| {
+        note(journal.last_position() + position);
+        let Record::Decided(decided) = record else { return Ok(ControlFlow::Continue(())) };
+        let Decided { time, request, account: Some(account), considered, .. } = &**decided else {
+            left_out.of_unknown_accounts += 1;
+            return Ok(ControlFlow::Continue(()));
+        };
+        if request.kind == Kind::BalanceInquiry {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let until = if args.test_from.is_some_and(|test_from| *time >= test_from) { end } else { horizon };
+        let said = labels.get(&position).into_iter().flatten().rfind(|(came, _)| *came <= until);
+        let label = match said {
+            Some((came, label)) => Some((*label == FraudLabel::Fraud, Some(*came))),
+            None if time.plus_ms(label_delay_ms) <= until => {
+                left_out.assumed_genuine += 1;
+                Some((false, None))
+            }
+            None => None,
+        };
+        let known = Known { account: account.0.as_str(), time: *time, label };
+        match rows.take(request.key.0.as_str(), &known, &considered.vector) {
+            Ok(()) => Ok(ControlFlow::Continue(())),
+            Err(error) => {
+                failed = Some(error);
+                Ok(ControlFlow::Break(()))
+            }
+        }
+    })?;
+    progress.finish_and_clear();
+    failed.map_or(Ok(left_out), Err)
+}
+
+/// Positions between two updates of the progress.
+const PROGRESS_EVERY: u64 = 1_024;
+
+/// History, played once through the code that serves, with history's outcomes in force.
+pub(super) struct Replay {
+    backtest: Backtest,
+    pub(super) left_out: LeftOut,
+}
+
+/// The features of the decision made last.
+#[derive(Default)]
+struct Features(Option<[f32; MODEL_FEATURES]>);
+
+impl Watch for Features {
+    fn decided(&mut self, seen: &Seen<'_>) {
+        self.0 = Some(*seen.vector);
+    }
+}
+
+impl Replay {
+    pub(super) fn new(accounts: Vec<AccountChange>) -> anyhow::Result<Replay> {
+        // Neither rules nor a model are read by what the model is trained on.
+        let no_rules = Source { name: "no rules".to_owned(), text: "version = 1\n".to_owned() };
+        let mut backtest = Backtest::new(&no_rules, None)?;
+        past::open(&mut backtest, accounts)?;
+        Ok(Replay { backtest, left_out: LeftOut::default() })
+    }
+
+    /// The features of a transaction at its time; afterwards it is part of the past. None where it is no decision
+    /// that the model would see.
+    pub(super) fn take(&mut self, transaction: &Transaction) -> Option<[f32; MODEL_FEATURES]> {
+        let mut features = Features::default();
+        let left_out = &mut self.left_out;
+        let request = &transaction.request;
+        let observed = past::observed(transaction.outcome);
+        match self.backtest.observe(request, observed, false, &mut features) {
+            Err(_) => left_out.refused += 1,
+            Ok((_, Replayed::Repeated | Replayed::Duplicate)) => left_out.repeated += 1,
+            Ok((answer, Replayed::Decided)) if answer.approved.is_none() => left_out.of_unknown_accounts += 1,
+            Ok((_, Replayed::Decided)) => return features.0.filter(|_| request.kind != Kind::BalanceInquiry),
+        }
+        None
+    }
+}
