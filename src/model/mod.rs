@@ -13,6 +13,8 @@ pub mod quality;
 pub mod train;
 mod trees;
 
+#[cfg(test)]
+pub(crate) use self::file::tests::model_text;
 pub use self::{
     explain::ModelReasons,
     file::{Model, ModelError, Scored, Training},
