@@ -84,6 +84,8 @@ pub const LATENESS_MAX_MS: i64 = 7 * DAY_MS;
 
 /// Longest model file, in bytes.
 pub const MODEL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Largest message that brings a model, in bytes.
+pub const MODEL_MESSAGE_BYTES_MAX: usize = MODEL_BYTES_MAX + MESSAGE_BYTES_MAX;
 /// Trees of one model.
 pub const MODEL_TREES_MAX: usize = 2_000;
 /// Nodes of one tree of a model, leaves included.

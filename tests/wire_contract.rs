@@ -58,9 +58,13 @@ impl Engine {
     }
 
     async fn on(data: tempfile::TempDir) -> Engine {
+        Engine::scored(data, "none").await
+    }
+
+    async fn scored(data: tempfile::TempDir, model: &str) -> Engine {
         let rules = data.path().join("rules.toml");
         let mut child = Command::new(env!("CARGO_BIN_EXE_saker"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--model", "none", "--data"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--model", model, "--data"])
             .arg(data.path().join("data"))
             .arg("--rules")
             .arg(&rules)
@@ -638,10 +642,11 @@ async fn account_maintenance_answers_like_the_contract_says() {
 async fn what_is_not_built_says_so_with_error_info() {
     let engine = Engine::start().await;
     let clear = proto::ClearRequest { request_id: "r".into(), ..Default::default() };
-    let model = RiskClient::new(engine.channel.clone()).get_model(proto::GetModelRequest {}).await;
+    let mut decisions = DecisionsClient::new(engine.channel.clone());
+    let listed = decisions.list_decisions(proto::ListDecisionsRequest::default());
     for status in [
         engine.authorisation().clear(clear).await.unwrap_err(),
-        model.unwrap_err(),
+        listed.await.unwrap_err(),
         engine.raw("/saker.v1.Authorisation/Nothing", Vec::new()).await.unwrap_err(),
         engine.raw("/saker.v9.Nothing/Nothing", Vec::new()).await.unwrap_err(),
     ] {
@@ -1046,6 +1051,106 @@ async fn verified(mut engine: Engine) {
         .output()
         .unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+}
+
+#[tokio::test]
+async fn a_model_is_replaced_by_a_call_and_what_is_no_model_is_refused_with_its_reason() {
+    let engine = Engine::with_account(900_000_000_000).await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    let none = risk.get_model(proto::GetModelRequest::default()).await.unwrap().into_inner();
+    assert_eq!(none, proto::GetModelResponse::default(), "started with --model none");
+    let before = engine.authorise(purchase("t-1", 600)).await.unwrap();
+    assert_eq!((&*before.model_version, before.score, before.degraded.len()), ("", 0, 0));
+
+    // Larger than any other message may be.
+    let content =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/models/default.json")).unwrap();
+    assert!(content.len() > 64 * 1024);
+    let load = |content: &str| proto::ReloadModelRequest { content: content.into() };
+    let loaded = risk.reload_model(load(&content)).await.unwrap().into_inner();
+    assert!(loaded.changed && loaded.position > before.position && loaded.refused.is_empty(), "{loaded:?}");
+    let scored = engine.authorise(purchase("t-2", 600)).await.unwrap();
+    assert_eq!(scored.model_version, loaded.version);
+    assert!(scored.score_margin.is_some() && scored.position > loaded.position);
+
+    let asked = proto::GetModelRequest { with_content: true, ..Default::default() };
+    let shown = risk.get_model(asked).await.unwrap().into_inner();
+    assert!(shown.version == loaded.version && shown.content == content);
+    assert!(
+        shown.decline_threshold > 0 && shown.trees > 0 && shown.validation.unwrap().average_precision > 0.0
+    );
+    let head = risk.get_model(proto::GetModelRequest::default()).await.unwrap().into_inner();
+    assert!(head.content.is_empty() && head.card.contains("trees"));
+    let unknown = proto::GetModelRequest { version: "no-such".into(), ..Default::default() };
+    assert_eq!(risk.get_model(unknown).await.unwrap_err().code(), Code::NotFound);
+
+    let cut = &content[..content.len() - 20];
+    let refused = risk.reload_model(load(cut)).await.unwrap().into_inner();
+    assert!(refused.version.is_empty() && refused.refused.contains("no model file"), "{refused:?}");
+    let again = risk.reload_model(load(&content)).await.unwrap().into_inner();
+    assert!(!again.changed && again.version == loaded.version && again.refused.is_empty(), "{again:?}");
+    assert_eq!(engine.authorise(purchase("t-3", 600)).await.unwrap().model_version, loaded.version);
+    // The configured path says `none`, as the call may.
+    let back = risk.reload_model(load("")).await.unwrap().into_inner();
+    assert!(back.changed && back.version.is_empty());
+    assert_eq!(engine.authorise(purchase("t-4", 600)).await.unwrap().model_version, "");
+    assert!(risk.reload_model(load(&content)).await.unwrap().into_inner().changed);
+    assert!(risk.reload_model(load("none")).await.unwrap().into_inner().changed);
+    verified(engine).await;
+}
+
+#[tokio::test]
+async fn a_model_file_that_changes_is_taken_whole_or_not_at_all() {
+    let content =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/models/default.json")).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("rules.toml"), "version = 1\n").unwrap();
+    let file = data.path().join("model.json");
+    std::fs::write(&file, &content).unwrap();
+    let mut engine = Engine::scored(data, file.to_str().unwrap()).await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    let mut version = async || {
+        let asked = proto::GetModelRequest::default();
+        risk.get_model(asked).await.unwrap().into_inner().version
+    };
+    let first = version().await;
+    // Other blanks, same model: another version.
+    let other = format!("{content}\n\n");
+    std::fs::write(&file, &content[..1000]).unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(version().await, first, "half a model");
+    std::fs::write(&file, &other).unwrap();
+    let mut tries = 0..400;
+    while version().await == first {
+        tries.next().expect("the file is taken");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let second = version().await;
+    // A call's model stays until the file changes, or a signal has it read again.
+    let mut caller = RiskClient::new(engine.channel.clone());
+    let call = proto::ReloadModelRequest { content: content.clone() };
+    assert_eq!(caller.reload_model(call).await.unwrap().into_inner().version, first);
+    let pid = engine.child.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    let mut tries = 0..400;
+    while version().await != second {
+        tries.next().expect("the signal has it read");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    // A start on what is no model is refused.
+    std::fs::write(&file, &content[..1000]).unwrap();
+    engine.child.kill().unwrap();
+    engine.child.wait().unwrap();
+    let start = Command::new(env!("CARGO_BIN_EXE_saker"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--model"])
+        .arg(&file)
+        .arg("--data")
+        .arg(engine.data.path().join("data"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&start.stderr);
+    assert_eq!(start.status.code(), Some(2), "{told}");
+    assert!(told.contains("model.json: this is no model file"), "{told}");
 }
 
 #[tokio::test]

@@ -4,4 +4,8 @@
 //! No authorisation is ever answered here, and by default only this machine is listened to.
 
 pub mod http;
+pub mod models;
 pub mod rules;
+mod watch;
+
+pub use watch::Watch;

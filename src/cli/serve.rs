@@ -33,7 +33,6 @@ use crate::{
         time::{SystemClock, TimeSource},
     },
     journal::{self, LogError},
-    model,
     observe::Metrics,
     wire::{self, Bound, Server},
 };
@@ -87,7 +86,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     service.engine.start_sweeper().context("the sweeper cannot be started")?;
     service.engine.start_snapshots().context("the thread that takes snapshots cannot be started")?;
     service.engine.start_guard().context("the guard cannot be started")?;
-    let watch = admin::rules::Watch::start(&service.engine).context("the rules file cannot be watched")?;
+    let watch = (
+        admin::rules::watch(&service.engine).context("the rules file cannot be watched")?,
+        admin::models::watch(&service.engine).context("the model file cannot be watched")?,
+    );
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "SERVING grpc={} admin={}", service.grpc, service.admin)?;
     stdout.flush()?;
@@ -140,11 +142,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     stopped
 }
 
-/// Reads the configured rules anew, off the thread that waits for signals. What comes of it is logged and counted.
+/// Reads the configured rules and model anew, off the thread that waits for signals. What comes of it is logged and counted.
 fn reload(engine: &Arc<Engine>) {
     let engine = Arc::clone(engine);
-    info!(signal = "SIGHUP", "the configured rules are read anew");
-    tokio::task::spawn_blocking(move || admin::rules::reload_configured(&engine));
+    info!(signal = "SIGHUP", "the configured rules and model are read anew");
+    tokio::task::spawn_blocking(move || {
+        // Neither waits for the other to be right: each is whole in itself.
+        let _ = admin::rules::reload_configured(&engine);
+        let _ = admin::models::reload_configured(&engine);
+    });
 }
 
 /// An engine behind its doors.
@@ -317,11 +323,9 @@ pub(super) fn rules_source(config: &Config) -> anyhow::Result<Source> {
 /// # Errors
 /// Where its file cannot be read.
 pub(super) fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
-    match &config.decide.model {
-        None => Ok(Some(Source { name: "the shipped model".to_owned(), text: model::SHIPPED.to_owned() })),
-        Some(path) if path == Path::new("none") => Ok(None),
-        Some(path) => Ok(Some(Source { name: path.display().to_string(), text: read(path)? })),
-    }
+    let path = config.decide.model.as_deref();
+    admin::models::source(path)
+        .with_context(|| format!("{} cannot be read", path.unwrap_or(Path::new("the model")).display()))
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

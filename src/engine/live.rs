@@ -1,4 +1,4 @@
-//! What decides, and how it is replaced while decisions go on: a whole rules file, or nothing.
+//! What decides, and how it is replaced while decisions go on: a whole rules file, a whole model, or nothing.
 //!
 //! A version is kept on disk first, then introduced in the journal, and only then in force, so that no record names a
 //! version that is not there. A decision that began under the version before ends under it: each names exactly one.
@@ -17,7 +17,8 @@ use crate::{
         Class, ReadError, ReserveError,
         record::{Introduced, VersionNumbers, Versioned},
     },
-    observe::{ListCounts, LoadedRule, Metrics, RuleCounts, RulesRead},
+    model::ModelError,
+    observe::{ListCounts, LoadedRule, Metrics, ReadAnew, RuleCounts},
     rules::{self, Finding, Lists, Mode, ModeSet, RuleSet, did_you_mean},
     types::{
         reasons::Label,
@@ -70,31 +71,35 @@ impl InForce {
 
     /// The same rules with other lists.
     pub(super) fn with_lists(&self, lists: Lists) -> InForce {
-        InForce {
-            setup: self.setup.with_lists(Arc::new(lists)),
-            shared: Arc::clone(&self.shared),
-            rule_counts: self.rule_counts.clone(),
-        }
+        self.with_setup(self.setup.with_lists(Arc::new(lists)))
+    }
+
+    /// The same rules beside what else this setup has.
+    pub(super) fn with_setup(&self, setup: Setup) -> InForce {
+        InForce { setup, shared: Arc::clone(&self.shared), rule_counts: self.rule_counts.clone() }
     }
 }
 
-/// Rules that were put in force.
+/// Rules or a model that were put in force.
 #[derive(Clone, Debug)]
 pub struct Reloaded {
+    /// Empty for no model.
     pub version: Label,
     /// The record that introduces them: once it is durable, a restart knows of them.
     pub position: u64,
-    /// False where these very rules decided already.
+    /// False where these very ones decided already.
     pub changed: bool,
-    /// What is doubtful about them, but no error.
+    /// What is doubtful about rules, but no error.
     pub warnings: Vec<Finding>,
 }
 
-/// Why the rules before go on deciding.
+/// Why the rules or the model before go on deciding.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     #[error("the rules are wrong:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Rules(Vec<Finding>),
+    #[error("{name}: {error}")]
+    Model { name: String, error: ModelError },
     #[error("{path} cannot be read: {error}")]
     Unreadable { path: PathBuf, error: io::Error },
     #[error("the new version cannot be kept: {0}")]
@@ -103,6 +108,13 @@ pub enum ReloadError {
     Journal(ReserveError),
     #[error("the windows across accounts cannot be filled from the journal: {0}")]
     Windows(ReadError),
+}
+
+impl ReloadError {
+    /// Whether the text is wrong; else it may be taken when it is tried again.
+    pub fn is_of_the_text(&self) -> bool {
+        matches!(self, ReloadError::Rules(_) | ReloadError::Model { .. })
+    }
 }
 
 /// Why a rule keeps its mode.
@@ -154,11 +166,6 @@ impl Engine {
         Arc::clone(&self.in_force.load().setup.rules)
     }
 
-    /// The version of the model that scores; empty without one.
-    pub fn model_version(&self) -> Label {
-        self.in_force.load().setup.model_version.clone()
-    }
-
     /// The text of a version that decides or ever did; `None` where there was none of that name.
     ///
     /// # Errors
@@ -191,32 +198,44 @@ impl Engine {
         &self,
         read: impl FnOnce() -> Result<Source, ReloadError>,
     ) -> Result<Reloaded, ReloadError> {
+        self.reload_one(Versioned::Rules, |from| {
+            let source = read()?;
+            from.clone_from(&source.name);
+            self.try_reload_rules(&source)
+        })
+    }
+
+    /// Does a reload while no other is under way, and counts and logs what came of it. `reload` says from where it has
+    /// read.
+    pub(super) fn reload_one(
+        &self,
+        what: Versioned,
+        reload: impl FnOnce(&mut String) -> Result<Reloaded, ReloadError>,
+    ) -> Result<Reloaded, ReloadError> {
         let one_at_a_time = self.reloading.lock();
-        let (from, reloaded) = match read() {
-            Ok(source) => (source.name.clone(), self.try_reload_rules(&source)),
-            Err(error) => (String::new(), Err(error)),
-        };
+        let mut from = String::new();
+        let reloaded = reload(&mut from);
         drop(one_at_a_time);
-        self.metrics.rules_read(match &reloaded {
-            Ok(Reloaded { changed: true, .. }) => RulesRead::Loaded,
-            Ok(Reloaded { changed: false, .. }) => RulesRead::Unchanged,
-            Err(ReloadError::Rules(_)) => RulesRead::Refused,
-            Err(
-                ReloadError::Unreadable { .. }
-                | ReloadError::Keep(_)
-                | ReloadError::Journal(_)
-                | ReloadError::Windows(_),
-            ) => RulesRead::Failed,
-        });
+        let result = match &reloaded {
+            Ok(Reloaded { changed: true, .. }) => ReadAnew::Loaded,
+            Ok(Reloaded { changed: false, .. }) => ReadAnew::Unchanged,
+            Err(error) if error.is_of_the_text() => ReadAnew::Refused,
+            Err(_) => ReadAnew::Failed,
+        };
+        match what {
+            Versioned::Rules => self.metrics.rules_read(result),
+            _ => self.metrics.model_read(what.name(), result),
+        }
+        let what = what.name();
         match &reloaded {
             Ok(Reloaded { version, changed: true, .. }) => {
-                tracing::info!(from, %version, "the rules were read anew and decide from now on");
+                tracing::info!(what, from, %version, "another version was read and decides from now on");
             }
             Ok(Reloaded { version, changed: false, .. }) => {
-                tracing::info!(from, %version, "the rules were read anew and decide already");
+                tracing::info!(what, from, %version, "what was read decides already");
             }
             Err(error) => {
-                tracing::error!(from, %error, "the rules were not taken: those before go on deciding")
+                tracing::error!(what, from, %error, "a new version was not taken: the one before goes on deciding");
             }
         }
         reloaded
@@ -286,18 +305,48 @@ impl Engine {
         }
         let plan = Arc::new(Plan::new(&rules.aggregates));
         let windows = self.windows_for(SharedPlan::new(&rules.aggregates), &before.shared)?;
-        let known = self.names.number(Versioned::Rules, &rules.version);
+        let (number, position) = self.introduce(Versioned::Rules, &rules.version, &rules.source)?;
+        let reloaded = Reloaded {
+            version: Label::new(&rules.version),
+            position,
+            changed: true,
+            warnings: rules.warnings.clone(),
+        };
+        let setup = Setup {
+            plan: self.plans.note(number, plan),
+            shared: windows.plan(),
+            rules_version: reloaded.version.clone(),
+            lists: rules.lists_in_force(Arc::clone(before.setup.lists.lists())),
+            rules: Arc::new(rules),
+            numbers: VersionNumbers { rules: number, ..before.setup.numbers },
+            ..before.setup.clone()
+        };
+        self.in_force.store(Arc::new(InForce::new(setup, windows, &self.metrics)));
+        Ok(reloaded)
+    }
+
+    /// Keeps the text of a version and introduces it in the journal. Gives its number and the position of the record. Waits
+    /// for the disk; for whoever holds the reload lock.
+    ///
+    /// # Errors
+    /// [`ReloadError::Keep`] and [`ReloadError::Journal`]; nothing names the version then.
+    pub(super) fn introduce(
+        &self,
+        what: Versioned,
+        version: &str,
+        text: &str,
+    ) -> Result<(u32, u64), ReloadError> {
+        let known = self.names.number(what, version);
         // What was introduced was on disk before; that its file is still there costs no sync to see.
-        let is_kept = known.is_some() && self.rules_kept(&rules);
-        if !is_kept {
-            versions::keep(&self.data_dir, Versioned::Rules, &rules.version, &rules.source)
-                .map_err(ReloadError::Keep)?;
+        let kept = || versions::read(&self.data_dir, what, version).is_ok_and(|kept| *kept == *text);
+        if known.is_none() || !kept() {
+            versions::keep(&self.data_dir, what, version, text).map_err(ReloadError::Keep)?;
         }
         let introduced = Introduced {
             time: self.now(),
-            what: Versioned::Rules,
-            number: known.unwrap_or_else(|| self.names.newest_number(Versioned::Rules) + 1),
-            version: rules.version.to_string(),
+            what,
+            number: known.unwrap_or_else(|| self.names.newest_number(what) + 1),
+            version: version.to_owned(),
         };
         let mut slot = loop {
             match self.journal.reserve(Class::Essential) {
@@ -311,31 +360,7 @@ impl Engine {
         let position = slot.take_sequence();
         introduced.encode(slot.buffer());
         slot.publish();
-        let Setup { model, holds, base, model_version, numbers, .. } = &before.setup;
-        let reloaded = Reloaded {
-            version: Label::new(&rules.version),
-            position,
-            changed: true,
-            warnings: rules.warnings.clone(),
-        };
-        let setup = Setup {
-            plan: self.plans.note(introduced.number, plan),
-            shared: windows.plan(),
-            base: base.clone(),
-            rules_version: reloaded.version.clone(),
-            lists: rules.lists_in_force(Arc::clone(before.setup.lists.lists())),
-            rules: Arc::new(rules),
-            model: model.clone(),
-            model_version: model_version.clone(),
-            holds: holds.clone(),
-            numbers: VersionNumbers { rules: introduced.number, ..*numbers },
-        };
-        self.in_force.store(Arc::new(InForce::new(setup, windows, &self.metrics)));
-        Ok(reloaded)
-    }
-    fn rules_kept(&self, rules: &RuleSet) -> bool {
-        let kept = versions::read(&self.data_dir, Versioned::Rules, &rules.version);
-        kept.is_ok_and(|kept| *kept == *rules.source)
+        Ok((introduced.number, position))
     }
 
     /// The windows across accounts of other rules: those of before where they are of the same plan.

@@ -13,6 +13,7 @@ mod guard;
 pub mod lane;
 mod lists;
 mod live;
+mod models;
 mod older;
 pub mod pending;
 mod plans;
@@ -71,6 +72,7 @@ pub use background::yield_to_decisions;
 pub use lane::Lane;
 use live::InForce;
 pub use live::{ModeSetter, ReloadError, Reloaded, SetModeError};
+pub use models::ModelFound;
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};
@@ -219,6 +221,11 @@ impl Engine {
     /// The configured rules file; `None` where the shipped ones decide.
     pub fn rules_path(&self) -> Option<&Path> {
         self.config.decide.rules.as_deref()
+    }
+
+    /// The configured model file; `None` where the shipped one scores, and `none` where none does.
+    pub fn model_path(&self) -> Option<&Path> {
+        self.config.decide.model.as_deref()
     }
 
     pub fn metrics(&self) -> &Metrics {

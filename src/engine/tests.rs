@@ -18,6 +18,7 @@ use crate::{
 
 mod amounts;
 mod labels;
+mod models;
 mod modes;
 pub(super) mod older;
 mod shared;
@@ -190,6 +191,25 @@ async fn the_same_id_after_a_restart_gives_the_same_answer_and_another_body_94()
 }
 
 /// Decides the whole directory again and expects no difference, nor one in a backtest of it.
+/// Decides until it is told to stop, and gives the answers.
+async fn decide_until(bench: Arc<Bench>, caller: usize, stop: Arc<AtomicBool>) -> Vec<AuthAnswer> {
+    let mut answers = Vec::new();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let mut pending = Vec::new();
+        for _ in 0..8 {
+            number += 1;
+            // Time goes on, so that holds expire however long this takes.
+            let request = request(&format!("r{caller}-{number}"), number % 100, 600, number as i64 * 10_000);
+            pending.push(bench.engine.authorise(request, &bench.arrival()));
+        }
+        for answer in pending {
+            answers.push(answer.await.unwrap().answer);
+        }
+    }
+    answers
+}
+
 pub(super) fn verified(dir: &Path) -> replay::Verified {
     let verified = replay::verify(dir, &mut |_| {}).unwrap();
     assert_eq!(verified.different, 0, "{:#?}", verified.differences);

@@ -58,6 +58,17 @@ pub enum Versioned {
     Config = 3,
 }
 
+impl Versioned {
+    /// In lower case, for messages and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Versioned::Rules => "rules",
+            Versioned::Model => "model",
+            Versioned::Config => "config",
+        }
+    }
+}
+
 /// A version that decides from here on. Its text is kept in the data directory under its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Introduced {

@@ -403,4 +403,4 @@ fn checksum(content: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -15,6 +15,8 @@ mod scale;
 pub mod train;
 mod trees;
 
+#[cfg(test)]
+pub(crate) use self::file::tests::model_text;
 pub use self::{
     explain::ModelReasons,
     file::{AtThreshold, Model, ModelError, Period, Scored, Training, Tried},

@@ -115,6 +115,10 @@ families! {
         "Times the rules were read anew: loaded, unchanged (they decided already), refused (the file is wrong) or failed \
          (the file, or the disk); after the last two the rules before go on deciding.";
 
+    MODEL_RELOADS = "saker_model_reloads_total" Kind::Counter, ["model", "result"]
+        "Times a model was read anew: loaded, unchanged (it scored already), refused (the file is wrong) or failed (the \
+         file, or the disk); after the last two the model before goes on scoring.";
+
     LIST_VALUES = "saker_list_values" Kind::Gauge, ["list", "from"]
         "Values of a list: of the rules file, added by calls, or of the file and taken out by calls; those included that \
          have ended and that no change has cleared away yet.";

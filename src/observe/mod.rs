@@ -16,5 +16,5 @@ mod rules;
 pub use calls::{Call, CallResult};
 pub use group::{ReasonGroup, RuleGroups};
 pub use lanes::{DecisionSeen, STAGES, Stage};
-pub use recorder::{GuardVerdict, KeyFileMade, ListCounts, Live, LookUp, Metrics, RulesRead};
+pub use recorder::{GuardVerdict, KeyFileMade, ListCounts, Live, LookUp, Metrics, ReadAnew};
 pub use rules::{LoadedRule, RuleCounts, ShadowOutcome};

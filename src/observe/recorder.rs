@@ -103,6 +103,7 @@ struct Inner {
     snapshots_failed: Counter,
     snapshots_without_room: Counter,
     rules_reloads: [Counter; 4],
+    model_reloads: NamedCounters,
     guard_missed: Counter,
     errors: NamedCounters,
     shed: NamedCounters,
@@ -131,9 +132,9 @@ pub enum KeyFileMade {
     Again = 1,
 }
 
-/// What became of reading the rules anew.
+/// What became of reading rules or a model anew.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RulesRead {
+pub enum ReadAnew {
     Loaded = 0,
     /// They decided already.
     Unchanged = 1,
@@ -141,6 +142,10 @@ pub enum RulesRead {
     Refused = 2,
     /// The file cannot be read, or the new version not be kept.
     Failed = 3,
+}
+
+impl ReadAnew {
+    const NAMES: [&str; 4] = ["loaded", "unchanged", "refused", "failed"];
 }
 
 /// What the guard made of a rule that declines far more than before.
@@ -214,8 +219,8 @@ impl Metrics {
             expired_by_sweeper: expired("sweeper"),
             snapshots_failed: registry.counter(&table::SNAPSHOT_FAILURES, &["failed"]),
             snapshots_without_room: registry.counter(&table::SNAPSHOT_FAILURES, &["no_room"]),
-            rules_reloads: ["loaded", "unchanged", "refused", "failed"]
-                .map(|label| registry.counter(&table::RULES_RELOADS, &[label])),
+            rules_reloads: ReadAnew::NAMES.map(|label| registry.counter(&table::RULES_RELOADS, &[label])),
+            model_reloads: NamedCounters::new(table::MODEL_RELOADS),
             guard_missed: counter(&table::GUARD_MISSED),
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
@@ -227,6 +232,9 @@ impl Metrics {
             started: Instant::now(),
             registry,
         }));
+        for result in ReadAnew::NAMES {
+            metrics.0.model_reloads.add(&metrics.0.registry, ["model", result], 0);
+        }
         FraudLabel::ALL.iter().for_each(|label| metrics.count_labels(label.name(), 0));
         metrics
     }
@@ -300,8 +308,13 @@ impl Metrics {
     }
 
     /// The rules of a running engine were read anew.
-    pub fn rules_read(&self, result: RulesRead) {
+    pub fn rules_read(&self, result: ReadAnew) {
         self.0.rules_reloads[result as usize].increment(1);
+    }
+
+    /// A model of a running engine was read anew; `model` is which one.
+    pub fn model_read(&self, model: &'static str, result: ReadAnew) {
+        self.0.model_reloads.add(&self.0.registry, [model, ReadAnew::NAMES[result as usize]], 1);
     }
 
     /// The guard judged a rule.

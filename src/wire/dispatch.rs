@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     engine::Pending,
-    limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX},
+    limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, MODEL_MESSAGE_BYTES_MAX},
     observe::{self, CallResult},
     proto::{
         self, accounts_server::AccountsServer, authorisation_server::AuthorisationServer,
@@ -48,8 +48,9 @@ use crate::{
 
 /// The call that does not go through tonic.
 const AUTHORISE_PATH: &str = "/saker.v1.Authorisation/Authorise";
-/// The only call whose message may be larger than the others'.
+/// The calls whose messages may be larger than the others'.
 const BATCH_PATH: &str = "/saker.v1.Authorisation/AuthoriseBatch";
+const RELOAD_MODEL_PATH: &str = "/saker.v1.Risk/ReloadModel";
 
 type ServiceFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 type Reflection = Box<dyn Fn(Request<Incoming>) -> ServiceFuture + Send + Sync>;
@@ -62,6 +63,7 @@ pub(super) struct Services {
     accounts: AccountsServer<Accounts>,
     decisions: DecisionsServer<Decisions>,
     risk: RiskServer<Risk>,
+    models: RiskServer<Risk>,
     health: HealthServer<Health>,
     reflection: Option<Reflection>,
 }
@@ -79,6 +81,8 @@ impl Services {
             decisions: DecisionsServer::new(Decisions(Arc::clone(&door)))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             risk: RiskServer::new(Risk(Arc::clone(&door))).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            models: RiskServer::new(Risk(Arc::clone(&door)))
+                .max_decoding_message_size(MODEL_MESSAGE_BYTES_MAX),
             health: HealthServer::new(Health(Arc::clone(&door))).max_decoding_message_size(MESSAGE_BYTES_MAX),
             reflection: reflection.then(reflection_service).flatten(),
             door,
@@ -92,6 +96,9 @@ impl Services {
         let (service, _method) = path.strip_prefix('/')?.split_once('/')?;
         if path == BATCH_PATH {
             return Some(self.batch.clone().call(request));
+        }
+        if path == RELOAD_MODEL_PATH {
+            return Some(self.models.clone().call(request));
         }
         match service {
             AuthorisationServer::<Authorisation>::NAME => Some(self.authorisation.clone().call(request)),

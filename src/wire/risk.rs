@@ -1,4 +1,4 @@
-//! The `Risk` service: the rules that decide, and how they are replaced. What is declared and not built says so.
+//! The `Risk` service: the rules and the model that decide, and how they are replaced; lists and labels.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     admin,
-    engine::{ModeSetter, RECORD_UNREADABLE, ReloadError, SetModeError, Source, VERSION_NOT_KEPT},
+    engine::{ModeSetter, RECORD_UNREADABLE, ReloadError, Reloaded, SetModeError, Source, VERSION_NOT_KEPT},
     proto::{
         GetListRequest, GetListResponse, GetModelRequest, GetModelResponse, GetRulesRequest,
         GetRulesResponse, LabelTransactionRequest, Outcome, ReloadModelRequest, ReloadModelResponse,
@@ -31,8 +31,17 @@ impl Risk {
         tokio::task::spawn_blocking(work).await.map_err(|_| self.0.refuse(&Fault::Internal))
     }
 
-    fn unimplemented<T>(&self) -> Result<Response<T>, Status> {
-        Err(self.0.refuse(&Fault::Unimplemented))
+    /// Of a reload that was not done: why, in words for the answer.
+    ///
+    /// # Errors
+    /// Where the engine cannot do it at all.
+    fn not_reloaded(&self, error: ReloadError) -> Result<String, Status> {
+        let Risk(door) = self;
+        match error {
+            ReloadError::Keep(_) => Err(door.refuse(&Fault::Unavailable(VERSION_NOT_KEPT))),
+            ReloadError::Journal(error) => Err(door.refuse(&door.engine.refused(error))),
+            error => Ok(error.to_string()),
+        }
     }
 }
 
@@ -79,15 +88,9 @@ impl risk_server::Risk for Risk {
                 let findings = findings.iter().map(to_proto::finding).collect();
                 return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
             }
-            Err(error @ (ReloadError::Unreadable { .. } | ReloadError::Windows(_))) => {
-                let findings = vec![to_proto::unplaced_finding(&error.to_string())];
+            Err(error) => {
+                let findings = vec![to_proto::unplaced_finding(&self.not_reloaded(error)?)];
                 return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
-            }
-            Err(ReloadError::Keep(_)) => {
-                return Err(door.refuse(&Fault::Unavailable(VERSION_NOT_KEPT)));
-            }
-            Err(ReloadError::Journal(error)) => {
-                return Err(door.refuse(&door.engine.refused(error)));
             }
         };
         // What is answered here is known to a restart.
@@ -158,14 +161,49 @@ impl risk_server::Risk for Risk {
         Ok(Response::new(to_proto::outcome(request.into_inner().request_id, &answered)))
     }
 
-    async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
-        self.unimplemented()
+    async fn get_model(
+        &self,
+        request: Request<GetModelRequest>,
+    ) -> Result<Response<GetModelResponse>, Status> {
+        let Risk(door) = self;
+        let (engine, GetModelRequest { version, with_content }) =
+            (Arc::clone(&door.engine), request.into_inner());
+        let found = self.off_the_runtime(move || engine.find_model(&version, with_content)).await?;
+        match found {
+            Ok(Some(found)) => Ok(Response::new(to_proto::model(found))),
+            Ok(None) => Err(door.refuse(&Fault::NotFound { what: "version of the model" })),
+            Err(error) => {
+                tracing::error!(error, "a version of the model cannot be read back");
+                Err(door.refuse(&Fault::Unavailable(RECORD_UNREADABLE)))
+            }
+        }
     }
 
     async fn reload_model(
         &self,
-        _: Request<ReloadModelRequest>,
+        request: Request<ReloadModelRequest>,
     ) -> Result<Response<ReloadModelResponse>, Status> {
-        self.unimplemented()
+        let Risk(door) = self;
+        let (engine, ReloadModelRequest { content }) = (Arc::clone(&door.engine), request.into_inner());
+        let reloaded = self
+            .off_the_runtime(move || match content.as_str() {
+                "" => admin::models::reload_configured(&engine),
+                admin::models::NONE => engine.reload_model(None),
+                _ => engine.reload_model(Some(Source { name: "content".to_owned(), text: content })),
+            })
+            .await?;
+        let reloaded = match reloaded {
+            Ok(reloaded) => reloaded,
+            Err(error) => {
+                let refused = self.not_reloaded(error)?;
+                return Ok(Response::new(ReloadModelResponse { refused, ..ReloadModelResponse::default() }));
+            }
+        };
+        // What is answered here is known to a restart.
+        let durable = door.engine.on_disk(reloaded.position, &door.lane).await;
+        durable.map_err(|fault| door.refuse(&fault))?;
+        let Reloaded { version, position, changed, .. } = reloaded;
+        let version = version.to_string();
+        Ok(Response::new(ReloadModelResponse { version, position, changed, refused: String::new() }))
     }
 }

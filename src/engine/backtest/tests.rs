@@ -125,9 +125,10 @@ fn redone(dir: &Path, rules: Option<&str>, observe: bool) -> Vec<(AuthAnswer, Au
 /// as no decision before was made under others.
 pub(in crate::engine) fn a_journal_repeats_itself(dir: &Path) {
     let answers = redone(dir, None, false);
-    let newest = answers.last().map(|(_, now)| now.rules_version.clone());
+    let versions = |answer: &AuthAnswer| (answer.rules_version.clone(), answer.model_version.clone());
+    let newest = answers.last().map(|(_, now)| versions(now));
     for (recorded, now) in answers {
-        if Some(&recorded.rules_version) != newest.as_ref() {
+        if Some(versions(&recorded)) != newest {
             break;
         }
         assert_eq!(recorded, now);

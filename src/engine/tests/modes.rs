@@ -139,26 +139,6 @@ fn owned(words: &[&str]) -> Vec<String> {
 /// Reloads, about a hundred of them a second; `SAKER_RELOADS` has more.
 const RELOADS: usize = 300;
 
-/// Decides until it is told to stop: version and response code of each answer.
-async fn decide_until(bench: Arc<Bench>, caller: usize, stop: Arc<AtomicBool>) -> Vec<(Label, String)> {
-    let mut answers = Vec::new();
-    let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let mut pending = Vec::new();
-        for _ in 0..8 {
-            number += 1;
-            // Time goes on, so that holds expire however long this takes.
-            let request = request(&format!("r{caller}-{number}"), number % 100, 600, number as i64 * 10_000);
-            pending.push(bench.engine.authorise(request, &bench.arrival()));
-        }
-        for answer in pending {
-            let answer = answer.await.unwrap().answer;
-            answers.push((answer.rules_version, answer.response_code.to_string()));
-        }
-    }
-    answers
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_hundred_reloads_a_second_under_load_drop_nothing_and_every_decision_names_what_made_it() {
     let reloads = std::env::var("SAKER_RELOADS").map_or(RELOADS, |more| more.parse().unwrap());
@@ -193,12 +173,12 @@ async fn a_hundred_reloads_a_second_under_load_drop_nothing_and_every_decision_n
     stop.store(true, Ordering::Relaxed);
     let mut decided = [0_usize; 3];
     for caller in callers {
-        for (version, code) in caller.await.unwrap() {
-            let made_by = texts.iter().position(|text| *versions::version_of(text) == *version);
+        for AuthAnswer { rules_version, response_code, .. } in caller.await.unwrap() {
+            let made_by = texts.iter().position(|text| *versions::version_of(text) == *rules_version);
             let made_by = made_by.expect("a version that was never loaded");
             decided[made_by] += 1;
             let expected: &[&str] = [&["61"] as &[&str], &["00"], &["00", "61"]][made_by];
-            assert!(expected.contains(&code.as_str()), "{code} by {made_by}");
+            assert!(expected.contains(&response_code.as_str()), "{response_code} by {made_by}");
         }
     }
     println!("{reloads} reloads in {took:?}, decisions by version {decided:?}");

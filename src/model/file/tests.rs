@@ -49,6 +49,21 @@ fn file() -> ModelFile {
     file
 }
 
+/// The text of a model whose every margin lies at the bias, or within a few steps of it.
+pub(crate) fn model_text(bias: f64, decline_threshold: u16) -> String {
+    let change = |file: &mut ModelFile| {
+        file.bias = bias;
+        file.decline_threshold = decline_threshold;
+        file.golden.clear();
+    };
+    let mut file = file();
+    change(&mut file);
+    let model = Model::from_file(&file).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    file.set_golden(&model, &[row(&mut rng)]);
+    file.to_text()
+}
+
 /// The file with one change, its checksum made right again where `signed`.
 fn changed(change: impl Fn(&mut ModelFile), signed: bool) -> String {
     let mut file = file();

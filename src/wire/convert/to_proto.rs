@@ -2,7 +2,8 @@
 
 use super::lists;
 use crate::{
-    engine::{Answered, DecisionRecord},
+    engine::{Answered, DecisionRecord, ModelFound},
+    model::quality::Quality,
     proto,
     rules::{Finding, Severity},
     types::{
@@ -82,6 +83,34 @@ pub(in crate::wire) fn decision(record: DecisionRecord) -> proto::GetDecisionRes
         lists_position: record.lists,
         labels: record.labels.iter().map(lists::label).collect(),
     }
+}
+
+/// A model that scores or once did.
+pub(in crate::wire) fn model(found: ModelFound) -> proto::GetModelResponse {
+    let ModelFound { version, model, content } = found;
+    let Some(model) = model else { return proto::GetModelResponse::default() };
+    let training = model.training();
+    proto::GetModelResponse {
+        version: version.to_string(),
+        card: format!(
+            "{} trees: {}, trained on {} transactions with {} frauds.",
+            model.trees(),
+            training.algorithm,
+            training.rows,
+            training.frauds
+        ),
+        content,
+        decline_threshold: model.decline_threshold().into(),
+        trees: model.trees() as u32,
+        validation: Some(quality(&training.validation)),
+        test: training.test.as_ref().map(quality),
+    }
+}
+
+fn quality(quality: &Quality) -> proto::ModelQuality {
+    let Quality { rows, frauds, auc, average_precision, recall_at_1_percent, recall_at_0_1_percent } =
+        *quality;
+    proto::ModelQuality { rows, frauds, auc, average_precision, recall_at_1_percent, recall_at_0_1_percent }
 }
 
 /// The request as it was taken in, which is as it was sent but for fields the contract does not know.

@@ -1,0 +1,203 @@
+//! When a file that is watched is to be read: it is another than the one that was read, and nobody is writing it.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::engine::Engine;
+
+/// Between two looks at the file.
+const LOOK: Duration = Duration::from_millis(150);
+/// Looks in a row that must find the same before a file counts as written: one that replaced another was whole when it
+/// got its name, one that is written in place may be in the middle of it.
+const LOOKS_REPLACED: u32 = 1;
+const LOOKS_IN_PLACE: u32 = 4;
+/// Before a file that could not be read, or a version that could not be kept, are tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Looks at a file until it is dropped or the engine is gone.
+pub struct Watch(Arc<AtomicBool>);
+
+impl Watch {
+    /// # Errors
+    /// Where no thread can be started.
+    pub(super) fn start(
+        name: &str,
+        engine: &Arc<Engine>,
+        mut look: impl FnMut(&Engine) + Send + 'static,
+    ) -> io::Result<Watch> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, engine) = (Arc::clone(&stop), Arc::downgrade(engine));
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            while !stopped.load(Ordering::Acquire) {
+                let Some(engine) = engine.upgrade() else { return };
+                look(&engine);
+                drop(engine);
+                thread::sleep(LOOK);
+            }
+        })?;
+        Ok(Watch(stop))
+    }
+}
+
+/// The thread is not waited for: the file system of the file may hang, and a stop must not.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// What tells one state of a file from the next. The time of its last change of any kind, permissions included, is
+/// among it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct FileState {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileState {
+    fn of(path: &Path) -> Option<FileState> {
+        let found = fs::metadata(path).ok()?;
+        Some(FileState {
+            inode: found.ino(),
+            bytes: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+/// A file and those beside it that belong to it, as rules have files of their lists. That one of those is not there is a
+/// state too; a main file that is gone changes nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct State {
+    main: FileState,
+    beside: Vec<Option<FileState>>,
+}
+
+impl State {
+    pub(super) fn of(path: &Path, beside: &[PathBuf]) -> Option<State> {
+        let beside = beside.iter().map(|file| FileState::of(file)).collect();
+        Some(State { main: FileState::of(path)?, beside })
+    }
+
+    /// Whether a file that differs from what it was `before` is that file still, perhaps in the middle of being written.
+    fn is_written_in_place(&self, before: &State) -> bool {
+        let files = |state: &State| -> Vec<Option<FileState>> {
+            std::iter::once(Some(state.main)).chain(state.beside.iter().copied()).collect()
+        };
+        let (now, before) = (files(self), files(before));
+        let in_place = |(now, before): (&Option<FileState>, &Option<FileState>)| {
+            let same = now.zip(*before).is_some_and(|(now, before)| now.inode == before.inode);
+            now != before && (same || before.is_none())
+        };
+        now.len() != before.len() || now.iter().zip(&before).any(in_place)
+    }
+}
+
+/// What was seen of a file, look by look.
+#[derive(Default)]
+pub(super) struct Standing {
+    /// The state in which it was read.
+    read: Option<State>,
+    last: Option<State>,
+    /// Looks in a row that found `last`.
+    looks: u32,
+    /// Not before this is a state tried again that failed for another cause than its text.
+    retry_at: Option<Instant>,
+}
+
+impl Standing {
+    /// Whether the file is to be read: it is another than the one that was, and nobody is writing it.
+    pub(super) fn is_due(&mut self, now: Option<State>, time: Instant) -> bool {
+        self.looks = if now == self.last { self.looks.saturating_add(1) } else { 0 };
+        self.last.clone_from(&now);
+        let Some(now) = now.filter(|now| Some(now) != self.read.as_ref()) else { return false };
+        let in_place = self.read.as_ref().is_none_or(|read| now.is_written_in_place(read));
+        let looks = if in_place { LOOKS_IN_PLACE } else { LOOKS_REPLACED };
+        self.looks >= looks && self.retry_at.is_none_or(|at| time >= at)
+    }
+
+    /// Whether a file that was due is still as it was then.
+    pub(super) fn is_still(&self, now: &Option<State>) -> bool {
+        *now == self.last
+    }
+
+    /// What was due was read, whatever came of it.
+    pub(super) fn was_read(&mut self) {
+        (self.read, self.retry_at) = (self.last.clone(), None);
+    }
+
+    /// What was due could not be read, or not be kept: it is tried again.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.retry_at = Some(now + RETRY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(inode: u64, bytes: u64) -> Option<State> {
+        let main = FileState { inode, bytes, modified: (1, 0), changed: (1, 0) };
+        Some(State { main, beside: Vec::new() })
+    }
+
+    #[test]
+    fn a_file_is_read_once_it_stands_still_and_not_again_until_it_changes() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        standing.read = state(1, 10);
+        assert!(!standing.is_due(state(1, 10), now), "it is the one that was read");
+        // Written in place: not while it grows, nor in a pause of the writer.
+        for bytes in [20, 30, 30, 30, 30] {
+            assert!(!standing.is_due(state(1, bytes), now), "{bytes}");
+        }
+        assert!(standing.is_due(state(1, 30), now));
+        standing.read = state(1, 30);
+        assert!(!standing.is_due(state(1, 30), now));
+        // Replaced: one look to see that it stays.
+        assert!(!standing.is_due(state(2, 30), now));
+        assert!(standing.is_due(state(2, 30), now));
+        assert!(!standing.is_due(None, now), "a file that is gone changes nothing");
+    }
+
+    #[test]
+    fn a_list_s_file_is_looked_at_like_the_rules_that_name_it() {
+        let file = |inode, bytes| FileState { inode, bytes, modified: (1, 0), changed: (1, 0) };
+        let with = |list| Some(State { main: file(1, 10), beside: vec![list] });
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        standing.read = with(Some(file(2, 5)));
+        assert!(!standing.is_due(with(Some(file(2, 5))), now));
+        // Written in place, the list waits like the rules do, although those stand still.
+        for _ in 0..4 {
+            assert!(!standing.is_due(with(Some(file(2, 6))), now));
+        }
+        assert!(standing.is_due(with(Some(file(2, 6))), now));
+        // Replaced, or gone, which is told when it is read.
+        for list in [Some(file(3, 6)), None] {
+            assert!(!standing.is_due(with(list), now));
+            assert!(standing.is_due(with(list), now), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn what_failed_for_another_cause_than_its_text_is_tried_again() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        standing.read = state(1, 10);
+        standing.is_due(state(2, 10), now);
+        assert!(standing.is_due(state(2, 10), now));
+        standing.retry_at = Some(now + RETRY);
+        assert!(!standing.is_due(state(2, 10), now));
+        assert!(standing.is_due(state(2, 10), now + RETRY));
+    }
+}
