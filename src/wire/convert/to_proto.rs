@@ -102,7 +102,7 @@ pub(in crate::wire) fn model(found: ModelFound) -> proto::GetModelResponse {
         content,
         decline_threshold: model.decline_threshold().into(),
         trees: model.trees() as u32,
-        validation: Some(quality(&training.validation)),
+        validation: training.validation.as_ref().map(quality),
         test: training.test.as_ref().map(quality),
     }
 }
