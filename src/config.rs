@@ -28,6 +28,7 @@ pub struct Config {
     pub data: PathBuf,
     pub listen: Listen,
     pub decide: Decide,
+    pub model: Models,
     pub base_currency: BaseCurrency,
     pub holds: HoldLifetimes,
     pub windows: Windows,
@@ -60,6 +61,13 @@ pub struct Decide {
     pub rules: Option<PathBuf>,
     /// Replaces the shipped model; `none` serves without one.
     pub model: Option<PathBuf>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Models {
+    /// Scores every request in shadow.
+    pub challenger: Option<PathBuf>,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -206,6 +214,7 @@ impl Default for Config {
             data: PathBuf::from("./saker-data"),
             listen: Listen::default(),
             decide: Decide::default(),
+            model: Models::default(),
             base_currency: BaseCurrency::default(),
             holds: HoldLifetimes::default(),
             windows: Windows::default(),
@@ -672,6 +681,7 @@ mod tests {
             hash("[[holds]]\nmcc = [\"4411\"]\ndays = 7\n[[holds]]\ndays = 7\n"),
             hash("[[holds]]\ndays = 7\n")
         );
+        assert_eq!(hash("[model]\nchallenger = \"next.json\"\n"), default, "it decides nothing");
         let euros = "[base_currency]\ncode = \"EUR\"\nrates = { USD = \"0.92\", JPY = \"0.0062\" }\n";
         assert_ne!(hash(euros), default);
         assert_eq!(hash(&hash(euros)), hash(euros));

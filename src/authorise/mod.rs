@@ -37,6 +37,7 @@ use crate::{
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Merchant, Subject},
         base::BaseCurrency,
+        challenge::Challenged,
         codes::{Decision, Kind, ReasonSource, ResponseCode},
         ids::{AccountId, Kept},
         lists::TransactionIds,
@@ -125,6 +126,8 @@ pub struct Seen<'a> {
     /// The model's features; all missing where nothing was considered.
     pub vector: &'a [f32; MODEL_FEATURES],
     pub score: Option<u16>,
+    /// What the challenger made of it.
+    pub challenged: Option<Challenged>,
     /// Holds whose deadline was found to have come.
     pub expired_holds: usize,
     pub request: &'a AuthRequest,
@@ -268,7 +271,7 @@ fn decide_on(
     let mut values = Values::new();
     let mut hits = Hits::default();
     let mut vector = [f32::NAN; MODEL_FEATURES];
-    let mut scored = None;
+    let (mut scored, mut challenged) = (None, None);
     let facts = facts(account, asked.now);
     let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token.get());
     let card_token = card_token.as_ref().map(|token| token.as_str());
@@ -288,6 +291,9 @@ fn decide_on(
 
         // 5. Score.
         scored = setup.model.as_ref().map(|model| model.score(&vector));
+        challenged = setup.challenger.as_ref().map(|challenger| {
+            challenger.challenge(&vector, setup.model.as_deref(), scored.map(|scored: Scored| scored.score))
+        });
         watch.ended(Stage::Score);
     }
 
@@ -355,6 +361,7 @@ fn decide_on(
         shared_to: shared.to,
         fired: fired(true),
         shadow_fired: fired(false),
+        challenged,
     };
     record.encode(sink.buffer());
     sink.publish();
@@ -365,6 +372,7 @@ fn decide_on(
         hits,
         vector: &vector,
         score,
+        challenged,
         expired_holds,
         request,
         event: event.as_ref(),
@@ -564,6 +572,7 @@ fn refuse(
         shared_to: 0,
         fired: none(),
         shadow_fired: none(),
+        challenged: None,
     };
     record.encode(sink.buffer());
     sink.publish();
@@ -579,6 +588,7 @@ fn refuse(
         hits: &Hits::default(),
         vector: &vector,
         score: None,
+        challenged: None,
         expired_holds: 0,
         request,
         event: event.as_ref(),

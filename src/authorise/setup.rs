@@ -5,12 +5,46 @@ use std::sync::Arc;
 
 use crate::{
     config::HoldLifetimes,
-    features::{Plan, shared::SharedPlan},
+    features::{Plan, catalog::MODEL_FEATURES, shared::SharedPlan},
     journal::record::VersionNumbers,
     model::Model,
     rules::{Lists, ListsInForce, RuleSet},
-    types::{auth::AuthRequest, base::BaseCurrency, reasons::Label, time::Timestamp},
+    types::{
+        auth::AuthRequest,
+        base::BaseCurrency,
+        challenge::{Challenged, Declining},
+        reasons::Label,
+        time::Timestamp,
+    },
 };
+
+/// A model that scores every request and decides none.
+#[derive(Clone, Debug)]
+pub struct Challenger {
+    pub model: Arc<Model>,
+    /// Under which the journal has its version.
+    pub number: u32,
+}
+
+impl Challenger {
+    /// What it makes of a row, beside the champion's score where there is one.
+    pub fn challenge(
+        &self,
+        row: &[f32; MODEL_FEATURES],
+        champion: Option<&Model>,
+        score: Option<u16>,
+    ) -> Challenged {
+        let scored = self.model.score(row);
+        let declines = |model: &Model, score: u16| score >= model.decline_threshold();
+        let champion = champion.zip(score).is_some_and(|(model, score)| declines(model, score));
+        Challenged {
+            number: self.number,
+            margin: scored.margin,
+            score: scored.score,
+            declining: Declining::of(champion, declines(&self.model, scored.score)),
+        }
+    }
+}
 
 /// Everything a decision is made with that is not in the request or the account.
 #[derive(Clone)]
@@ -26,6 +60,8 @@ pub struct Setup {
     pub base: BaseCurrency,
     /// `None` where no model serves.
     pub model: Option<Arc<Model>>,
+    /// Scores in shadow, where there is one.
+    pub challenger: Option<Challenger>,
     /// How long holds live.
     pub holds: HoldLifetimes,
     pub numbers: VersionNumbers,
@@ -44,6 +80,11 @@ impl Setup {
     pub fn expires_at(&self, request: &AuthRequest, now: Timestamp) -> Timestamp {
         let AuthRequest { kind, channel, initiation, merchant, .. } = request;
         now.plus_ms(self.holds.life_ms(*kind, *channel, *initiation, merchant.mcc))
+    }
+
+    /// The version of the challenger; empty without one.
+    pub fn challenger_version(&self) -> Label {
+        self.challenger.as_ref().map_or(Label::Static(""), |challenger| challenger.model.version().clone())
     }
 
     /// Decides under these lists from now on.

@@ -99,6 +99,7 @@ pub(crate) fn setup(rules: &str) -> Setup {
         rules: Arc::new(rules),
         lists: rules::ListsInForce::default(),
         model: None,
+        challenger: None,
         holds: HoldLifetimes::default(),
         numbers: VersionNumbers::default(),
         rules_version: Label::Static(""),

@@ -100,6 +100,8 @@ pub enum ReloadError {
     Rules(Vec<Finding>),
     #[error("{name}: {error}")]
     Model { name: String, error: ModelError },
+    #[error("no challenger scores: there is none to promote")]
+    NoChallenger,
     #[error("{path} cannot be read: {error}")]
     Unreadable { path: PathBuf, error: io::Error },
     #[error("the new version cannot be kept: {0}")]
@@ -111,9 +113,9 @@ pub enum ReloadError {
 }
 
 impl ReloadError {
-    /// Whether the text is wrong; else it may be taken when it is tried again.
-    pub fn is_of_the_text(&self) -> bool {
-        matches!(self, ReloadError::Rules(_) | ReloadError::Model { .. })
+    /// Whether what was asked for is wrong; else it may be done when it is tried again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, ReloadError::Rules(_) | ReloadError::Model { .. } | ReloadError::NoChallenger)
     }
 }
 
@@ -219,7 +221,7 @@ impl Engine {
         let result = match &reloaded {
             Ok(Reloaded { changed: true, .. }) => ReadAnew::Loaded,
             Ok(Reloaded { changed: false, .. }) => ReadAnew::Unchanged,
-            Err(error) if error.is_of_the_text() => ReadAnew::Refused,
+            Err(error) if error.is_refusal() => ReadAnew::Refused,
             Err(_) => ReadAnew::Failed,
         };
         match what {

@@ -72,7 +72,7 @@ pub use background::yield_to_decisions;
 pub use lane::Lane;
 use live::InForce;
 pub use live::{ModeSetter, ReloadError, Reloaded, SetModeError};
-pub use models::ModelFound;
+pub use models::{ModelFound, ModelRole};
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};
@@ -223,9 +223,12 @@ impl Engine {
         self.config.decide.rules.as_deref()
     }
 
-    /// The configured model file; `None` where the shipped one scores, and `none` where none does.
-    pub fn model_path(&self) -> Option<&Path> {
-        self.config.decide.model.as_deref()
+    /// What is configured as the model: a file, `none`, or nothing, which means the shipped one and no challenger.
+    pub fn model_path(&self, role: ModelRole) -> Option<&Path> {
+        match role {
+            ModelRole::Champion => self.config.decide.model.as_deref(),
+            ModelRole::Challenger => self.config.model.challenger.as_deref(),
+        }
     }
 
     pub fn metrics(&self) -> &Metrics {

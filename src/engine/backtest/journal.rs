@@ -87,6 +87,7 @@ impl PastJournal {
             Versioned::Rules => "rules",
             Versioned::Model => "model",
             Versioned::Config => "settings",
+            Versioned::Challenger => "challenger",
         };
         Ok(Source { name: format!("{word} {version} of the journal"), ..kept })
     }

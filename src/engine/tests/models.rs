@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     features::catalog::model_feature,
     model::{self, model_text},
-    types::reasons::Label,
+    types::{challenge::Declining, lists::FraudLabel, reasons::Label},
 };
 
 /// Declines everything.
@@ -28,7 +28,7 @@ fn open_scored(dir: &Path, model: Option<Source>) -> Bench {
 }
 
 fn reload(bench: &Bench, text: &str) -> Reloaded {
-    bench.engine.reload_model(source(text)).unwrap_or_else(|error| panic!("{error}"))
+    bench.engine.reload_model(ModelRole::Champion, source(text)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Response code and model of one decision.
@@ -47,7 +47,7 @@ async fn a_model_comes_and_goes_by_calls_and_a_start_goes_by_what_it_is_given() 
     let bench = open_scored(dir.path(), None);
     bench.account(1, 1_000_000).await;
     assert_eq!(decided(&bench, "t1", 1_000_000).await, ("00".into(), Label::Static("")));
-    assert!(!bench.engine.reload_model(None).unwrap().changed, "there is none already");
+    assert!(!bench.engine.reload_model(ModelRole::Champion, None).unwrap().changed, "there is none already");
 
     let loaded = reload(&bench, &strict());
     assert!(loaded.changed && loaded.version == version(&strict()));
@@ -63,7 +63,7 @@ async fn a_model_comes_and_goes_by_calls_and_a_start_goes_by_what_it_is_given() 
     assert_eq!((former.version, former.content), (version(&strict()), strict()));
     assert!(bench.engine.find_model("0123456789ab", false).unwrap().is_none());
 
-    assert!(bench.engine.reload_model(None).unwrap().changed);
+    assert!(bench.engine.reload_model(ModelRole::Champion, None).unwrap().changed);
     assert_eq!(decided(&bench, "t4", 1_000_003).await, ("00".into(), Label::Static("")));
     reload(&bench, &strict());
     let record = bench.engine.decision(Client::ANONYMOUS, DecisionKey::Key(key("t3")), &bench.lane).await;
@@ -105,13 +105,15 @@ async fn a_model_that_cannot_be_used_is_refused_with_its_reason_and_the_one_befo
         ("not a model".to_owned(), "this is no model file"),
     ] {
         assert_ne!(bad, good, "{why}");
-        let error = bench.engine.reload_model(source(&bad)).unwrap_err();
-        assert!(error.is_of_the_text() && error.to_string().contains(why), "{why}: {error}");
-        assert_eq!(bench.engine.model_version(), version(&strict()));
+        let error = bench.engine.reload_model(ModelRole::Champion, source(&bad)).unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains(why), "{why}: {error}");
+        assert_eq!(bench.engine.model_version(ModelRole::Champion), version(&strict()));
     }
     let missing =
         || ReloadError::Unreadable { path: "m.json".into(), error: std::io::ErrorKind::NotFound.into() };
-    assert!(!bench.engine.reload_model_read(|| Err(missing())).unwrap_err().is_of_the_text());
+    assert!(
+        !bench.engine.reload_model_read(ModelRole::Champion, || Err(missing())).unwrap_err().is_refusal()
+    );
     assert_eq!(decided(&bench, "t1", 1_000_000).await, ("59".into(), version(&strict())));
     assert_eq!(std::fs::read_dir(dir.path().join("versions")).unwrap().count(), files, "nothing is kept");
     assert_eq!(bench.engine.durable_position(), taken + 1, "a decision, and nothing else");
@@ -121,6 +123,127 @@ async fn a_model_that_cannot_be_used_is_refused_with_its_reason_and_the_one_befo
     bench.engine.close().unwrap();
     drop(bench);
     verified(dir.path());
+}
+
+/// What the challenger made of a request: its version, score and who would decline.
+async fn challenged(bench: &Bench, name: &str) -> Option<(Label, u16, Declining)> {
+    let by = DecisionKey::Key(key(name));
+    let record = bench.engine.decision(Client::ANONYMOUS, by, &bench.lane).await.unwrap();
+    record.challenged.map(|(version, challenged)| (version, challenged.score, challenged.declining))
+}
+
+#[tokio::test]
+async fn a_challenger_scores_in_shadow_decides_nothing_and_is_counted_by_the_labels_that_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open_scored(dir.path(), source(&lenient()));
+    bench.account(1, 1_000_000).await;
+    decided(&bench, "t0", 1_000_000).await;
+    assert_eq!(challenged(&bench, "t0").await, None);
+    let engine = &bench.engine;
+    let loaded = engine.reload_model(ModelRole::Challenger, source(&strict())).unwrap();
+    assert!(loaded.changed && engine.model_version(ModelRole::Challenger) == version(&strict()));
+
+    // Whatever it would do, the champion decides.
+    for (name, at_ms) in [("t1", 1_000_001), ("t2", 1_000_002)] {
+        assert_eq!(decided(&bench, name, at_ms).await, ("00".into(), version(&lenient())));
+        let expected = Some((version(&strict()), 999, Declining::Challenger));
+        assert_eq!(challenged(&bench, name).await, expected);
+    }
+    let bad = engine.reload_model(ModelRole::Challenger, source("{}")).unwrap_err();
+    assert!(bad.is_refusal() && engine.model_version(ModelRole::Challenger) == version(&strict()));
+    assert!(!engine.reload_model(ModelRole::Challenger, source(&strict())).unwrap().changed);
+    engine.reload_model(ModelRole::Challenger, source(&lenient())).unwrap();
+    decided(&bench, "t3", 1_000_003).await;
+    assert_eq!(challenged(&bench, "t3").await, Some((version(&lenient()), 0, Declining::Neither)));
+
+    // An unknown card reaches no model.
+    bench.authorise(request("t4", 9, 600, 1_000_004)).await;
+    assert_eq!(challenged(&bench, "t4").await, None);
+    engine.reload_model(ModelRole::Challenger, None).unwrap();
+    decided(&bench, "t5", 1_000_005).await;
+    assert_eq!(challenged(&bench, "t5").await, None);
+
+    for (own, of, label) in [
+        ("l1", "t1", FraudLabel::Fraud),
+        ("l2", "t1", FraudLabel::Fraud),
+        ("l3", "t2", FraudLabel::Genuine),
+        ("l4", "t3", FraudLabel::Fraud),
+        ("l5", "t5", FraudLabel::Fraud),
+    ] {
+        bench.labelled(own, of, label).await;
+    }
+    let shown = engine.metrics().render();
+    for series in [
+        "saker_challenges_total{declines=\"challenger\"} 2",
+        "saker_challenges_total{declines=\"neither\"} 1",
+        "saker_challenges_total{declines=\"both\"} 0",
+        "saker_challenger_score_count 3",
+        "saker_challenger_score_sum 1998",
+        "saker_challenge_labels_total{declines=\"challenger\",label=\"fraud\"} 1",
+        "saker_challenge_labels_total{declines=\"challenger\",label=\"genuine\"} 1",
+        "saker_challenge_labels_total{declines=\"neither\",label=\"fraud\"} 1",
+        "saker_challenger_info{version=\"\"} 1",
+    ] {
+        assert!(shown.lines().any(|line| line == series), "{series}\n{shown}");
+    }
+    bench.engine.close().unwrap();
+    drop(bench);
+    assert_eq!(verified(dir.path()).counts["decided"], 6);
+}
+
+#[tokio::test]
+async fn a_challenger_that_is_promoted_decides_and_can_be_sent_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let configured = Settings { challenger: source(&strict()), ..settings(dir.path(), "version = 1\n") };
+    let bench = Bench::of(Engine::open(configured).unwrap_or_else(|error| panic!("{error}")).0);
+    bench.account(1, 1_000_000).await;
+    // Beside no model at all.
+    assert_eq!(decided(&bench, "t1", 1_000_000).await, ("00".into(), Label::Static("")));
+    assert_eq!(challenged(&bench, "t1").await, Some((version(&strict()), 999, Declining::Challenger)));
+    let reload = |role, text: &str| bench.engine.reload_model(role, source(text)).unwrap();
+    reload(ModelRole::Champion, &lenient());
+    decided(&bench, "t2", 1_000_001).await;
+
+    let promoted = bench.engine.promote_challenger().unwrap();
+    assert!(promoted.changed && promoted.version == version(&strict()));
+    assert_eq!(decided(&bench, "t3", 1_000_002).await, ("59".into(), version(&strict())));
+    assert_eq!(challenged(&bench, "t3").await, Some((version(&lenient()), 0, Declining::Champion)));
+    bench.engine.snapshot_now().unwrap();
+    assert!(bench.engine.promote_challenger().unwrap().changed);
+    assert_eq!(decided(&bench, "t4", 1_000_003).await, ("00".into(), version(&lenient())));
+    assert_eq!(challenged(&bench, "t4").await, Some((version(&strict()), 999, Declining::Challenger)));
+    reload(ModelRole::Champion, &strict());
+    assert!(!bench.engine.promote_challenger().unwrap().changed, "it is the same model");
+    decided(&bench, "t5", 1_000_004).await;
+    assert_eq!(challenged(&bench, "t5").await, Some((version(&strict()), 999, Declining::Both)));
+    bench.engine.reload_model(ModelRole::Challenger, None).unwrap();
+    let none = bench.engine.promote_challenger().unwrap_err();
+    assert!(matches!(none, ReloadError::NoChallenger), "{none}");
+    bench.engine.close().unwrap();
+    drop(bench);
+
+    // A start goes by what it is given, and reads what stands before and behind its snapshot.
+    let bench = open_scored(dir.path(), source(&lenient()));
+    assert_eq!(bench.engine.model_version(ModelRole::Challenger), Label::Static(""));
+    assert_eq!(challenged(&bench, "t1").await, Some((version(&strict()), 999, Declining::Challenger)));
+    assert_eq!(challenged(&bench, "t4").await, Some((version(&strict()), 999, Declining::Challenger)));
+    bench.engine.close().unwrap();
+    drop(bench);
+    assert_eq!(verified(dir.path()).counts["decided"], 5);
+
+    // Without the challenger's text nothing can be decided again, which is said at once.
+    let kept = dir.path().join("versions").join(format!("model-{}.json", version(&strict())));
+    std::fs::remove_file(kept).unwrap();
+    let missing = replay::verify(dir.path(), &mut |_| {}).unwrap_err();
+    assert!(missing.to_string().contains("model-"), "{missing}");
+}
+
+#[test]
+fn a_challenger_that_cannot_be_used_keeps_an_engine_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = Settings { challenger: source("{}"), ..settings(dir.path(), "version = 1\n") };
+    let error = Engine::open(bad).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("model.json"), "{error}");
 }
 
 /// Reloads, about a hundred of them a second.

@@ -15,6 +15,7 @@ fn approved(score: u16) -> DecisionSeen {
         reason_group: ReasonGroup::None,
         response_code: ResponseCode::APPROVED,
         score: Some(score),
+        challenged: None,
         stage_ns: Some([100, 200, 300, 400, 500, 600, 700]),
         total_ns: 3_000,
     }
