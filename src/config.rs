@@ -4,6 +4,8 @@
 //! Bounds that belong to the contract or to a file format are in [`crate::limits`] and cannot be set. Flags and
 //! environment variables are the command line's affair: it lays them over what is read here.
 
+mod control;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -17,6 +19,8 @@ use crate::{
         time::DAY_MS,
     },
 };
+
+pub use control::{Control, ControlKey, ControlShare};
 
 /// The default configuration as a file, with a comment for every setting.
 pub const DEFAULT_FILE: &str = include_str!("config.toml");
@@ -68,6 +72,10 @@ pub struct Decide {
 pub struct Models {
     /// Scores every request in shadow.
     pub challenger: Option<PathBuf>,
+    /// Of what the model alone would decline, so much is let through.
+    pub control_share: ControlShare,
+    /// What tells which; without one it is made from the journal's own id.
+    pub control_key: Option<ControlKey>,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -586,6 +594,7 @@ impl Config {
             }
             let _ = writeln!(text, "days = {days}");
         }
+        self.model.write_control(&mut text);
         text
     }
 }

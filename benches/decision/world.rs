@@ -13,7 +13,7 @@ use saker::{
         maintain,
         setup::{Challenger, Setup},
     },
-    config::HoldLifetimes,
+    config::{Control, HoldLifetimes},
     features::{
         Plan,
         shared::{Shared, SharedPlan},
@@ -77,6 +77,7 @@ impl World {
             lists: rules::ListsInForce::default(),
             model: Some(Arc::new(model)),
             challenger: None,
+            control: Control::default(),
             holds: HoldLifetimes::default(),
             numbers: VersionNumbers::default(),
         };

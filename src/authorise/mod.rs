@@ -128,6 +128,8 @@ pub struct Seen<'a> {
     pub score: Option<u16>,
     /// What the challenger made of it.
     pub challenged: Option<Challenged>,
+    /// Whether the model's decline was set aside for the control share.
+    pub is_control: bool,
     /// Holds whose deadline was found to have come.
     pub expired_holds: usize,
     pub request: &'a AuthRequest,
@@ -373,6 +375,7 @@ fn decide_on(
         vector: &vector,
         score,
         challenged,
+        is_control: verdict.is_control,
         expired_holds,
         request,
         event: event.as_ref(),
@@ -589,6 +592,7 @@ fn refuse(
         vector: &vector,
         score: None,
         challenged: None,
+        is_control: false,
         expired_holds: 0,
         request,
         event: event.as_ref(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    config::HoldLifetimes,
+    config::{Control, HoldLifetimes},
     features::{Plan, catalog::MODEL_FEATURES, shared::SharedPlan},
     journal::record::VersionNumbers,
     model::Model,
@@ -62,6 +62,8 @@ pub struct Setup {
     pub model: Option<Arc<Model>>,
     /// Scores in shadow, where there is one.
     pub challenger: Option<Challenger>,
+    /// What the model alone would decline and is let through.
+    pub control: Control,
     /// How long holds live.
     pub holds: HoldLifetimes,
     pub numbers: VersionNumbers,

@@ -144,6 +144,7 @@ pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) 
         rules: Arc::new(rules),
         model,
         challenger: None,
+        control: config.model.control(),
         holds: config.holds.clone(),
         numbers: VersionNumbers::default(),
     })
@@ -255,7 +256,7 @@ impl Engine {
         storage: Arc<dyn Storage>,
         snapshots: Arc<dyn Storage>,
     ) -> Result<(Arc<Engine>, Recovered), OpenError> {
-        let Settings { data_dir, rules, model, challenger, config, time, metrics } = settings;
+        let Settings { data_dir, rules, model, challenger, mut config, time, metrics } = settings;
         let mut setup = setup_of(&rules, model.as_ref(), &config)?;
         let challenging = load_model(challenger.as_ref())?;
         let (health, _) = watch::channel(Health { authorisation: false, others: false });
@@ -270,6 +271,12 @@ impl Engine {
 
         let files = |error| OpenError::Files { path: data_dir.clone(), error };
         let directory = journal::take(storage)?;
+        // Part of the settings from here on, so that a record names it with them.
+        config.model.key_control(|| {
+            let key = directory.key("saker 2026 control share of the model");
+            std::array::from_fn(|place| key[place])
+        });
+        setup.control = config.model.control();
         let snapshots = Snapshots::new(directory.beside(snapshots));
         let began = Instant::now();
         let begun =

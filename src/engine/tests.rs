@@ -192,6 +192,10 @@ async fn the_same_id_after_a_restart_gives_the_same_answer_and_another_body_94()
 }
 
 /// Decides the whole directory again and expects no difference, nor one in a backtest of it.
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
 /// Decides until it is told to stop, and gives the answers.
 async fn decide_until(bench: Arc<Bench>, caller: usize, stop: Arc<AtomicBool>) -> Vec<AuthAnswer> {
     let mut answers = Vec::new();

@@ -32,6 +32,8 @@ pub struct DecisionSeen {
     pub score: Option<u16>,
     /// Absent where no challenger scored it.
     pub challenged: Option<Challenged>,
+    /// Whether the model's decline was set aside for the control share.
+    pub is_control: bool,
     /// Nanoseconds of each stage by [`Stage`]; absent where this decision was not timed. Reading the clock eight
     /// times costs about as much as the rules, so that timing one decision in a few is enough.
     pub stage_ns: Option<[u32; STAGES]>,
@@ -113,6 +115,8 @@ pub(super) struct LaneCounts {
     pub(super) challenger_score: Buckets,
     /// By [`Declining`].
     challenges: Cells,
+    /// Of the control share: let through, then declined for something else.
+    control: Cells,
     pub(super) stages: [Buckets; STAGES],
     pub(super) decision_time: Buckets,
     pub(super) answer_time: Buckets,
@@ -130,6 +134,7 @@ impl LaneCounts {
             score: Buckets::new(&SCORE_POINTS, 1.0),
             challenger_score: Buckets::new(&CHALLENGER_SCORE, 1.0),
             challenges: Cells::new(Declining::ALL.len()),
+            control: Cells::new(2),
             stages: std::array::from_fn(|_| Buckets::new(&STAGE_TIME, NS_PER_SECOND)),
             decision_time: Buckets::new(&DECISION_TIME, NS_PER_SECOND),
             answer_time: Buckets::new(&ANSWER_TIME, NS_PER_SECOND),
@@ -156,6 +161,10 @@ impl LaneCounts {
         if let Some(Challenged { score, declining, .. }) = seen.challenged {
             self.challenger_score.record(u64::from(score));
             self.challenges.add(declining as usize, 1);
+        }
+        if seen.is_control {
+            let is_declined = seen.decision == Decision::Declined;
+            self.control.add(usize::from(is_declined), 1);
         }
         if let Some(stage_ns) = seen.stage_ns {
             for (stage, ns) in self.stages.iter().zip(stage_ns) {
@@ -192,6 +201,11 @@ impl LaneCounts {
 
     pub(super) fn challenges(&self, declining: Declining) -> u64 {
         self.challenges.get(declining as usize)
+    }
+
+    /// Of the control share: let through, or declined for something else.
+    pub(super) fn control(&self, is_declined: bool) -> u64 {
+        self.control.get(usize::from(is_declined))
     }
 
     pub(super) fn response_code(&self, cell: usize) -> u64 {

@@ -80,6 +80,9 @@ families! {
         "Repeats answered with the answer given before.";
     SCORE_POINTS = "saker_score" Kind::Histogram(SCORE), []
         "The model's score, 0 to 999, of every authorisation that was scored.";
+    MODEL_CONTROL = "saker_model_control_total" Kind::Counter, ["outcome"]
+        "Authorisations of the control share, whose decline by the model alone was set aside: let_through, or declined for \
+         want of credit.";
     CHALLENGER_SCORE = "saker_challenger_score" Kind::Histogram(SCORE), []
         "The challenger's score, 0 to 999, of every authorisation that it scored in shadow.";
     CHALLENGES = "saker_challenges_total" Kind::Counter, ["declines"]

@@ -594,6 +594,10 @@ impl Scrape {
             let count = total(&|lane| lane.challenges(declining));
             inner.registry.counter(&table::CHALLENGES, &[declining.name()]).absolute(count);
         }
+        for (is_declined, outcome) in [(false, "let_through"), (true, "declined")] {
+            let count = total(&|lane| lane.control(is_declined));
+            inner.registry.counter(&table::MODEL_CONTROL, &[outcome]).absolute(count);
+        }
         inner.registry.counter(&table::REPLAYS, &[]).absolute(total(&|lane| lane.replays()));
         inner.registry.counter(&table::DUPLICATE_KEYS, &[]).absolute(total(&|lane| lane.duplicate_keys()));
     }

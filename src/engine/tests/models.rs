@@ -4,7 +4,12 @@ use super::*;
 use crate::{
     features::catalog::model_feature,
     model::{self, model_text},
-    types::{challenge::Declining, lists::FraudLabel, reasons::Label},
+    types::{
+        challenge::Declining,
+        codes::{AccountStatus, ReasonSource},
+        lists::FraudLabel,
+        reasons::Label,
+    },
 };
 
 /// Declines everything.
@@ -244,6 +249,125 @@ fn a_challenger_that_cannot_be_used_keeps_an_engine_from_starting() {
     let bad = Settings { challenger: source("{}"), ..settings(dir.path(), "version = 1\n") };
     let error = Engine::open(bad).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("model.json"), "{error}");
+}
+
+const LARGE: &str = "version = 1\n[[rules]]\nid = 'large'\nwhen = 'amount > 50'\nthen = 'decline'\nresponse_code = '61'\n\
+                     reason = 'LARGE'\n";
+
+/// With a model that declines everything, and a control share as the text says.
+fn open_with_control(dir: &Path, control: &str) -> Bench {
+    let config = Config::parse("f", &format!("[model]\ncontrol_share = {control}\n")).unwrap();
+    let settings = Settings { model: source(&strict()), ..settings_with(dir, LARGE, config) };
+    Bench::of(Engine::open(settings).unwrap_or_else(|error| panic!("{error}")).0)
+}
+
+/// Response code and reasons of the engine and the rules.
+fn reasons_of(answer: &AuthAnswer) -> (String, Vec<String>) {
+    let own = |code: &String| {
+        ["MODEL_CONTROL", "MODEL_SCORE", "LARGE"].contains(&code.as_str())
+            || code.ends_with("CREDIT")
+            || code.ends_with("BLOCKED")
+    };
+    let codes = answer.reasons.iter().map(|reason| reason.code.to_string()).filter(own);
+    (answer.response_code.to_string(), codes.collect())
+}
+
+/// Of 2,000 transaction ids those that are let through.
+async fn let_through(bench: &Bench) -> Vec<usize> {
+    bench.account(1, 1_000_000).await;
+    let mut through = Vec::new();
+    for number in 0..2_000 {
+        let answer = bench.authorise(request(&format!("t{number}"), 1, 100, 1_000_000 + number as i64)).await;
+        match reasons_of(&answer.answer) {
+            (code, reasons) if code == "00" => {
+                assert_eq!(reasons, ["MODEL_CONTROL"]);
+                let first = &answer.answer.reasons[0];
+                assert_eq!((&*first.code, first.source), ("MODEL_CONTROL", ReasonSource::Model));
+                through.push(number);
+            }
+            declined => assert_eq!(declined, ("59".into(), vec!["MODEL_SCORE".into()])),
+        }
+    }
+    through
+}
+
+#[tokio::test]
+async fn a_control_share_lets_through_what_the_model_alone_would_decline_and_nothing_else() {
+    const KEYED: &str = "0.05\ncontrol_key = \"00112233445566778899aabbccddeeff\"";
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open_with_control(dir.path(), KEYED);
+    let through = let_through(&bench).await;
+    assert!((60..=140).contains(&through.len()), "{}", through.len());
+    let shown = bench.engine.metrics().render();
+    let counted = format!("saker_model_control_total{{outcome=\"let_through\"}} {}", through.len());
+    assert!(shown.lines().any(|line| line == counted), "{counted}");
+    bench.engine.close().unwrap();
+    drop(bench);
+    // A repeat says the same, also where nothing is let through any more; and deciding again agrees with either.
+    let bench = open_with_control(dir.path(), "0");
+    let taken = format!("t{}", through[0]);
+    let again = bench.authorise(request(&taken, 1, 100, 1_000_000 + through[0] as i64)).await;
+    assert!(again.replayed && reasons_of(&again.answer).0 == "00");
+    let late = bench.authorise(request("late", 1, 100, 2_000_000)).await.answer;
+    assert_eq!(late.response_code.as_str(), "59");
+    bench.engine.close().unwrap();
+    drop(bench);
+    assert_eq!(replay::verify(dir.path(), &mut |_| {}).unwrap().different, 0);
+
+    // Ids that would be let through, under the same key.
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open_with_control(dir.path(), KEYED);
+    for (number, limit_minor) in [(1, 1_000_000), (2, 10), (3, 1_000_000)] {
+        bench.account(number, limit_minor).await;
+    }
+    let (account, status) = (AccountId::new("A3").unwrap(), AccountStatus::Blocked);
+    let block = Maintenance::SetAccountStatus { key: key("block"), account, status };
+    bench.engine.maintain(block, &bench.arrival()).await.unwrap();
+    for (place, (card, minor, code, reasons)) in [
+        (1, 100, "00", &["MODEL_CONTROL"] as &[&str]),
+        (1, 5_100, "61", &["LARGE", "MODEL_SCORE"]),
+        (2, 100, "51", &["INSUFFICIENT_CREDIT", "MODEL_CONTROL"]),
+        (3, 100, "62", &["ACCOUNT_BLOCKED", "MODEL_SCORE"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = request(&format!("t{}", through[place]), card, minor, 1_000_000);
+        let answer = bench.authorise(request).await.answer;
+        assert_eq!(reasons_of(&answer), (code.to_owned(), owned(reasons)), "{place}");
+    }
+    let shown = bench.engine.metrics().render();
+    for (outcome, count) in [("let_through", 1), ("declined", 1)] {
+        let counted = format!("saker_model_control_total{{outcome=\"{outcome}\"}} {count}");
+        assert!(shown.lines().any(|line| line == counted), "{counted}");
+    }
+    bench.engine.close().unwrap();
+    drop(bench);
+    verified(dir.path());
+}
+
+#[tokio::test]
+async fn each_data_directory_lets_others_through_and_keeps_to_them() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (open_with_control(one.path(), "0.05"), open_with_control(other.path(), "0.05"));
+    let (of_one, of_other) = (let_through(&first).await, let_through(&second).await);
+    assert_ne!(of_one, of_other, "who knows the program must not know the ids");
+    first.engine.close().unwrap();
+    drop(first);
+    // Other ids after a restart would change decisions without a change of settings.
+    let configs = || {
+        let files = std::fs::read_dir(one.path().join("versions")).unwrap();
+        files
+            .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("config-"))
+            .count()
+    };
+    assert_eq!(configs(), 1);
+    let first = open_with_control(one.path(), "0.05");
+    assert_eq!(configs(), 1);
+    first.engine.close().unwrap();
+    second.engine.close().unwrap();
+    drop((first, second));
+    verified(one.path());
 }
 
 /// Reloads, about a hundred of them a second.
