@@ -12,6 +12,7 @@ pub mod listing;
 pub mod maintain;
 pub mod restore;
 pub mod reverse;
+pub mod score;
 pub mod setup;
 pub mod stored;
 
@@ -32,7 +33,6 @@ use crate::{
     journal::record::{Counted, Decided, DecidedView, Labelled, NO_CARD, Record},
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
-    model::Scored,
     rules::{self, Hits},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Merchant, Subject},
@@ -48,6 +48,7 @@ use crate::{
 use answers::{Answers, Claim, Claimed, NO_ACCOUNT, Remembered, What};
 use decide::{Chain, Found, Verdict, increment_expires_at};
 use entry::{Entry, Store};
+use score::Scoring;
 use setup::Setup;
 
 /// What outlives a request: the accounts, and the answers given.
@@ -273,7 +274,7 @@ fn decide_on(
     let mut values = Values::new();
     let mut hits = Hits::default();
     let mut vector = [f32::NAN; MODEL_FEATURES];
-    let (mut scored, mut challenged) = (None, None);
+    let mut scoring = Scoring::default();
     let facts = facts(account, asked.now);
     let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token.get());
     let card_token = card_token.as_ref().map(|token| token.as_str());
@@ -292,15 +293,12 @@ fn decide_on(
         watch.ended(Stage::Rules);
 
         // 5. Score.
-        scored = setup.model.as_ref().map(|model| model.score(&vector));
-        challenged = setup.challenger.as_ref().map(|challenger| {
-            challenger.challenge(&vector, setup.model.as_deref(), scored.map(|scored: Scored| scored.score))
-        });
+        scoring = setup.score(&vector);
         watch.ended(Stage::Score);
     }
 
     // 6. Decide.
-    let score = scored.map(|scored| scored.score);
+    let score = scoring.scored.map(|scored| scored.score);
     let original = asked.original.filter(|found| found.account == at).map(|found| found.position);
     let chain = original
         .and_then(|position| account.hold(position))
@@ -335,7 +333,7 @@ fn decide_on(
         history.record(&setup.plan, event.clone());
     }
     let (answer, first, expired_holds) =
-        enact(account, setup, request, asked.now, &verdict, scored, chain, position);
+        enact(account, setup, request, asked.now, &verdict, scoring, chain, position);
 
     // 8. Journal record.
     let hits = &hits;
@@ -363,7 +361,7 @@ fn decide_on(
         shared_to: shared.to,
         fired: fired(true),
         shadow_fired: fired(false),
-        challenged,
+        challenged: scoring.challenged,
     };
     record.encode(sink.buffer());
     sink.publish();
@@ -374,7 +372,7 @@ fn decide_on(
         hits,
         vector: &vector,
         score,
-        challenged,
+        challenged: scoring.challenged,
         is_control: verdict.is_control,
         expired_holds,
         request,
@@ -392,7 +390,7 @@ fn enact(
     request: &AuthRequest,
     now: Timestamp,
     verdict: &Verdict,
-    scored: Option<Scored>,
+    Scoring { scored, degraded, .. }: Scoring,
     chain: Option<Chain>,
     position: u64,
 ) -> (AuthAnswer, Option<u64>, usize) {
@@ -432,7 +430,7 @@ fn enact(
         margin: scored.map(|scored| scored.margin),
         rules_version: setup.rules_version.clone(),
         model_version: setup.model_version.clone(),
-        degraded: Degraded::NONE,
+        degraded,
         decided_at: now,
         hold_expires_at,
         position,

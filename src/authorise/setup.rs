@@ -3,48 +3,15 @@
 
 use std::sync::Arc;
 
+pub use super::score::Challenger;
 use crate::{
     config::{Control, HoldLifetimes},
-    features::{Plan, catalog::MODEL_FEATURES, shared::SharedPlan},
+    features::{Plan, shared::SharedPlan},
     journal::record::VersionNumbers,
     model::Model,
     rules::{Lists, ListsInForce, RuleSet},
-    types::{
-        auth::AuthRequest,
-        base::BaseCurrency,
-        challenge::{Challenged, Declining},
-        reasons::Label,
-        time::Timestamp,
-    },
+    types::{auth::AuthRequest, base::BaseCurrency, reasons::Label, time::Timestamp},
 };
-
-/// A model that scores every request and decides none.
-#[derive(Clone, Debug)]
-pub struct Challenger {
-    pub model: Arc<Model>,
-    /// Under which the journal has its version.
-    pub number: u32,
-}
-
-impl Challenger {
-    /// What it makes of a row, beside the champion's score where there is one.
-    pub fn challenge(
-        &self,
-        row: &[f32; MODEL_FEATURES],
-        champion: Option<&Model>,
-        score: Option<u16>,
-    ) -> Challenged {
-        let scored = self.model.score(row);
-        let declines = |model: &Model, score: u16| score >= model.decline_threshold();
-        let champion = champion.zip(score).is_some_and(|(model, score)| declines(model, score));
-        Challenged {
-            number: self.number,
-            margin: scored.margin,
-            score: scored.score,
-            declining: Declining::of(champion, declines(&self.model, scored.score)),
-        }
-    }
-}
 
 /// Everything a decision is made with that is not in the request or the account.
 #[derive(Clone)]

@@ -59,7 +59,7 @@ use crate::{
     rules::RuleSet,
     types::{
         account::AccountView,
-        auth::{AuthAnswer, AuthRequest, Degraded, Subject},
+        auth::{AuthAnswer, AuthRequest, Subject},
         codes::{Kind, ResponseCode},
         fault::{Fault, Violation},
         ids::{AccountId, Id, RequestKey},
@@ -325,6 +325,9 @@ impl Engine {
             None => authorise::authorise(state, setup, attempt, slot, &mut watch),
             Some(claim) => authorise::decide_claimed(state, setup, attempt, claim, slot, &mut watch),
         };
+        if let Taken::Decided(answer, _) = &taken {
+            in_force.note(answer.degraded);
+        }
         if let (Taken::Decided(answer, _), Some(_)) = (&taken, in_force.shared.at_once()) {
             in_force.shared.apply_now(answer.position, watch.shared_event().as_ref());
         }
@@ -773,7 +776,7 @@ impl Engine {
             journal_stopped: self.failed.borrow().is_some(),
             serving_authorisation: health.authorisation,
             serving_others: health.others,
-            degraded: Degraded::NONE,
+            degraded: in_force.degraded(),
         }
     }
 

@@ -3,8 +3,9 @@
 use super::*;
 use crate::{
     features::catalog::model_feature,
-    model::{self, model_text},
+    model::{self, model_text, overflowing_model_text},
     types::{
+        auth::Degraded,
         challenge::Declining,
         codes::{AccountStatus, ReasonSource},
         lists::FraudLabel,
@@ -368,6 +369,40 @@ async fn each_data_directory_lets_others_through_and_keeps_to_them() {
     second.engine.close().unwrap();
     drop((first, second));
     verified(one.path());
+}
+
+#[tokio::test]
+async fn a_model_that_has_no_score_for_a_request_leaves_the_rules_to_decide_and_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { model: source(&overflowing_model_text()), ..settings(dir.path(), LARGE) };
+    let bench = Bench::of(Engine::open(settings).unwrap_or_else(|error| panic!("{error}")).0);
+    bench.account(1, 1_000_000).await;
+    let degraded = |bench: &Bench| {
+        let shown = bench.engine.metrics().render();
+        shown.lines().any(|line| line == "saker_degraded{part=\"model\"} 1")
+    };
+    assert!(!degraded(&bench), "it has yet to fail");
+    for (name, minor, code) in [("t1", 100, "00"), ("t2", 5_100, "61")] {
+        let answer = bench.authorise(request(name, 1, minor, 1_000_000)).await.answer;
+        assert_eq!((answer.response_code.as_str(), answer.degraded), (code, Degraded::MODEL), "{name}");
+        assert_eq!((answer.score, answer.margin), (0, None));
+    }
+    assert!(degraded(&bench));
+    // As a challenger it has no say either.
+    reload(&bench, &lenient());
+    bench.engine.reload_model(ModelRole::Challenger, source(&overflowing_model_text())).unwrap();
+    let answer = bench.authorise(request("t3", 1, 100, 1_000_001)).await.answer;
+    assert_eq!((answer.degraded, answer.margin.is_some()), (Degraded::NONE, true));
+    assert_eq!(challenged(&bench, "t3").await, None);
+    assert!(!degraded(&bench), "another model scores");
+    // No model at all is chosen.
+    bench.engine.reload_model(ModelRole::Champion, None).unwrap();
+    let answer = bench.authorise(request("t4", 1, 100, 1_000_002)).await.answer;
+    assert_eq!((answer.degraded, answer.model_version), (Degraded::NONE, Label::Static("")));
+    assert!(!degraded(&bench));
+    bench.engine.close().unwrap();
+    drop(bench);
+    verified(dir.path());
 }
 
 /// Reloads, about a hundred of them a second.
