@@ -1156,6 +1156,34 @@ async fn a_configured_challenger_stands_in_the_record_and_is_promoted_by_a_call(
 }
 
 #[tokio::test]
+async fn a_backtest_of_a_journal_says_what_was_recorded_under_another_control_share() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("rules.toml"), "version = 1\n").unwrap();
+    let settings = data.path().join("saker.toml");
+    std::fs::write(&settings, "[model]\ncontrol_share = 0.01\n").unwrap();
+    let engine = Engine::configured(data, "none", &["--config", settings.to_str().unwrap()]).await;
+    engine.open_account(100_000).await;
+    engine.authorise(purchase("t-1", 600)).await.unwrap();
+    let engine = engine.restarted().await;
+    for transaction in ["t-2", "t-3"] {
+        engine.authorise(purchase(transaction, 600)).await.unwrap();
+    }
+    let backtest = Command::new(env!("CARGO_BIN_EXE_saker"))
+        .args(["backtest", "--format", "json", "--journal"])
+        .arg(engine.data.path().join("data"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&backtest.stdout);
+    let told: serde_json::Value = serde_json::from_str(&told)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&backtest.stderr)));
+    let recorded = &told["recorded"];
+    let count = |what: &str| recorded[what].as_u64();
+    assert_eq!((count("compared"), count("equal")), (Some(3), Some(3)), "{recorded}");
+    assert_eq!(count("under_other_versions"), Some(1), "{recorded}");
+    verified(engine).await;
+}
+
+#[tokio::test]
 async fn a_model_file_that_changes_is_taken_whole_or_not_at_all() {
     let content =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/models/default.json")).unwrap();
