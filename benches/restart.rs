@@ -127,6 +127,7 @@ fn settings(dir: &Path) -> Settings {
         data_dir: dir.to_owned(),
         rules: Source { name: "the shipped rules".into(), text: rules::SHIPPED.into() },
         model: Some(Source { name: "the shipped model".into(), text: model::SHIPPED.into() }),
+        challenger: None,
         config: Config::default(),
         time: TimeSource::Transactions,
         metrics: Metrics::new(1),

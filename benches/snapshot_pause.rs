@@ -107,6 +107,7 @@ impl Bench {
             data_dir: directory.to_owned(),
             rules: Source { name: "the shipped rules".into(), text: rules::SHIPPED.into() },
             model: Some(Source { name: "the shipped model".into(), text: model::SHIPPED.into() }),
+            challenger: None,
             config,
             time: TimeSource::Clock(Box::new(SystemClock)),
             metrics: Metrics::new(1),

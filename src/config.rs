@@ -4,6 +4,8 @@
 //! Bounds that belong to the contract or to a file format are in [`crate::limits`] and cannot be set. Flags and
 //! environment variables are the command line's affair: it lays them over what is read here.
 
+mod control;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -18,6 +20,8 @@ use crate::{
     },
 };
 
+pub use control::{Control, ControlKey, ControlShare};
+
 /// The default configuration as a file, with a comment for every setting.
 pub const DEFAULT_FILE: &str = include_str!("config.toml");
 
@@ -28,6 +32,7 @@ pub struct Config {
     pub data: PathBuf,
     pub listen: Listen,
     pub decide: Decide,
+    pub model: Models,
     pub base_currency: BaseCurrency,
     pub holds: HoldLifetimes,
     pub windows: Windows,
@@ -60,6 +65,17 @@ pub struct Decide {
     pub rules: Option<PathBuf>,
     /// Replaces the shipped model; `none` serves without one.
     pub model: Option<PathBuf>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Models {
+    /// Scores every request in shadow.
+    pub challenger: Option<PathBuf>,
+    /// Of what the model alone would decline, so much is let through.
+    pub control_share: ControlShare,
+    /// What tells which; without one it is made from the journal's own id.
+    pub control_key: Option<ControlKey>,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -206,6 +222,7 @@ impl Default for Config {
             data: PathBuf::from("./saker-data"),
             listen: Listen::default(),
             decide: Decide::default(),
+            model: Models::default(),
             base_currency: BaseCurrency::default(),
             holds: HoldLifetimes::default(),
             windows: Windows::default(),
@@ -577,6 +594,7 @@ impl Config {
             }
             let _ = writeln!(text, "days = {days}");
         }
+        self.model.write_control(&mut text);
         text
     }
 }
@@ -672,6 +690,7 @@ mod tests {
             hash("[[holds]]\nmcc = [\"4411\"]\ndays = 7\n[[holds]]\ndays = 7\n"),
             hash("[[holds]]\ndays = 7\n")
         );
+        assert_eq!(hash("[model]\nchallenger = \"next.json\"\n"), default, "it decides nothing");
         let euros = "[base_currency]\ncode = \"EUR\"\nrates = { USD = \"0.92\", JPY = \"0.0062\" }\n";
         assert_ne!(hash(euros), default);
         assert_eq!(hash(&hash(euros)), hash(euros));

@@ -280,6 +280,7 @@ fn settings(dir: &Path) -> Settings {
         data_dir: dir.to_owned(),
         rules: Source { name: "rules.toml".into(), text: RULES.into() },
         model: None,
+        challenger: None,
         config,
         time: TimeSource::Transactions,
         metrics: Metrics::new(1),

@@ -62,12 +62,17 @@ impl Engine {
     }
 
     async fn scored(data: tempfile::TempDir, model: &str) -> Engine {
+        Engine::configured(data, model, &[]).await
+    }
+
+    async fn configured(data: tempfile::TempDir, model: &str, more: &[&str]) -> Engine {
         let rules = data.path().join("rules.toml");
         let mut child = Command::new(env!("CARGO_BIN_EXE_saker"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--model", model, "--data"])
             .arg(data.path().join("data"))
             .arg("--rules")
             .arg(&rules)
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -85,6 +90,11 @@ impl Engine {
     /// An engine with the USD account `acc` of the given limit and its card `tok`.
     async fn with_account(credit_limit_minor: i64) -> Engine {
         let engine = Engine::start().await;
+        engine.open_account(credit_limit_minor).await;
+        engine
+    }
+
+    async fn open_account(&self, credit_limit_minor: i64) {
         let account = proto::Account {
             account_id: "acc".into(),
             currency_code: "USD".into(),
@@ -93,9 +103,8 @@ impl Engine {
             ..Default::default()
         };
         let row = proto::UpsertAccountRequest { request_id: "open-acc".into(), account: Some(account) };
-        let counts = engine.accounts().upsert_accounts(tokio_stream::once(row)).await.unwrap().into_inner();
+        let counts = self.accounts().upsert_accounts(tokio_stream::once(row)).await.unwrap().into_inner();
         assert_eq!((counts.accounts_opened, counts.refusals.len()), (1, 0), "{counts:?}");
-        engine
     }
 
     fn authorisation(&self) -> AuthorisationClient<Channel> {
@@ -1066,7 +1075,7 @@ async fn a_model_is_replaced_by_a_call_and_what_is_no_model_is_refused_with_its_
     let content =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/models/default.json")).unwrap();
     assert!(content.len() > 64 * 1024);
-    let load = |content: &str| proto::ReloadModelRequest { content: content.into() };
+    let load = |content: &str| proto::ReloadModelRequest { content: content.into(), ..Default::default() };
     let loaded = risk.reload_model(load(&content)).await.unwrap().into_inner();
     assert!(loaded.changed && loaded.position > before.position && loaded.refused.is_empty(), "{loaded:?}");
     let scored = engine.authorise(purchase("t-2", 600)).await.unwrap();
@@ -1100,6 +1109,81 @@ async fn a_model_is_replaced_by_a_call_and_what_is_no_model_is_refused_with_its_
 }
 
 #[tokio::test]
+async fn a_configured_challenger_stands_in_the_record_and_is_promoted_by_a_call() {
+    let content =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/models/default.json")).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("rules.toml"), "version = 1\n").unwrap();
+    let (file, settings) = (data.path().join("next.json"), data.path().join("saker.toml"));
+    std::fs::write(&file, &content).unwrap();
+    std::fs::write(&settings, format!("[model]\nchallenger = {file:?}\n")).unwrap();
+    let engine = Engine::configured(data, "none", &["--config", settings.to_str().unwrap()]).await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    let shown = risk.get_model(proto::GetModelRequest::default()).await.unwrap().into_inner();
+    assert!(shown.version.is_empty() && !shown.challenger_version.is_empty(), "{shown:?}");
+    engine.open_account(900_000_000_000).await;
+    let challenge_of = async |transaction: &str| {
+        let by = proto::GetDecisionRequest { by: Some(By::TransactionId(transaction.into())) };
+        DecisionsClient::new(engine.channel.clone()).get_decision(by).await.unwrap().into_inner().challenge
+    };
+    let answer = engine.authorise(purchase("t-1", 600)).await.unwrap();
+    assert_eq!((&*answer.model_version, answer.score_margin, answer.reasons.len()), ("", None, 0));
+    let challenge = challenge_of("t-1").await.unwrap();
+    assert_eq!(challenge.model_version, shown.challenger_version);
+    assert!(!challenge.champion_declines && challenge.score_margin != 0.0, "{challenge:?}");
+
+    let wrong = proto::ReloadModelRequest { content: "none".into(), challenger: true, promote: true };
+    let status = risk.reload_model(wrong).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let fields: Vec<_> =
+        status.get_details_bad_request().unwrap().field_violations.into_iter().map(|v| v.field).collect();
+    assert_eq!(fields, ["content", "challenger"]);
+    let promote = proto::ReloadModelRequest { promote: true, ..Default::default() };
+    let promoted = risk.reload_model(promote.clone()).await.unwrap().into_inner();
+    assert_eq!((promoted.changed, &promoted.version), (true, &shown.challenger_version));
+    let answer = engine.authorise(purchase("t-2", 600)).await.unwrap();
+    assert_eq!(answer.model_version, promoted.version);
+    assert!(answer.score_margin.is_some());
+    assert_eq!(challenge_of("t-2").await, None, "there was no model that could challenge it");
+    let none = risk.reload_model(promote).await.unwrap().into_inner();
+    assert!(none.version.is_empty() && none.refused.contains("no challenger"), "{none:?}");
+    let again = proto::ReloadModelRequest { challenger: true, ..Default::default() };
+    let again = risk.reload_model(again).await.unwrap().into_inner();
+    assert_eq!((again.changed, &again.version), (true, &shown.challenger_version), "the configured file");
+    engine.authorise(purchase("t-3", 600)).await.unwrap();
+    assert!(challenge_of("t-3").await.is_some());
+    verified(engine).await;
+}
+
+#[tokio::test]
+async fn a_backtest_of_a_journal_says_what_was_recorded_under_another_control_share() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("rules.toml"), "version = 1\n").unwrap();
+    let settings = data.path().join("saker.toml");
+    std::fs::write(&settings, "[model]\ncontrol_share = 0.01\n").unwrap();
+    let engine = Engine::configured(data, "none", &["--config", settings.to_str().unwrap()]).await;
+    engine.open_account(100_000).await;
+    engine.authorise(purchase("t-1", 600)).await.unwrap();
+    let engine = engine.restarted().await;
+    for transaction in ["t-2", "t-3"] {
+        engine.authorise(purchase(transaction, 600)).await.unwrap();
+    }
+    let backtest = Command::new(env!("CARGO_BIN_EXE_saker"))
+        .args(["backtest", "--format", "json", "--journal"])
+        .arg(engine.data.path().join("data"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&backtest.stdout);
+    let told: serde_json::Value = serde_json::from_str(&told)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&backtest.stderr)));
+    let recorded = &told["recorded"];
+    let count = |what: &str| recorded[what].as_u64();
+    assert_eq!((count("compared"), count("equal")), (Some(3), Some(3)), "{recorded}");
+    assert_eq!(count("under_other_versions"), Some(1), "{recorded}");
+    verified(engine).await;
+}
+
+#[tokio::test]
 async fn a_model_file_that_changes_is_taken_whole_or_not_at_all() {
     let content =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/models/default.json")).unwrap();
@@ -1128,7 +1212,7 @@ async fn a_model_file_that_changes_is_taken_whole_or_not_at_all() {
     let second = version().await;
     // A call's model stays until the file changes, or a signal has it read again.
     let mut caller = RiskClient::new(engine.channel.clone());
-    let call = proto::ReloadModelRequest { content: content.clone() };
+    let call = proto::ReloadModelRequest { content: content.clone(), ..Default::default() };
     assert_eq!(caller.reload_model(call).await.unwrap().into_inner().version, first);
     let pid = engine.child.id().to_string();
     assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());

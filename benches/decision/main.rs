@@ -2,7 +2,7 @@
 //!
 //! Measured: one core deciding with the shipped rules and model on 10,000 accounts whose windows are full (60 events and
 //! their open holds each): nanoseconds per decision with the record encoded and dropped, and encoded into the journal's own
-//! ring over a disk that keeps nothing; nanoseconds per stage; and heap allocations per decision, counted by the allocator.
+//! ring over a disk that keeps nothing; the same with the model as its own challenger; nanoseconds per stage; and heap allocations per decision, counted by the allocator.
 //! Time goes on from decision to decision, so that holds expire, events leave their windows and old answers are
 //! forgotten as fast as new ones come: the state is steady. Not measured: the wire, the disk, cold caches of many accounts.
 //!
@@ -60,6 +60,8 @@ fn main() -> anyhow::Result<()> {
     let plain = decide(&mut world, args.decisions, &mut (), Dropped::default);
     let mut stages = Stages::default();
     decide(&mut world, args.decisions, &mut stages, Dropped::default);
+    world.challenge();
+    let challenged = decide(&mut world, args.decisions, &mut (), Dropped::default);
     drop(world);
 
     let (journal, _) =
@@ -80,11 +82,16 @@ fn main() -> anyhow::Result<()> {
         plain.record_bytes / plain.decisions,
     );
     println!("record dropped:     {:6.0} ns a decision, {} allocations", plain.ns(), plain.allocations);
+    println!(
+        "with a challenger:  {:6.0} ns a decision, {} allocations",
+        challenged.ns(),
+        challenged.allocations
+    );
     println!("into the ring:      {:6.0} ns a decision, {} allocations", ring.ns(), ring.allocations);
     for (stage, ns) in stages.mean_ns() {
         println!("  {:<16}  {ns:6.0} ns", stage.name());
     }
-    let allocations = plain.allocations + ring.allocations;
+    let allocations = plain.allocations + challenged.allocations + ring.allocations;
     ensure!(allocations == 0, "{allocations} allocations where there must be none");
     Ok(())
 }

@@ -11,9 +11,9 @@ use saker::{
         answers::{Answers, Claimed},
         entry::Store,
         maintain,
-        setup::Setup,
+        setup::{Challenger, Setup},
     },
-    config::HoldLifetimes,
+    config::{Control, HoldLifetimes},
     features::{
         Plan,
         shared::{Shared, SharedPlan},
@@ -76,6 +76,8 @@ impl World {
             rules: Arc::new(rules),
             lists: rules::ListsInForce::default(),
             model: Some(Arc::new(model)),
+            challenger: None,
+            control: Control::default(),
             holds: HoldLifetimes::default(),
             numbers: VersionNumbers::default(),
         };
@@ -90,6 +92,11 @@ impl World {
         let random = ChaCha8Rng::seed_from_u64(1);
         let shared = Shared::new(&setup.shared, 64 * 1024 * 1024);
         World { state, setup, shared, accounts, made: 0, random, ages: std::collections::VecDeque::new() }
+    }
+
+    /// Lets the model score in shadow too.
+    pub fn challenge(&mut self) {
+        self.setup.challenger = self.setup.model.clone().map(|model| Challenger { model, number: 1 });
     }
 
     /// The next requests with their times, account after account.

@@ -108,7 +108,7 @@ impl Watcher {
             return;
         }
         match reload_configured(engine) {
-            Err(error) if !error.is_of_the_text() => self.standing.failed(Instant::now()),
+            Err(error) if !error.is_refusal() => self.standing.failed(Instant::now()),
             Ok(_) | Err(_) => {
                 self.standing.was_read();
                 self.text = text.map_or_else(|_| String::new(), |source| source.text);

@@ -59,6 +59,8 @@ pub struct Verdict {
     pub approved_minor: i64,
     /// Where the reason that decided comes from.
     pub decided_by: Option<ReasonSource>,
+    /// Whether the model's decline was set aside for the control share.
+    pub is_control: bool,
 }
 
 /// One way out, with the reason that speaks for it.
@@ -80,9 +82,10 @@ pub fn decide(found: &Found<'_>, setup: &Setup) -> Verdict {
     status(found, &mut reasons);
     verification(found.request, &mut reasons);
     let inquiry = found.request.kind == Kind::BalanceInquiry;
+    let mut is_control = false;
     if !inquiry {
         let silenced = rules(found, setup, &mut reasons);
-        model(found, setup, silenced, &mut reasons);
+        is_control = model(found, setup, silenced, &mut reasons);
     }
     let kind = found.request.decided_as();
     let approved_minor = match kind {
@@ -99,6 +102,7 @@ pub fn decide(found: &Found<'_>, setup: &Setup) -> Verdict {
             reasons: reasons.list,
             approved_minor: 0,
             decided_by: Some(source),
+            is_control,
         },
         None => Verdict {
             decision: if partly { Decision::PartiallyApproved } else { Decision::Approved },
@@ -110,6 +114,7 @@ pub fn decide(found: &Found<'_>, setup: &Setup) -> Verdict {
             reasons: reasons.list,
             approved_minor,
             decided_by: None,
+            is_control,
         },
     }
 }
@@ -231,18 +236,27 @@ fn rules(found: &Found<'_>, setup: &Setup, reasons: &mut Collected) -> bool {
     silenced
 }
 
-fn model(found: &Found<'_>, setup: &Setup, silenced: bool, reasons: &mut Collected) {
-    let (Some(model), Some(score)) = (&setup.model, found.score) else { return };
+/// Returns whether the model's decline is set aside, because nothing else spoke against the request so far and it is one
+/// of the control share. What comes after the model still may.
+fn model(found: &Found<'_>, setup: &Setup, silenced: bool, reasons: &mut Collected) -> bool {
+    let (Some(model), Some(score)) = (&setup.model, found.score) else { return false };
     if score < model.decline_threshold() {
-        return;
+        return false;
     }
-    match silenced {
-        true => reasons.remark(engine::MODEL_SCORE),
-        false => reasons.against(Against::decline(ResponseCode::SUSPECTED_FRAUD, engine::MODEL_SCORE)),
+    let is_alone = !silenced && reasons.deciding.is_none();
+    let is_control = is_alone && setup.control.takes(found.request.key.as_str());
+    match (silenced, is_control) {
+        (true, _) => reasons.remark(engine::MODEL_SCORE),
+        // First, so that no other remark takes its room.
+        (false, true) => reasons.first(engine::MODEL_CONTROL),
+        (false, false) => {
+            reasons.against(Against::decline(ResponseCode::SUSPECTED_FRAUD, engine::MODEL_SCORE));
+        }
     }
     for contribution in model.explain(found.vector) {
         reasons.remark(contribution);
     }
+    is_control
 }
 
 /// Returns what can be approved, and says against it where that is nothing.

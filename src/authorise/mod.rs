@@ -12,6 +12,7 @@ pub mod listing;
 pub mod maintain;
 pub mod restore;
 pub mod reverse;
+pub mod score;
 pub mod setup;
 pub mod stored;
 
@@ -32,11 +33,11 @@ use crate::{
     journal::record::{Counted, Decided, DecidedView, Labelled, NO_CARD, Record},
     ledger::{Account, Hold},
     limits::{AGGREGATES_MAX, HOLD_LIFE_MAX_MS, HOLDS_PER_ACCOUNT_MAX},
-    model::Scored,
     rules::{self, Hits},
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded, Merchant, Subject},
         base::BaseCurrency,
+        challenge::Challenged,
         codes::{Decision, Kind, ReasonSource, ResponseCode},
         ids::{AccountId, Kept},
         lists::TransactionIds,
@@ -47,6 +48,7 @@ use crate::{
 use answers::{Answers, Claim, Claimed, NO_ACCOUNT, Remembered, What};
 use decide::{Chain, Found, Verdict, increment_expires_at};
 use entry::{Entry, Store};
+use score::Scoring;
 use setup::Setup;
 
 /// What outlives a request: the accounts, and the answers given.
@@ -125,6 +127,10 @@ pub struct Seen<'a> {
     /// The model's features; all missing where nothing was considered.
     pub vector: &'a [f32; MODEL_FEATURES],
     pub score: Option<u16>,
+    /// What the challenger made of it.
+    pub challenged: Option<Challenged>,
+    /// Whether the model's decline was set aside for the control share.
+    pub is_control: bool,
     /// Holds whose deadline was found to have come.
     pub expired_holds: usize,
     pub request: &'a AuthRequest,
@@ -268,7 +274,7 @@ fn decide_on(
     let mut values = Values::new();
     let mut hits = Hits::default();
     let mut vector = [f32::NAN; MODEL_FEATURES];
-    let mut scored = None;
+    let mut scoring = Scoring::default();
     let facts = facts(account, asked.now);
     let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token.get());
     let card_token = card_token.as_ref().map(|token| token.as_str());
@@ -287,12 +293,12 @@ fn decide_on(
         watch.ended(Stage::Rules);
 
         // 5. Score.
-        scored = setup.model.as_ref().map(|model| model.score(&vector));
+        scoring = setup.score(&vector);
         watch.ended(Stage::Score);
     }
 
     // 6. Decide.
-    let score = scored.map(|scored| scored.score);
+    let score = scoring.scored.map(|scored| scored.score);
     let original = asked.original.filter(|found| found.account == at).map(|found| found.position);
     let chain = original
         .and_then(|position| account.hold(position))
@@ -327,7 +333,7 @@ fn decide_on(
         history.record(&setup.plan, event.clone());
     }
     let (answer, first, expired_holds) =
-        enact(account, setup, request, asked.now, &verdict, scored, chain, position);
+        enact(account, setup, request, asked.now, &verdict, scoring, chain, position);
 
     // 8. Journal record.
     let hits = &hits;
@@ -355,6 +361,7 @@ fn decide_on(
         shared_to: shared.to,
         fired: fired(true),
         shadow_fired: fired(false),
+        challenged: scoring.challenged,
     };
     record.encode(sink.buffer());
     sink.publish();
@@ -365,6 +372,8 @@ fn decide_on(
         hits,
         vector: &vector,
         score,
+        challenged: scoring.challenged,
+        is_control: verdict.is_control,
         expired_holds,
         request,
         event: event.as_ref(),
@@ -381,7 +390,7 @@ fn enact(
     request: &AuthRequest,
     now: Timestamp,
     verdict: &Verdict,
-    scored: Option<Scored>,
+    Scoring { scored, degraded, .. }: Scoring,
     chain: Option<Chain>,
     position: u64,
 ) -> (AuthAnswer, Option<u64>, usize) {
@@ -421,7 +430,7 @@ fn enact(
         margin: scored.map(|scored| scored.margin),
         rules_version: setup.rules_version.clone(),
         model_version: setup.model_version.clone(),
-        degraded: Degraded::NONE,
+        degraded,
         decided_at: now,
         hold_expires_at,
         position,
@@ -564,6 +573,7 @@ fn refuse(
         shared_to: 0,
         fired: none(),
         shadow_fired: none(),
+        challenged: None,
     };
     record.encode(sink.buffer());
     sink.publish();
@@ -579,6 +589,8 @@ fn refuse(
         hits: &Hits::default(),
         vector: &vector,
         score: None,
+        challenged: None,
+        is_control: false,
         expired_holds: 0,
         request,
         event: event.as_ref(),

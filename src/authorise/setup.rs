@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+pub use super::score::Challenger;
 use crate::{
-    config::HoldLifetimes,
+    config::{Control, HoldLifetimes},
     features::{Plan, shared::SharedPlan},
     journal::record::VersionNumbers,
     model::Model,
@@ -26,6 +27,10 @@ pub struct Setup {
     pub base: BaseCurrency,
     /// `None` where no model serves.
     pub model: Option<Arc<Model>>,
+    /// Scores in shadow, where there is one.
+    pub challenger: Option<Challenger>,
+    /// What the model alone would decline and is let through.
+    pub control: Control,
     /// How long holds live.
     pub holds: HoldLifetimes,
     pub numbers: VersionNumbers,
@@ -44,6 +49,11 @@ impl Setup {
     pub fn expires_at(&self, request: &AuthRequest, now: Timestamp) -> Timestamp {
         let AuthRequest { kind, channel, initiation, merchant, .. } = request;
         now.plus_ms(self.holds.life_ms(*kind, *channel, *initiation, merchant.mcc))
+    }
+
+    /// The version of the challenger; empty without one.
+    pub fn challenger_version(&self) -> Label {
+        self.challenger.as_ref().map_or(Label::Static(""), |challenger| challenger.model.version().clone())
     }
 
     /// Decides under these lists from now on.

@@ -20,7 +20,7 @@ use super::{
     *,
 };
 use crate::{
-    config::HoldLifetimes,
+    config::{Control, HoldLifetimes},
     features::{
         Plan,
         shared::{SharedPlan, SharedRead},
@@ -99,6 +99,8 @@ pub(crate) fn setup(rules: &str) -> Setup {
         rules: Arc::new(rules),
         lists: rules::ListsInForce::default(),
         model: None,
+        challenger: None,
+        control: Control::default(),
         holds: HoldLifetimes::default(),
         numbers: VersionNumbers::default(),
         rules_version: Label::Static(""),

@@ -28,7 +28,7 @@ use crate::{
     },
     config::{Config, LogFormat, LogLevel},
     engine::{
-        Engine, Health,
+        Engine, Health, ModelRole,
         recover::{OpenError, Settings, Source},
         time::{SystemClock, TimeSource},
     },
@@ -88,7 +88,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     service.engine.start_guard().context("the guard cannot be started")?;
     let watch = (
         admin::rules::watch(&service.engine).context("the rules file cannot be watched")?,
-        admin::models::watch(&service.engine).context("the model file cannot be watched")?,
+        admin::models::watch(&service.engine, ModelRole::Champion)
+            .context("the model file cannot be watched")?,
+        admin::models::watch(&service.engine, ModelRole::Challenger)
+            .context("the challenger's file cannot be watched")?,
     );
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "SERVING grpc={} admin={}", service.grpc, service.admin)?;
@@ -142,14 +145,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     stopped
 }
 
-/// Reads the configured rules and model anew, off the thread that waits for signals. What comes of it is logged and counted.
+/// Reads the configured rules and model files anew, off the thread that waits for signals. What comes of it is logged and counted.
 fn reload(engine: &Arc<Engine>) {
     let engine = Arc::clone(engine);
-    info!(signal = "SIGHUP", "the configured rules and model are read anew");
+    info!(signal = "SIGHUP", "the configured rules and models are read anew");
     tokio::task::spawn_blocking(move || {
-        // Neither waits for the other to be right: each is whole in itself.
+        // What comes of it is counted and logged.
         let _ = admin::rules::reload_configured(&engine);
-        let _ = admin::models::reload_configured(&engine);
+        admin::models::reload_files(&engine);
     });
 }
 
@@ -185,6 +188,7 @@ impl Service {
             data_dir: config.data.clone(),
             rules: rules_source(config)?,
             model: model_source(config)?,
+            challenger: challenger_source(config)?,
             config: config.clone(),
             time,
             metrics,
@@ -197,7 +201,8 @@ impl Service {
             data = %config.data.display(),
             rules = %rules.version,
             rules_from = %config.decide.rules.as_deref().unwrap_or(Path::new("the shipped rules")).display(),
-            model = %engine.model_version(),
+            model = %engine.model_version(ModelRole::Champion),
+            challenger = %engine.model_version(ModelRole::Challenger),
             snapshot = recovered.snapshot.as_deref().unwrap_or("none"),
             snapshot_s = recovered.snapshot_time.as_secs_f64(),
             records = summary.records,
@@ -323,8 +328,19 @@ pub(super) fn rules_source(config: &Config) -> anyhow::Result<Source> {
 /// # Errors
 /// Where its file cannot be read.
 pub(super) fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
-    let path = config.decide.model.as_deref();
-    admin::models::source(path)
+    model_of(ModelRole::Champion, config.decide.model.as_deref())
+}
+
+/// The challenger that the settings name; `None` without one.
+///
+/// # Errors
+/// Where its file cannot be read.
+fn challenger_source(config: &Config) -> anyhow::Result<Option<Source>> {
+    model_of(ModelRole::Challenger, config.model.challenger.as_deref())
+}
+
+fn model_of(role: ModelRole, path: Option<&Path>) -> anyhow::Result<Option<Source>> {
+    admin::models::source(role, path)
         .with_context(|| format!("{} cannot be read", path.unwrap_or(Path::new("the model")).display()))
 }
 

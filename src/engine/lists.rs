@@ -25,6 +25,7 @@ use crate::{
     rules::Lists,
     types::{
         auth::Subject,
+        challenge::Challenged,
         fault::Fault,
         ids::{CardToken, Id},
         lists::{Labelling, ListOutcome, ListUpdate, TransactionIds},
@@ -164,7 +165,7 @@ impl Engine {
         if let Some(found) = self.remembered(key).await? {
             return self.label_again(found, labelling, arrival).await;
         }
-        let transaction = self.transaction(&labelling, arrival).await?;
+        let (transaction, challenged) = self.transaction(&labelling, arrival).await?;
         loop {
             let former = self.labels.lock().of(transaction.of);
             let said = self.said_with(former, &arrival.lane).await?;
@@ -196,7 +197,12 @@ impl Engine {
                     before.shared.apply_now(position, event.as_ref());
                 }
                 engine.metrics.changed("label_transaction");
-                engine.metrics.labelled(labelled.labelling.label.name());
+                let label = labelled.labelling.label;
+                engine.metrics.labelled(label.name());
+                let is_new = labelled.counted.is_none_or(|counted| !counted.has_said(label));
+                if let Some(challenged) = challenged.filter(|_| is_new) {
+                    engine.metrics.challenge_labelled(challenged.declining, label);
+                }
                 Ok(Some(Done::Now(labelled.outcome)))
             });
             match done.await.map_err(|_| Fault::Internal)?? {
@@ -232,25 +238,26 @@ impl Engine {
         self.repeat_outcome(found, same, arrival).await
     }
 
-    /// The authorisation that is labelled.
+    /// The authorisation that is labelled, and what a challenger made of it.
     async fn transaction(
         self: &Arc<Self>,
         labelling: &Labelling,
         arrival: &Arrival,
-    ) -> Result<Transaction, Fault> {
+    ) -> Result<(Transaction, Option<Challenged>), Fault> {
         let key = self.state.answers.hash(arrival.client.0, &labelling.transaction);
         let found = self.remembered(key).await?.ok_or(NO_TRANSACTION)?;
         let stored = self.stored(found.position, &arrival.lane).await?;
         let decided = self.stored_decision(stored, &arrival.lane).await?;
         let (decided, _) = decided.ok_or(NO_TRANSACTION)?;
-        Ok(Transaction {
+        let transaction = Transaction {
             of: decided.answer.position,
             account: decided.account,
             currency: decided.answer.approved.map(|approved| approved.currency),
             ids: self.ids_of(&decided),
             before: 0,
             counted: authorise::counted_of(decided.answer.position, &decided, 0),
-        })
+        };
+        Ok((transaction, decided.challenged))
     }
 
     fn ids_of(&self, decided: &Decided) -> TransactionIds {

@@ -3,7 +3,14 @@
 //! A version is kept on disk first, then introduced in the journal, and only then in force, so that no record names a
 //! version that is not there. A decision that began under the version before ends under it: each names exactly one.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use super::{
     Engine, RETRY, Source,
@@ -21,6 +28,7 @@ use crate::{
     observe::{ListCounts, LoadedRule, Metrics, ReadAnew, RuleCounts},
     rules::{self, Finding, Lists, Mode, ModeSet, RuleSet, did_you_mean},
     types::{
+        auth::Degraded,
         reasons::Label,
         time::{SECOND_MS, Timestamp},
     },
@@ -32,6 +40,8 @@ pub(super) struct InForce {
     /// The windows across accounts that the rules ask for.
     pub(super) shared: Arc<SharedWindows>,
     pub(super) rule_counts: RuleCounts,
+    /// Whether a decision had to do without the model.
+    without_model: Arc<AtomicBool>,
 }
 
 impl InForce {
@@ -45,7 +55,7 @@ impl InForce {
             cost_ns: rule.cost_ns,
         });
         let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted.collect::<Vec<_>>());
-        InForce { setup, shared, rule_counts }
+        InForce { setup, shared, rule_counts, without_model: Arc::default() }
     }
 
     /// How long the lists are that the rules declare.
@@ -76,7 +86,29 @@ impl InForce {
 
     /// The same rules beside what else this setup has.
     pub(super) fn with_setup(&self, setup: Setup) -> InForce {
-        InForce { setup, shared: Arc::clone(&self.shared), rule_counts: self.rule_counts.clone() }
+        let (shared, rule_counts) = (Arc::clone(&self.shared), self.rule_counts.clone());
+        InForce { setup, shared, rule_counts, without_model: Arc::clone(&self.without_model) }
+    }
+
+    /// The same rules beside other models, which have yet to fail.
+    pub(super) fn with_models(&self, setup: Setup) -> InForce {
+        InForce { without_model: Arc::default(), ..self.with_setup(setup) }
+    }
+
+    /// Takes note of what a decision was made without, and tells the operator once.
+    pub(super) fn note(&self, degraded: Degraded) {
+        if degraded != Degraded::NONE && !self.without_model.swap(true, Ordering::Relaxed) {
+            let version = &self.setup.model_version;
+            tracing::error!(%version, "the model has no score for a request, and rules alone decide such: load another one");
+        }
+    }
+
+    /// What decisions had to be made without since these models score.
+    pub(super) fn degraded(&self) -> Degraded {
+        match self.without_model.load(Ordering::Relaxed) {
+            true => Degraded::MODEL,
+            false => Degraded::NONE,
+        }
     }
 }
 
@@ -100,6 +132,8 @@ pub enum ReloadError {
     Rules(Vec<Finding>),
     #[error("{name}: {error}")]
     Model { name: String, error: ModelError },
+    #[error("no challenger scores: there is none to promote")]
+    NoChallenger,
     #[error("{path} cannot be read: {error}")]
     Unreadable { path: PathBuf, error: io::Error },
     #[error("the new version cannot be kept: {0}")]
@@ -111,9 +145,9 @@ pub enum ReloadError {
 }
 
 impl ReloadError {
-    /// Whether the text is wrong; else it may be taken when it is tried again.
-    pub fn is_of_the_text(&self) -> bool {
-        matches!(self, ReloadError::Rules(_) | ReloadError::Model { .. })
+    /// Whether what was asked for is wrong; else it may be done when it is tried again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, ReloadError::Rules(_) | ReloadError::Model { .. } | ReloadError::NoChallenger)
     }
 }
 
@@ -219,7 +253,7 @@ impl Engine {
         let result = match &reloaded {
             Ok(Reloaded { changed: true, .. }) => ReadAnew::Loaded,
             Ok(Reloaded { changed: false, .. }) => ReadAnew::Unchanged,
-            Err(error) if error.is_of_the_text() => ReadAnew::Refused,
+            Err(error) if error.is_refusal() => ReadAnew::Refused,
             Err(_) => ReadAnew::Failed,
         };
         match what {

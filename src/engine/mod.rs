@@ -59,7 +59,7 @@ use crate::{
     rules::RuleSet,
     types::{
         account::AccountView,
-        auth::{AuthAnswer, AuthRequest, Degraded, Subject},
+        auth::{AuthAnswer, AuthRequest, Subject},
         codes::{Kind, ResponseCode},
         fault::{Fault, Violation},
         ids::{AccountId, Id, RequestKey},
@@ -72,7 +72,7 @@ pub use background::yield_to_decisions;
 pub use lane::Lane;
 use live::InForce;
 pub use live::{ModeSetter, ReloadError, Reloaded, SetModeError};
-pub use models::ModelFound;
+pub use models::{ModelFound, ModelRole};
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};
@@ -223,9 +223,12 @@ impl Engine {
         self.config.decide.rules.as_deref()
     }
 
-    /// The configured model file; `None` where the shipped one scores, and `none` where none does.
-    pub fn model_path(&self) -> Option<&Path> {
-        self.config.decide.model.as_deref()
+    /// What is configured as the model: a file, `none`, or nothing, which means the shipped one and no challenger.
+    pub fn model_path(&self, role: ModelRole) -> Option<&Path> {
+        match role {
+            ModelRole::Champion => self.config.decide.model.as_deref(),
+            ModelRole::Challenger => self.config.model.challenger.as_deref(),
+        }
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -322,6 +325,9 @@ impl Engine {
             None => authorise::authorise(state, setup, attempt, slot, &mut watch),
             Some(claim) => authorise::decide_claimed(state, setup, attempt, claim, slot, &mut watch),
         };
+        if let Taken::Decided(answer, _) = &taken {
+            in_force.note(answer.degraded);
+        }
         if let (Taken::Decided(answer, _), Some(_)) = (&taken, in_force.shared.at_once()) {
             in_force.shared.apply_now(answer.position, watch.shared_event().as_ref());
         }
@@ -770,7 +776,7 @@ impl Engine {
             journal_stopped: self.failed.borrow().is_some(),
             serving_authorisation: health.authorisation,
             serving_others: health.others,
-            degraded: Degraded::NONE,
+            degraded: in_force.degraded(),
         }
     }
 

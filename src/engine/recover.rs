@@ -28,7 +28,14 @@ use super::{
     versions::{self, Names},
 };
 use crate::{
-    authorise::{State, answers::Answers, entry::Store, listing, restore::Effect, setup::Setup},
+    authorise::{
+        State,
+        answers::Answers,
+        entry::Store,
+        listing,
+        restore::Effect,
+        setup::{Challenger, Setup},
+    },
     config::Config,
     features::{
         Plan,
@@ -62,6 +69,8 @@ pub struct Settings {
     pub rules: Source,
     /// `None` serves without a model.
     pub model: Option<Source>,
+    /// Scores in shadow, where there is one.
+    pub challenger: Option<Source>,
     pub config: Config,
     pub time: TimeSource,
     pub metrics: Metrics,
@@ -124,13 +133,7 @@ pub(super) fn time_of(record: &Record) -> Timestamp {
 /// Loads rules and model into what decisions are made with. Numbers are given once the journal is known.
 pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) -> Result<Setup, OpenError> {
     let rules = rules::compile(&rules.name, &rules.text).map_err(OpenError::Rules)?;
-    let model = match model {
-        None => None,
-        Some(source) => Some(
-            Model::load(&source.text)
-                .map_err(|error| OpenError::Model { name: source.name.clone(), error })?,
-        ),
-    };
+    let model = load_model(model)?;
     Ok(Setup {
         plan: Arc::new(Plan::new(&rules.aggregates)),
         shared: Arc::new(SharedPlan::new(&rules.aggregates)),
@@ -139,10 +142,20 @@ pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) 
         model_version: model.as_ref().map_or(Label::Static(""), |model| model.version().clone()),
         lists: ListsInForce::default(),
         rules: Arc::new(rules),
-        model: model.map(Arc::new),
+        model,
+        challenger: None,
+        control: config.model.control(),
         holds: config.holds.clone(),
         numbers: VersionNumbers::default(),
     })
+}
+
+fn load_model(source: Option<&Source>) -> Result<Option<Arc<Model>>, OpenError> {
+    let load = |source: &Source| {
+        let named = |error| OpenError::Model { name: source.name.clone(), error };
+        Model::load(&source.text).map(Arc::new).map_err(named)
+    };
+    source.map(load).transpose()
 }
 
 pub(super) fn empty_state(config: &Config, secret: (u64, u64)) -> State {
@@ -243,8 +256,9 @@ impl Engine {
         storage: Arc<dyn Storage>,
         snapshots: Arc<dyn Storage>,
     ) -> Result<(Arc<Engine>, Recovered), OpenError> {
-        let Settings { data_dir, rules, model, config, time, metrics } = settings;
+        let Settings { data_dir, rules, model, challenger, mut config, time, metrics } = settings;
         let mut setup = setup_of(&rules, model.as_ref(), &config)?;
+        let challenging = load_model(challenger.as_ref())?;
         let (health, _) = watch::channel(Health { authorisation: false, others: false });
         let (failed_sender, failed) = watch::channel(None);
         let watcher = Watcher {
@@ -257,6 +271,12 @@ impl Engine {
 
         let files = |error| OpenError::Files { path: data_dir.clone(), error };
         let directory = journal::take(storage)?;
+        // Part of the settings from here on, so that a record names it with them.
+        config.model.key_control(|| {
+            let key = directory.key("saker 2026 control share of the model");
+            std::array::from_fn(|place| key[place])
+        });
+        setup.control = config.model.control();
         let snapshots = Snapshots::new(directory.beside(snapshots));
         let began = Instant::now();
         let begun =
@@ -366,10 +386,15 @@ impl Engine {
             config: introduce(&journal, &names, &data_dir, now, Versioned::Config, &config_text)
                 .map_err(files)?,
         };
+        if let (Some(model), Some(Source { text, .. })) = (challenging, &challenger) {
+            let number = introduce(&journal, &names, &data_dir, now, Versioned::Challenger, text);
+            setup.challenger = Some(Challenger { model, number: number.map_err(files)? });
+        }
         setup.plan = plans.note(setup.numbers.rules, setup.plan);
         metrics.expect_shed(&super::SHED_CAUSES);
         metrics.configured(&versions::version_of(&config_text));
         metrics.model_loaded(&setup.model_version);
+        metrics.challenger_loaded(&setup.challenger_version());
         let engine = Arc::new(Engine {
             state,
             in_force: ArcSwap::from_pointee(InForce::new(setup, shared, &metrics)),

@@ -25,7 +25,7 @@ use crate::{
         listing::{self, Transaction},
         maintain,
         reverse::{self, Target},
-        setup::Setup,
+        setup::{Challenger, Setup},
     },
     config::Config,
     features::shared::SharedRead,
@@ -80,6 +80,8 @@ pub enum VerifyError {
 pub(super) struct Epoch {
     from: u64,
     pub(super) numbers: VersionNumbers,
+    /// Of the challenger that came last; 0 where none had.
+    challenger: u32,
     /// Records to decide again; an epoch without any needs no versions.
     pub(super) records: u64,
 }
@@ -102,7 +104,13 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
         differences: Vec::new(),
     };
     check_kept(data_dir, &epochs, &names)?;
-    let mut setups = Setups { data_dir, names: &names, loaded: HashMap::new(), models: HashMap::new() };
+    let mut setups = Setups {
+        data_dir,
+        names: &names,
+        loaded: HashMap::new(),
+        models: HashMap::new(),
+        challengers: HashMap::new(),
+    };
     let (state, mut retention) = (empty_state(&unbounded(), (0, 0)), Retention::default());
     let mut lists = ListHistory::new();
     journal::verify(&journal_dir(data_dir), &mut |frame| {
@@ -126,13 +134,16 @@ pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified
 
 /// Every version that decided must be there, said at once and with its place.
 fn check_kept(data_dir: &Path, epochs: &[Epoch], names: &Names) -> Result<(), VerifyError> {
-    let (mut checked, mut rules) = (HashSet::new(), HashSet::new());
+    let (mut checked, mut rules, mut challengers) = (HashSet::new(), HashSet::new(), HashSet::new());
     for epoch in epochs.iter().filter(|epoch| epoch.records > 0) {
         let missing = |what| VerifyError::Versions { position: epoch.from, what };
         if checked.insert((epoch.numbers.model, epoch.numbers.config)) {
             load(data_dir, epoch.numbers, names, None).map_err(missing)?;
         } else if rules.insert(epoch.numbers.rules) {
             kept(data_dir, Versioned::Rules, epoch.numbers.rules, names).map_err(missing)?;
+        }
+        if epoch.challenger != 0 && challengers.insert(epoch.challenger) {
+            kept(data_dir, Versioned::Challenger, epoch.challenger, names).map_err(missing)?;
         }
     }
     Ok(())
@@ -142,22 +153,38 @@ fn check_kept(data_dir: &Path, epochs: &[Epoch], names: &Names) -> Result<(), Ve
 struct Setups<'a> {
     data_dir: &'a Path,
     names: &'a Names,
-    loaded: HashMap<VersionNumbers, Setup>,
+    /// By what decides, and the number of the challenger beside it; 0 without one.
+    loaded: HashMap<(VersionNumbers, u32), Setup>,
     /// By number: many rules decide beside one model.
     models: HashMap<u32, Option<Arc<Model>>>,
+    challengers: HashMap<u32, Arc<Model>>,
 }
 
 impl Setups<'_> {
-    fn of(&mut self, numbers: VersionNumbers) -> Result<&mut Setup, String> {
-        match self.loaded.entry(numbers) {
+    fn of(&mut self, numbers: VersionNumbers, challenger: u32) -> Result<&mut Setup, String> {
+        let challenging = match challenger {
+            0 => None,
+            number => Some(Challenger { model: self.challenger(number)?, number }),
+        };
+        match self.loaded.entry((numbers, challenger)) {
             Entry::Occupied(found) => Ok(found.into_mut()),
             Entry::Vacant(vacant) => {
                 let model = self.models.get(&numbers.model).cloned();
                 let setup = load(self.data_dir, numbers, self.names, model)?;
                 self.models.insert(numbers.model, setup.model.clone());
-                Ok(vacant.insert(setup))
+                Ok(vacant.insert(Setup { challenger: challenging, ..setup }))
             }
         }
+    }
+
+    fn challenger(&mut self, number: u32) -> Result<Arc<Model>, String> {
+        if let Some(known) = self.challengers.get(&number) {
+            return Ok(Arc::clone(known));
+        }
+        let Source { name, text } = kept(self.data_dir, Versioned::Challenger, number, self.names)?;
+        let model = Arc::new(Model::load(&text).map_err(|error| format!("challenger {name}: {error}"))?);
+        self.challengers.insert(number, Arc::clone(&model));
+        Ok(model)
     }
 }
 
@@ -173,7 +200,7 @@ pub(super) fn epochs(
     data_dir: &Path,
     names: &Names,
 ) -> Result<(journal::VerifyReport, Vec<Epoch>, u64), VerifyError> {
-    let mut numbers = VersionNumbers::default();
+    let (mut numbers, mut challenger) = (VersionNumbers::default(), 0);
     let mut epochs: Vec<Epoch> = Vec::new();
     let mut introductions = 0;
     let chain = journal::verify(&journal_dir(data_dir), &mut |frame| {
@@ -189,11 +216,12 @@ pub(super) fn epochs(
             Versioned::Rules => numbers.rules = introduced.number,
             Versioned::Model => numbers.model = introduced.number,
             Versioned::Config => numbers.config = introduced.number,
+            Versioned::Challenger => challenger = introduced.number,
         }
         names.introduce(&introduced);
         introductions += 1;
         // The introductions of one start follow each other: the epoch begins behind the last of them.
-        let next = Epoch { from: frame.position + 1, numbers, records: 0 };
+        let next = Epoch { from: frame.position + 1, numbers, challenger, records: 0 };
         match epochs.last_mut().filter(|epoch| epoch.from == frame.position) {
             Some(epoch) => *epoch = next,
             None => epochs.push(next),
@@ -299,7 +327,11 @@ fn again(
         make_again(state, None, &mut |_| {}, retention, (position, record), &mut bytes, &mut ())?;
         return Ok(bytes);
     };
-    let setup = setups.of(numbers)?;
+    let challenger = match record {
+        Record::Decided(decided) => decided.challenged.map_or(0, |challenged| challenged.number),
+        _ => 0,
+    };
+    let setup = setups.of(numbers, challenger)?;
     let shared = match record {
         Record::Decided(decided) => {
             let considered = &decided.considered;

@@ -312,6 +312,7 @@ impl About {
                 1 => Versioned::Rules,
                 2 => Versioned::Model,
                 3 => Versioned::Config,
+                4 => Versioned::Challenger,
                 _ => return Err(fields.misread("a version of nothing known")),
             };
             names.push((what, fields.u32()?, fields.text()?.into()));

@@ -13,12 +13,13 @@ use crate::{
     types::{
         auth::{AuthAnswer, AuthRequest, Degraded},
         base::BaseCurrency,
+        challenge::Challenged,
         codes::{Decision, ResponseCode},
         fault::Fault,
         ids::{AccountId, RequestKey},
         lists::Labelling,
         outcome::{Maintenance, Outcome, Reversal},
-        reasons::{Reasons, engine as reason},
+        reasons::{Label, Reasons, engine as reason},
         time::Timestamp,
     },
 };
@@ -51,6 +52,8 @@ pub struct DecisionRecord {
     pub lists: u64,
     /// What was said of the transaction since, the newest first.
     pub labels: Vec<Labelled>,
+    /// What a challenger made of it, and its version.
+    pub challenged: Option<(Label, Challenged)>,
 }
 
 /// A reversal, a change or a label with its outcome.
@@ -201,6 +204,7 @@ impl Engine {
                 voided: false,
                 lists: 0,
                 labels: Vec::new(),
+                challenged: None,
             });
         }
         let (decided, mut voided) = self.stored_decision(record, lane).await?.ok_or(NO_DECISION)?;
@@ -216,7 +220,10 @@ impl Engine {
         let rules = self.rules_of(decided.versions.rules).await?;
         let labels = self.labels_of(decided.answer.position, lane).await?;
         let base = &self.config.base_currency.0;
-        Ok(DecisionRecord { labels, ..explained(*decided, rules.as_deref(), base, voided) })
+        let named =
+            |challenged: Challenged| (self.names.name(Versioned::Challenger, challenged.number), challenged);
+        let challenged = decided.challenged.map(named);
+        Ok(DecisionRecord { labels, challenged, ..explained(*decided, rules.as_deref(), base, voided) })
     }
 
     /// What stands under a key, in memory or in a key file; from there it is brought back into memory.
@@ -299,5 +306,6 @@ fn explained(decided: Decided, rules: Option<&RuleSet>, base: &BaseCurrency, voi
         voided,
         lists: decided.lists,
         labels: Vec::new(),
+        challenged: None,
     }
 }

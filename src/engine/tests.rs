@@ -50,6 +50,7 @@ pub(super) fn settings_with(dir: &Path, rules: &str, mut config: Config) -> Sett
         data_dir: dir.to_owned(),
         rules: Source { name: "rules.toml".into(), text: rules.into() },
         model: None,
+        challenger: None,
         config,
         time: TimeSource::Transactions,
         metrics: Metrics::new(1),
@@ -191,6 +192,10 @@ async fn the_same_id_after_a_restart_gives_the_same_answer_and_another_body_94()
 }
 
 /// Decides the whole directory again and expects no difference, nor one in a backtest of it.
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
 /// Decides until it is told to stop, and gives the answers.
 async fn decide_until(bench: Arc<Bench>, caller: usize, stop: Arc<AtomicBool>) -> Vec<AuthAnswer> {
     let mut answers = Vec::new();
@@ -460,6 +465,7 @@ async fn a_second_engine_on_the_same_directory_is_refused() {
         data_dir: dir.path().to_owned(),
         rules: Source { name: "r".into(), text: "version = 1".into() },
         model: None,
+        challenger: None,
         config: Config::default(),
         time: TimeSource::Transactions,
         metrics: Metrics::new(1),

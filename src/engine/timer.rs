@@ -117,6 +117,8 @@ impl Watch for Timer<'_> {
                 reason_group,
                 response_code: seen.answer.response_code,
                 score: seen.score,
+                challenged: seen.challenged,
+                is_control: seen.is_control,
                 stage_ns: self.last.map(|_| self.stage_ns),
                 total_ns: u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX),
             },

@@ -30,7 +30,7 @@ fn folder(data_dir: &Path) -> PathBuf {
 fn file_of(data_dir: &Path, what: Versioned, version: &str) -> PathBuf {
     let name = match what {
         Versioned::Rules => format!("rules-{version}.toml"),
-        Versioned::Model => format!("model-{version}.json"),
+        Versioned::Model | Versioned::Challenger => format!("model-{version}.json"),
         Versioned::Config => format!("config-{version}.toml"),
     };
     folder(data_dir).join(name)

@@ -20,6 +20,7 @@ use crate::{
     types::{
         account::{AccountChange, CardChange, Day},
         auth::{AuthAnswer, AuthRequest, Country, Degraded, Merchant, Network, Place, Subject, Verification},
+        challenge::{Challenged, Declining},
         codes::{
             AccountStatus, CardStatus, Channel, CheckResult, Decision, EntryMode, Initiation, Kind,
             ReasonSource, ResponseCode,
@@ -37,6 +38,8 @@ use crate::{
 const VERSION: u8 = 3;
 /// Of the record of a label that says what windows across accounts count; of one that does not it is [`VERSION`].
 const VERSION_COUNTED: u8 = 4;
+/// Of a decision that a challenger scored too; of others it is [`VERSION`].
+const VERSION_CHALLENGED: u8 = 4;
 
 /// Marks a decision without a card: an account with several cards was named.
 pub const NO_CARD: u8 = u8::MAX;
@@ -56,6 +59,8 @@ pub enum Versioned {
     Rules = 1,
     Model = 2,
     Config = 3,
+    /// The model that scores in shadow.
+    Challenger = 4,
 }
 
 impl Versioned {
@@ -65,6 +70,7 @@ impl Versioned {
             Versioned::Rules => "rules",
             Versioned::Model => "model",
             Versioned::Config => "config",
+            Versioned::Challenger => "challenger",
         }
     }
 }
@@ -99,6 +105,8 @@ pub struct Decided {
     /// The position of the first authorisation of the chain, for an increment that was approved.
     pub first: Option<u64>,
     pub considered: Considered,
+    /// Absent where no challenger scored the request.
+    pub challenged: Option<Challenged>,
 }
 
 /// What the decision was made from.
@@ -370,6 +378,7 @@ pub struct DecidedView<'a, A, F> {
     pub shared_to: u64,
     pub fired: F,
     pub shadow_fired: F,
+    pub challenged: Option<Challenged>,
 }
 
 impl Decided {
@@ -393,6 +402,7 @@ impl Decided {
             shared_to: self.considered.shared_to,
             fired: self.considered.fired.iter().copied(),
             shadow_fired: self.considered.shadow_fired.iter().copied(),
+            challenged: self.challenged,
         }
     }
 }
@@ -405,7 +415,7 @@ where
     /// Appends the payload.
     pub fn encode(self, out: &mut Vec<u8>) {
         let mut w = Writer(out);
-        w.start(2);
+        w.start_as(2, if self.challenged.is_some() { VERSION_CHALLENGED } else { VERSION });
         w.u(u64::from(self.client));
         w.i(self.time.0);
         w.request(self.request);
@@ -430,6 +440,12 @@ where
                 w.u(u64::from(rule) + 1);
             }
             w.u8(0);
+        }
+        if let Some(Challenged { number, margin, score, declining }) = self.challenged {
+            w.u(u64::from(number));
+            w.f64(margin);
+            w.u(u64::from(score));
+            w.u8(declining as u8);
         }
     }
 }
@@ -761,12 +777,12 @@ impl<'a> Reader<'a> {
 
     fn record_of(&mut self, kind: u8, position: u64, names: &dyn VersionNames) -> Read<Record> {
         let version = self.u8()?;
-        if version != VERSION && (kind, version) != (9, VERSION_COUNTED) {
+        if version != VERSION && ![(9, VERSION_COUNTED), (2, VERSION_CHALLENGED)].contains(&(kind, version)) {
             return Err("unknown version");
         }
         let record = match kind {
             1 => Record::Introduced(self.introduced()?),
-            2 => Record::Decided(Box::new(self.decided(position, names)?)),
+            2 => Record::Decided(Box::new(self.decided(position, names, version == VERSION_CHALLENGED)?)),
             3 => Record::Duplicated(Box::new(self.duplicated()?)),
             4 => Record::Voided(self.voided()?),
             5 => Record::Reversed(Box::new(self.reversed(position)?)),
@@ -1014,6 +1030,7 @@ impl<'a> Reader<'a> {
                 1 => Some(Versioned::Rules),
                 2 => Some(Versioned::Model),
                 3 => Some(Versioned::Config),
+                4 => Some(Versioned::Challenger),
                 _ => None,
             })?,
             number: self.small()?,
@@ -1021,7 +1038,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn decided(&mut self, position: u64, names: &dyn VersionNames) -> Read<Decided> {
+    fn decided(&mut self, position: u64, names: &dyn VersionNames, is_challenged: bool) -> Read<Decided> {
         let client = self.small()?;
         let time = self.time()?;
         let request = self.request()?;
@@ -1066,6 +1083,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        let challenged = if is_challenged { Some(self.challenged()?) } else { None };
         Ok(Decided {
             client,
             time,
@@ -1078,6 +1096,16 @@ impl<'a> Reader<'a> {
             original,
             first,
             considered,
+            challenged,
+        })
+    }
+
+    fn challenged(&mut self) -> Read<Challenged> {
+        Ok(Challenged {
+            number: self.small()?,
+            margin: self.f64()?,
+            score: self.small()?,
+            declining: self.code(Declining::from_number)?,
         })
     }
 

@@ -16,7 +16,7 @@ pub mod train;
 mod trees;
 
 #[cfg(test)]
-pub(crate) use self::file::tests::model_text;
+pub(crate) use self::file::tests::{model_text, overflowing_model_text};
 pub use self::{
     explain::ModelReasons,
     file::{AtThreshold, Model, ModelError, Period, Scored, Training, Tried},

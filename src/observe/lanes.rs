@@ -9,10 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::{
     calls::{Call, CallResult},
     group::ReasonGroup,
-    metrics::{ANSWER_TIME, CALL_TIME, DECISION_TIME, Family, Kind, SCORE_POINTS, STAGE_TIME},
+    metrics::{
+        ANSWER_TIME, CALL_TIME, CHALLENGER_SCORE, DECISION_TIME, Family, Kind, SCORE_POINTS, STAGE_TIME,
+    },
 };
 pub use crate::authorise::Stage;
-use crate::types::codes::{Decision, ResponseCode};
+use crate::types::{
+    challenge::{Challenged, Declining},
+    codes::{Decision, ResponseCode},
+};
 
 /// How many stages are timed.
 pub const STAGES: usize = Stage::ALL.len();
@@ -25,6 +30,10 @@ pub struct DecisionSeen {
     pub response_code: ResponseCode,
     /// Absent where nothing was scored.
     pub score: Option<u16>,
+    /// Absent where no challenger scored it.
+    pub challenged: Option<Challenged>,
+    /// Whether the model's decline was set aside for the control share.
+    pub is_control: bool,
     /// Nanoseconds of each stage by [`Stage`]; absent where this decision was not timed. Reading the clock eight
     /// times costs about as much as the rules, so that timing one decision in a few is enough.
     pub stage_ns: Option<[u32; STAGES]>,
@@ -103,6 +112,11 @@ pub(super) struct LaneCounts {
     /// Repeats, then duplicate keys.
     repeats: Cells,
     pub(super) score: Buckets,
+    pub(super) challenger_score: Buckets,
+    /// By [`Declining`].
+    challenges: Cells,
+    /// Of the control share: let through, then declined for something else.
+    control: Cells,
     pub(super) stages: [Buckets; STAGES],
     pub(super) decision_time: Buckets,
     pub(super) answer_time: Buckets,
@@ -118,6 +132,9 @@ impl LaneCounts {
             response_codes: Cells::new(RESPONSE_CODES),
             repeats: Cells::new(2),
             score: Buckets::new(&SCORE_POINTS, 1.0),
+            challenger_score: Buckets::new(&CHALLENGER_SCORE, 1.0),
+            challenges: Cells::new(Declining::ALL.len()),
+            control: Cells::new(2),
             stages: std::array::from_fn(|_| Buckets::new(&STAGE_TIME, NS_PER_SECOND)),
             decision_time: Buckets::new(&DECISION_TIME, NS_PER_SECOND),
             answer_time: Buckets::new(&ANSWER_TIME, NS_PER_SECOND),
@@ -140,6 +157,14 @@ impl LaneCounts {
         self.response_codes.add(response_code_cell(seen.response_code), 1);
         if let Some(score) = seen.score {
             self.score.record(u64::from(score));
+        }
+        if let Some(Challenged { score, declining, .. }) = seen.challenged {
+            self.challenger_score.record(u64::from(score));
+            self.challenges.add(declining as usize, 1);
+        }
+        if seen.is_control {
+            let is_declined = seen.decision == Decision::Declined;
+            self.control.add(usize::from(is_declined), 1);
         }
         if let Some(stage_ns) = seen.stage_ns {
             for (stage, ns) in self.stages.iter().zip(stage_ns) {
@@ -172,6 +197,15 @@ impl LaneCounts {
 
     pub(super) fn decisions(&self, decision: Decision, group: ReasonGroup) -> u64 {
         self.decisions.get(decision_cell(decision, group))
+    }
+
+    pub(super) fn challenges(&self, declining: Declining) -> u64 {
+        self.challenges.get(declining as usize)
+    }
+
+    /// Of the control share: let through, or declined for something else.
+    pub(super) fn control(&self, is_declined: bool) -> u64 {
+        self.control.get(usize::from(is_declined))
     }
 
     pub(super) fn response_code(&self, cell: usize) -> u64 {

@@ -80,6 +80,17 @@ families! {
         "Repeats answered with the answer given before.";
     SCORE_POINTS = "saker_score" Kind::Histogram(SCORE), []
         "The model's score, 0 to 999, of every authorisation that was scored.";
+    MODEL_CONTROL = "saker_model_control_total" Kind::Counter, ["outcome"]
+        "Authorisations of the control share, whose decline by the model alone was set aside: let_through, or declined for \
+         want of credit.";
+    CHALLENGER_SCORE = "saker_challenger_score" Kind::Histogram(SCORE), []
+        "The challenger's score, 0 to 999, of every authorisation that it scored in shadow.";
+    CHALLENGES = "saker_challenges_total" Kind::Counter, ["declines"]
+        "Authorisations that a challenger scored, by which of the two models would decline by its score: neither, the \
+         champion alone, the challenger alone, or both.";
+    CHALLENGE_LABELS = "saker_challenge_labels_total" Kind::Counter, ["declines", "label"]
+        "Labels that came for such authorisations: a fraud that a model would decline is caught, a genuine one a false \
+         positive. A label that is said again is not counted again.";
     STAGE_TIME = "saker_stage_seconds" Kind::Histogram(STAGE_SECONDS), ["stage"]
         "Time that one stage of a decision took, of the decisions that were timed.";
     DECISION_TIME = "saker_decision_seconds" Kind::Histogram(ANSWER_SECONDS), []
@@ -226,6 +237,8 @@ families! {
         "The rules that decide.";
     MODEL_VERSION = "saker_model_info" Kind::Info, ["version"]
         "The model that scores; empty where none does.";
+    CHALLENGER_VERSION = "saker_challenger_info" Kind::Info, ["version"]
+        "The model that scores in shadow; empty where none does.";
     CONFIG_HASH = "saker_config_info" Kind::Info, ["hash"]
         "Hash of the settings that change decisions.";
     BUILD = "saker_build_info" Kind::Info, ["version", "profile"]

@@ -22,7 +22,9 @@ use super::{
     process::Usage,
     rules::{LoadedRule, RuleCounts, RuleSeries},
 };
-use crate::types::{auth::Degraded, codes::Decision, lists::FraudLabel, money::Currency};
+use crate::types::{
+    auth::Degraded, challenge::Declining, codes::Decision, lists::FraudLabel, money::Currency,
+};
 
 /// What an engine can say of itself at a moment; read at each scrape.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -109,6 +111,7 @@ struct Inner {
     shed: NamedCounters,
     changes: NamedCounters,
     labels: NamedCounters,
+    challenge_labels: NamedCounters,
     live: ArcSwapOption<LiveProbe>,
     versions: Mutex<Versions>,
     scrape: Mutex<Scrape>,
@@ -171,6 +174,7 @@ struct Versions {
     /// Rule, mode and estimated cost of those that are loaded.
     rule_costs: Vec<(String, &'static str, u32)>,
     model: String,
+    challenger: String,
     config: String,
 }
 
@@ -226,6 +230,7 @@ impl Metrics {
             shed: NamedCounters::new(table::SHED),
             changes: NamedCounters::new(table::CHANGES),
             labels: NamedCounters::new(table::LABELS),
+            challenge_labels: NamedCounters::new(table::CHALLENGE_LABELS),
             live: ArcSwapOption::empty(),
             versions: Mutex::default(),
             scrape: Mutex::default(),
@@ -234,6 +239,10 @@ impl Metrics {
         }));
         for result in ReadAnew::NAMES {
             metrics.0.model_reloads.add(&metrics.0.registry, ["model", result], 0);
+            metrics.0.model_reloads.add(&metrics.0.registry, ["challenger", result], 0);
+        }
+        for declining in Declining::ALL {
+            FraudLabel::ALL.iter().for_each(|label| metrics.count_challenge_labels(declining, *label, 0));
         }
         FraudLabel::ALL.iter().for_each(|label| metrics.count_labels(label.name(), 0));
         metrics
@@ -276,6 +285,15 @@ impl Metrics {
     /// A transaction was labelled; `label` as [`FraudLabel::name`] has it.
     pub fn labelled(&self, label: &'static str) {
         self.count_labels(label, 1);
+    }
+
+    /// A label came for a transaction that a challenger had scored too.
+    pub fn challenge_labelled(&self, declining: Declining, label: FraudLabel) {
+        self.count_challenge_labels(declining, label, 1);
+    }
+
+    fn count_challenge_labels(&self, declining: Declining, label: FraudLabel, count: u64) {
+        self.0.challenge_labels.add(&self.0.registry, [declining.name(), label.name()], count);
     }
 
     fn count_labels(&self, label: &'static str, count: u64) {
@@ -425,6 +443,11 @@ impl Metrics {
         version.clone_into(&mut self.0.versions.lock().model);
     }
 
+    /// This model scores in shadow from now on; empty where none does.
+    pub fn challenger_loaded(&self, version: &str) {
+        version.clone_into(&mut self.0.versions.lock().challenger);
+    }
+
     /// The hash of the settings that change decisions.
     pub fn configured(&self, decision_hash: &str) {
         decision_hash.clone_into(&mut self.0.versions.lock().config);
@@ -473,6 +496,7 @@ impl Inner {
             text.push('\n');
         };
         one(&table::SCORE_POINTS, 1.0, &of_lanes(self, |lane| &lane.score));
+        one(&table::CHALLENGER_SCORE, 1.0, &of_lanes(self, |lane| &lane.challenger_score));
         one(&table::DECISION_TIME, NS_PER_SECOND, &of_lanes(self, |lane| &lane.decision_time));
         one(&table::ANSWER_TIME, NS_PER_SECOND, &of_lanes(self, |lane| &lane.answer_time));
         one(&table::SYNC_TIME, NS_PER_SECOND, &[&self.journal.sync_time]);
@@ -517,6 +541,7 @@ impl Inner {
         for (family, version) in [
             (table::RULES_VERSION, &versions.rules),
             (table::MODEL_VERSION, &versions.model),
+            (table::CHALLENGER_VERSION, &versions.challenger),
             (table::CONFIG_HASH, &versions.config),
         ] {
             write_head(text, &family);
@@ -564,6 +589,14 @@ impl Scrape {
                     .or_insert_with(|| inner.registry.counter(&table::RESPONSE_CODES, &[&code]))
                     .absolute(count);
             }
+        }
+        for declining in Declining::ALL {
+            let count = total(&|lane| lane.challenges(declining));
+            inner.registry.counter(&table::CHALLENGES, &[declining.name()]).absolute(count);
+        }
+        for (is_declined, outcome) in [(false, "let_through"), (true, "declined")] {
+            let count = total(&|lane| lane.control(is_declined));
+            inner.registry.counter(&table::MODEL_CONTROL, &[outcome]).absolute(count);
         }
         inner.registry.counter(&table::REPLAYS, &[]).absolute(total(&|lane| lane.replays()));
         inner.registry.counter(&table::DUPLICATE_KEYS, &[]).absolute(total(&|lane| lane.duplicate_keys()));

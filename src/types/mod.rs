@@ -7,6 +7,7 @@ pub mod account;
 pub mod auth;
 pub mod base;
 pub mod bytes;
+pub mod challenge;
 pub mod codes;
 pub mod fault;
 pub mod ids;

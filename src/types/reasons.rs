@@ -134,6 +134,12 @@ pub mod engine {
     pub const MODEL_SCORE: Reason =
         Reason::engine("MODEL_SCORE", Model, "The model's score is at or above the decline threshold.");
 
+    pub const MODEL_CONTROL: Reason = Reason::engine(
+        "MODEL_CONTROL",
+        Model,
+        "The model alone would decline; let through as one of the control share.",
+    );
+
     pub const INSUFFICIENT_CREDIT: Reason =
         Reason::engine("INSUFFICIENT_CREDIT", Credit, "The amount is above the available credit.");
     pub const PARTIAL_APPROVAL: Reason =

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert::{from_proto, lists, to_proto},
+    convert::{
+        from_proto::{self, ModelChange},
+        lists, to_proto,
+    },
     door::Door,
 };
 use crate::{
@@ -184,12 +187,18 @@ impl risk_server::Risk for Risk {
         request: Request<ReloadModelRequest>,
     ) -> Result<Response<ReloadModelResponse>, Status> {
         let Risk(door) = self;
-        let (engine, ReloadModelRequest { content }) = (Arc::clone(&door.engine), request.into_inner());
+        let asked = from_proto::reload_model(request.into_inner(), door.admission());
+        let (engine, asked) = (Arc::clone(&door.engine), asked.map_err(|fault| door.refuse(&fault))?);
         let reloaded = self
-            .off_the_runtime(move || match content.as_str() {
-                "" => admin::models::reload_configured(&engine),
-                admin::models::NONE => engine.reload_model(None),
-                _ => engine.reload_model(Some(Source { name: "content".to_owned(), text: content })),
+            .off_the_runtime(move || match asked {
+                ModelChange::Promote => engine.promote_challenger(),
+                ModelChange::Load(role, content) => match content.as_str() {
+                    "" => admin::models::reload_configured(&engine, role),
+                    admin::models::NONE => engine.reload_model(role, None),
+                    _ => {
+                        engine.reload_model(role, Some(Source { name: "content".to_owned(), text: content }))
+                    }
+                },
             })
             .await?;
         let reloaded = match reloaded {

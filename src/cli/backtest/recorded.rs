@@ -13,10 +13,12 @@ const LISTED: usize = 20;
 /// How the decisions of a journal compare with those made from it.
 #[derive(Default)]
 pub(super) struct Recorded {
+    /// The number of the settings that decide here.
+    config: u32,
     compared: u64,
     /// Equal in decision, response code, score and reasons, to the last bit of the score.
     equal: u64,
-    /// Recorded under other rules or another model than decide here.
+    /// Recorded under other rules, another model or other settings than decide here.
     other_versions: u64,
     differences: Vec<Difference>,
     /// Records that are no requests and were done again.
@@ -37,11 +39,17 @@ struct Difference {
 }
 
 impl Recorded {
+    /// Where the settings of this number decide here.
+    pub(super) fn beside(config: u32) -> Recorded {
+        Recorded { config, ..Recorded::default() }
+    }
+
     pub(super) fn compare(&mut self, decided: &Decided, now: &AuthAnswer) {
         let then = &decided.answer;
         self.compared += 1;
         let versions = |answer: &AuthAnswer| (answer.rules_version.clone(), answer.model_version.clone());
-        self.other_versions += u64::from(versions(then) != versions(now));
+        let is_other = versions(then) != versions(now) || decided.versions.config != self.config;
+        self.other_versions += u64::from(is_other);
         let score = |answer: &AuthAnswer| (answer.score, answer.margin.map(f64::to_bits));
         let what: Vec<_> = [
             (then.decision != now.decision, "decision"),
@@ -82,7 +90,9 @@ impl Recorded {
              reasons"
         )];
         if *other_versions > 0 {
-            lines.push(format!("{other_versions} of them were recorded under other rules or another model"));
+            lines.push(format!(
+                "{other_versions} of them were recorded under other rules, another model or other settings"
+            ));
         }
         lines.push(format!("{applied} openings, changes, reversals, voids and expiries done again"));
         if let Some(why) = &self.not_applied_why {

@@ -91,7 +91,7 @@ pub(super) fn journal(
     origin: &mut Origin,
 ) -> anyhow::Result<Recorded> {
     let progress = bar(journal.last_position(), "positions replayed");
-    let mut recorded = Recorded::default();
+    let mut recorded = Recorded::beside(journal.config_number());
     // The walk takes words alone: an error of an output is kept beside it.
     let mut failed = None;
     let walked = journal.replay(&mut |position, record| {

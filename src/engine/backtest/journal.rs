@@ -79,6 +79,11 @@ impl PastJournal {
         self.newest(Versioned::Model).map(|model| Some(model).filter(|model| !model.text.is_empty()))
     }
 
+    /// The number of the settings that the journal named last, under which it is decided anew; 0 where it names none.
+    pub fn config_number(&self) -> u32 {
+        self.names.newest(Versioned::Config).map_or(0, |(number, _)| number)
+    }
+
     fn newest(&self, what: Versioned) -> Result<Source, String> {
         let newest = self.names.newest(what);
         let (number, version) = newest.ok_or("the journal has no decision: nothing ever decided")?;
@@ -87,6 +92,7 @@ impl PastJournal {
             Versioned::Rules => "rules",
             Versioned::Model => "model",
             Versioned::Config => "settings",
+            Versioned::Challenger => "challenger",
         };
         Ok(Source { name: format!("{word} {version} of the journal"), ..kept })
     }

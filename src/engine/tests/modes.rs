@@ -132,10 +132,6 @@ async fn a_rule_that_is_live_for_some_and_suppressed_for_one_decides_again_as_it
     verified(dir.path());
 }
 
-fn owned(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
 /// Reloads, about a hundred of them a second; `SAKER_RELOADS` has more.
 const RELOADS: usize = 300;
 

@@ -135,6 +135,12 @@ fn decided(request: AuthRequest, largest: bool) -> Record {
         original: largest.then_some(u64::MAX),
         first: largest.then_some(u64::MAX),
         considered,
+        challenged: largest.then_some(Challenged {
+            number: u32::MAX,
+            margin: f64::MAX,
+            score: u16::MAX,
+            declining: Declining::Both,
+        }),
     }))
 }
 
@@ -303,6 +309,19 @@ fn every_record_comes_back_as_it_was_written_and_fits_its_frame() {
         assert!(bytes.len() <= RECORD_BYTES_MAX, "{} bytes", bytes.len());
         assert_eq!(Record::decode(&bytes, POSITION, &Named), Ok(record));
     }
+}
+
+#[test]
+fn a_decision_without_a_challenger_is_written_as_before_there_were_any() {
+    let Record::Decided(mut decided) = decided(smallest_request(), false) else { unreachable!() };
+    let (mut before, mut now) = (Vec::new(), Vec::new());
+    Record::Decided(decided.clone()).encode(&mut before);
+    assert_eq!(before[..2], [2, 3]);
+    let (number, margin, score) = (300, -1.5, 900);
+    decided.challenged = Some(Challenged { number, margin, score, declining: Declining::Challenger });
+    Record::Decided(decided).encode(&mut now);
+    let added = [&[0xac, 0x02][..], &margin.to_le_bytes(), &[0x84, 0x07], &[2]].concat();
+    assert_eq!(now, [&[2, 4], &before[2..], &added].concat());
 }
 
 #[test]

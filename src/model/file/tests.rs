@@ -64,6 +64,15 @@ pub(crate) fn model_text(bias: f64, decline_threshold: u16) -> String {
     file.to_text()
 }
 
+/// The text of a model whose leaves add up to no number.
+pub(crate) fn overflowing_model_text() -> String {
+    let mut file = file();
+    let leaves = file.trees.iter_mut().flat_map(|tree| tree.left.iter().zip(&mut tree.value));
+    leaves.filter(|(left, _)| **left == 0).for_each(|(_, value)| *value = f64::MAX);
+    file.golden.clear();
+    file.to_text()
+}
+
 /// The file with one change, its checksum made right again where `signed`.
 fn changed(change: impl Fn(&mut ModelFile), signed: bool) -> String {
     let mut file = file();

@@ -15,6 +15,8 @@ fn approved(score: u16) -> DecisionSeen {
         reason_group: ReasonGroup::None,
         response_code: ResponseCode::APPROVED,
         score: Some(score),
+        challenged: None,
+        is_control: false,
         stage_ns: Some([100, 200, 300, 400, 500, 600, 700]),
         total_ns: 3_000,
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::checks::{Admission, Checks, Field, money_field};
 use crate::{
+    engine::ModelRole,
     limits::{AMOUNT_MINOR_MAX, CARDS_PER_ACCOUNT_MAX},
     proto,
     rules::Mode,
@@ -223,6 +224,34 @@ pub(in crate::wire) fn get_decision(
         }
     };
     by.ok_or_else(|| checks.into_fault())
+}
+
+/// What a call is to do to a model.
+pub(in crate::wire) enum ModelChange {
+    Promote,
+    Load(ModelRole, String),
+}
+
+/// # Errors
+/// [`Fault::Invalid`] with every bad field.
+pub(in crate::wire) fn reload_model(
+    request: proto::ReloadModelRequest,
+    admission: Admission,
+) -> Result<ModelChange, Fault> {
+    const ALONE: &str = "must not be set where promote is";
+    let proto::ReloadModelRequest { content, challenger, promote } = request;
+    if !promote {
+        let role = if challenger { ModelRole::Challenger } else { ModelRole::Champion };
+        return Ok(ModelChange::Load(role, content));
+    }
+    let mut checks = Checks::new(admission);
+    if !content.is_empty() {
+        checks.refuse(Field::new("content", 1), ALONE);
+    }
+    if challenger {
+        checks.refuse(Field::new("challenger", 2), ALONE);
+    }
+    if checks.is_clean() { Ok(ModelChange::Promote) } else { Err(checks.into_fault()) }
 }
 
 pub(super) fn request_id(checks: &mut Checks, text: &str) -> Option<RequestKey> {

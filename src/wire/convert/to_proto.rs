@@ -82,13 +82,23 @@ pub(in crate::wire) fn decision(record: DecisionRecord) -> proto::GetDecisionRes
         voided: record.voided,
         lists_position: record.lists,
         labels: record.labels.iter().map(lists::label).collect(),
+        challenge: record.challenged.map(|(version, challenged)| proto::Challenge {
+            model_version: version.to_string(),
+            score_margin: challenged.margin,
+            score: challenged.score.into(),
+            challenger_declines: challenged.declining.challenger(),
+            champion_declines: challenged.declining.champion(),
+        }),
     }
 }
 
 /// A model that scores or once did.
 pub(in crate::wire) fn model(found: ModelFound) -> proto::GetModelResponse {
-    let ModelFound { version, model, content } = found;
-    let Some(model) = model else { return proto::GetModelResponse::default() };
+    let ModelFound { version, model, content, challenger_version } = found;
+    let Some(model) = model else {
+        let challenger_version = challenger_version.to_string();
+        return proto::GetModelResponse { challenger_version, ..proto::GetModelResponse::default() };
+    };
     let training = model.training();
     proto::GetModelResponse {
         version: version.to_string(),
@@ -104,6 +114,7 @@ pub(in crate::wire) fn model(found: ModelFound) -> proto::GetModelResponse {
         trees: model.trees() as u32,
         validation: training.validation.as_ref().map(quality),
         test: training.test.as_ref().map(quality),
+        challenger_version: challenger_version.to_string(),
     }
 }
 
