@@ -33,9 +33,11 @@ pub(super) enum Test {
 }
 
 /// Follows a tree from its root. `size` is how many nodes its file has: whoever comes by more of them goes in circles.
+/// `listed_most` is how many categories it can list, so that nodes that share one list do not multiply it.
 pub(super) fn grow(
     root: i64,
     size: usize,
+    listed_most: usize,
     mut read: impl FnMut(i64) -> Result<Node, String>,
 ) -> Result<Tree, Refused> {
     if size == 0 || size > MODEL_TREE_NODES_MAX {
@@ -45,7 +47,7 @@ pub(super) fn grow(
     }
     let mut tree = Tree::default();
     let mut theirs = vec![root];
-    let mut at = 0;
+    let (mut at, mut listed_so_far) = (0, 0);
     while let Some(number) = theirs.get(at).copied() {
         let (node, ours) = (read(number).map_err(|why| format!("node {number}: {why}"))?, at as u32);
         at += 1;
@@ -65,6 +67,12 @@ pub(super) fn grow(
                 let threshold = match split.test {
                     Test::UpTo(threshold) => threshold,
                     Test::Category { listed_left, listed } => {
+                        listed_so_far += listed.len();
+                        if listed_so_far > listed_most {
+                            return Err(format!(
+                                "node {number}: a list of categories is used twice, or a child has two parents; the file is damaged, save it again"
+                            ));
+                        }
                         tree.categories.push(Categories { node: ours, listed_left, listed });
                         0.0
                     }

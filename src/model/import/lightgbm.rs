@@ -156,7 +156,10 @@ impl Raw {
 
     fn tree(&self, features: &[u16], scale: f64) -> Result<Tree, Refused> {
         let root = if self.feature.is_empty() { !0 } else { 0 };
-        grow(root, self.feature.len() + self.leaf.len(), |number| self.node(number, features, scale))
+        let listed_most = self.bits.len() * 32;
+        grow(root, self.feature.len() + self.leaf.len(), listed_most, |number| {
+            self.node(number, features, scale)
+        })
     }
 
     /// Leaves are numbered from -1 down.

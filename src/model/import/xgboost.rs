@@ -47,11 +47,13 @@ struct Objective {
 struct Booster {
     name: String,
     #[serde(default)]
-    model: Option<Value>,
+    model: Option<Trees>,
 }
 
 #[derive(Deserialize)]
 struct Trees {
+    /// Absent from boosters that are refused.
+    #[serde(default)]
     trees: Vec<Raw>,
     #[serde(default)]
     tree_info: Vec<i64>,
@@ -125,8 +127,7 @@ pub(super) fn read(text: &str) -> Result<Foreign, Refused> {
         return Err("it has no feature names; train on a DMatrix with feature_names".to_owned());
     }
     let features = features(learner.feature_names.iter().map(String::as_str))?;
-    let model: Trees = serde_json::from_value(learner.gradient_booster.model.unwrap_or_default())
-        .map_err(|error| format!("this is no XGBoost model: {error}; save it again as JSON"))?;
+    let model = learner.gradient_booster.model.ok_or("it has no trees; save it again as JSON")?;
     if model.trees.len() > MODEL_TREES_MAX {
         return Err(format!("it has {} trees; at most {MODEL_TREES_MAX} can be used", model.trees.len()));
     }
@@ -180,7 +181,7 @@ impl Raw {
                     .to_owned(),
             );
         }
-        grow(0, nodes, |number| self.node(number, features, recoded))
+        grow(0, nodes, self.categories.len(), |number| self.node(number, features, recoded))
     }
 
     fn node(&self, number: i64, features: &[u16], recoded: &[bool]) -> Result<Node, String> {
