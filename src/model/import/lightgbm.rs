@@ -8,7 +8,7 @@ use std::{collections::HashMap, str::FromStr};
 use super::{
     Foreign, RECODED, Refused, features,
     grow::{Node, Split, Test, grow},
-    is_counted,
+    is_counted, shortened,
 };
 use crate::{
     limits::{MODEL_CATEGORIES_MAX, MODEL_TREE_NODES_MAX, MODEL_TREES_MAX},
@@ -89,8 +89,13 @@ fn sigmoid(objective: &str) -> Result<f64, Refused> {
 }
 
 fn check_categories(written: &str) -> Result<(), Refused> {
-    let lists: Option<Vec<Vec<serde_json::Value>>> = serde_json::from_str(written.trim())
-        .map_err(|error| format!("`pandas_categorical` cannot be read: {error}; save the model again"))?;
+    let lists: Option<Vec<Vec<serde_json::Value>>> =
+        serde_json::from_str(written.trim()).map_err(|error| {
+            format!(
+                "`pandas_categorical` cannot be read: {}; save the model again",
+                shortened(&error.to_string())
+            )
+        })?;
     match lists.unwrap_or_default().iter().all(|list| is_counted(list)) {
         true => Ok(()),
         false => Err(format!("`pandas_categorical`: {RECODED}")),

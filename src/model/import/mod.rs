@@ -124,6 +124,17 @@ fn features<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Vec<u16>, Re
     Ok(found)
 }
 
+/// An error without the middle of what it quotes of a damaged file; its place, at the end, stays.
+fn shortened(error: &str) -> String {
+    let length = error.chars().count();
+    if length <= 200 {
+        return error.to_owned();
+    }
+    let (head, tail): (String, String) =
+        (error.chars().take(120).collect(), error.chars().skip(length - 80).collect());
+    format!("{head} … {tail}")
+}
+
 /// Whether a list of categories, as a data frame had them, numbers them by their own value.
 fn is_counted(categories: &[serde_json::Value]) -> bool {
     categories.iter().enumerate().all(|(code, value)| value.as_u64() == Some(code as u64))

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     Foreign, RECODED, Refused, features,
     grow::{Node, Split, Test, grow},
-    is_counted,
+    is_counted, shortened,
 };
 use crate::{limits::MODEL_TREES_MAX, model::trees::Tree};
 
@@ -101,8 +101,10 @@ struct Raw {
 }
 
 pub(super) fn read(text: &str) -> Result<Foreign, Refused> {
-    let File { learner, version } = serde_json::from_str(text)
-        .map_err(|error| format!("this is no XGBoost model: {error}; save it again as JSON"))?;
+    let File { learner, version } = serde_json::from_str(text).map_err(|error| {
+        let error = shortened(&error.to_string());
+        format!("this is no XGBoost model: {error}; save it again as JSON")
+    })?;
     let objective = learner.objective.name.as_str();
     if !["binary:logistic", "binary:logitraw"].contains(&objective) {
         return Err(format!(
