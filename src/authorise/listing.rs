@@ -150,6 +150,13 @@ pub fn label(
             continue;
         };
         let before = lists.as_ref().unwrap_or(setup.lists.lists());
+        // What somebody has put there for longer stays as it is.
+        if before
+            .stays_until(&policy.list, &entry.value)
+            .is_some_and(|until| entry.expires_at.is_some_and(|end| end <= until))
+        {
+            continue;
+        }
         match before.with((&policy.list, ListKind::Texts), asked.now, [Step::Add(entry.clone())]) {
             Ok(after) => {
                 listed.push(Listing { list: policy.list.clone(), entry });

@@ -18,6 +18,7 @@ pub mod demo;
 pub mod journal;
 pub mod lists;
 pub mod load;
+pub mod model;
 mod output;
 mod past;
 mod progress;
@@ -115,11 +116,22 @@ enum Verb {
     Backtest(backtest::Args),
     /// Train the scoring model on labelled history.
     Train(train::Args),
+    /// Scoring models: what one is, and those of other libraries.
+    #[command(subcommand)]
+    Model(ModelVerb),
     /// Send card traffic to a running engine and measure the answers.
     Load(load::Args),
     /// The decision log of a data directory.
     #[command(subcommand)]
     Journal(JournalVerb),
+}
+
+#[derive(Subcommand, Debug)]
+enum ModelVerb {
+    /// Say what a model is, reads and was worth.
+    Show(model::ShowArgs),
+    /// Turn XGBoost's JSON or LightGBM's text into a model file of the engine.
+    Import(model::ImportArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -189,6 +201,8 @@ pub fn run() -> ExitCode {
         Verb::Rules(RulesVerb::Explain(args)) => Ok(rules::explain(&args.file, args.format == Format::Json)),
         Verb::Backtest(args) => backtest::run(args),
         Verb::Train(args) => train::run(args),
+        Verb::Model(ModelVerb::Show(args)) => model::show(args),
+        Verb::Model(ModelVerb::Import(args)) => model::import(args),
         Verb::Load(args) => load::run(args),
         Verb::Journal(JournalVerb::Verify(args)) => journal::verify(args),
     };

@@ -266,6 +266,11 @@ impl Model {
         self.forest.trees()
     }
 
+    /// How many nodes of the trees ask for each feature, in the order of a row.
+    pub fn splits(&self) -> Vec<u64> {
+        self.forest.splits()
+    }
+
     /// Number of golden rows that were checked when it was read.
     pub fn golden_rows(&self) -> usize {
         self.golden_rows

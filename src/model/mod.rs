@@ -9,6 +9,7 @@ pub const SHIPPED: &str = include_str!("../../models/default.json");
 
 mod explain;
 mod file;
+pub mod import;
 pub mod linear;
 pub mod quality;
 mod scale;

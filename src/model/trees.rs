@@ -164,6 +164,16 @@ impl Forest {
         self.roots.len()
     }
 
+    /// How many nodes ask for each feature.
+    pub fn splits(&self) -> Vec<u64> {
+        let mut splits = vec![0; self.features];
+        let asks = |(number, node): &(usize, &Node)| node.left as usize != *number;
+        for (_, node) in self.nodes.iter().enumerate().filter(asks) {
+            splits[usize::from(node.feature)] += 1;
+        }
+        splits
+    }
+
     /// The margin of a row, in log-odds.
     ///
     /// # Panics

@@ -418,6 +418,13 @@ impl Compiler<'_, '_> {
                     };
                     self.report.warning(when.span(), message, Some(help.into()));
                 }
+                // One that decides for some cards alone leaves the others to whoever comes after.
+                _ if rule.live_percent.is_some()
+                    || file
+                        .suppressions
+                        .iter()
+                        .flat_map(|held| &held.rules)
+                        .any(|held| held.value == id.value) => {}
                 _ => before.push((rule, facts)),
             }
         }

@@ -69,6 +69,11 @@ impl Lists {
         self.changes.iter().find(|((list, of), _)| &**list == name && *of == kind).map(|(_, changes)| changes)
     }
 
+    /// Until when a call has put this value on a list of texts; `None` where none has.
+    pub fn stays_until(&self, list: &str, value: &str) -> Option<Timestamp> {
+        self.of(list, ListKind::Texts)?.until(value)
+    }
+
     /// Every list that calls have changed.
     pub fn all(&self) -> impl Iterator<Item = (&str, ListKind, &Changes)> {
         self.changes.iter().map(|((name, kind), changes)| (&**name, *kind, &**changes))
@@ -163,6 +168,13 @@ impl Changes {
             Standing::Added { until, .. } if now.0 < *until => Some(true),
             Standing::Added { .. } => None,
             Standing::TakenOut => Some(false),
+        }
+    }
+
+    fn until(&self, value: &str) -> Option<Timestamp> {
+        match self.buckets[bucket_of(value)].as_ref()?.values.get(value)? {
+            Standing::Added { until, .. } => Some(Timestamp(*until)),
+            Standing::TakenOut => None,
         }
     }
 

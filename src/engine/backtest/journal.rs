@@ -106,7 +106,8 @@ impl PastJournal {
         let config = Config::parse(&text.name, &text.text);
         let config = config.map_err(|error| ReplayError::Versions(error.to_string()))?;
         let setup = setup_of(rules, model, &config)?;
-        Ok(Backtest::with(setup, &super::unbounded()))
+        let kept = Config { windows: config.windows, ..super::unbounded() };
+        Ok(Backtest::with(setup, &kept))
     }
 
     /// Gives every record in order until it is told to stop.
@@ -172,6 +173,10 @@ impl Backtest {
             self.lists.note(position, record);
             let effect = Effect::of(&self.state.answers, position, record.clone());
             effect.restore(&self.state, &self.setup.plan);
+            if let Record::Labelled(labelled) = record {
+                let labelled = authorise::labelled_event_of(position, labelled, &self.setup.base);
+                self.waiting.extend(labelled.map(|event| (position, event)));
+            }
             return Ok(Redone::Applied);
         }
         self.setup.see(self.lists.seen_by(record)?);
@@ -189,10 +194,6 @@ impl Backtest {
         let (put, retention) = (&mut |_| {}, &mut self.retention);
         let answer = make_again(&self.state, with, put, retention, at, &mut self.record, &mut watch)?;
         let mut event = watch.event;
-        if let Record::Labelled(labelled) = record {
-            let labelled = authorise::labelled_event_of(position, labelled, &self.setup.base);
-            self.waiting.extend(labelled.map(|event| (position, event)));
-        }
         match (record, answer) {
             (Record::Decided(decided), Some(answer)) => {
                 if observe {

@@ -1,0 +1,176 @@
+//! `saker model`: what a model file is, and models of other libraries.
+
+use std::{
+    fs::{self, File},
+    io::{BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use serde_json::json;
+
+use super::{Format, output, say};
+use crate::{
+    features::catalog::{MODEL_FEATURES, model_feature},
+    limits::MODEL_BYTES_MAX,
+    model::{Model, Period, import, quality::Quality},
+    types::time::Timestamp,
+};
+
+/// What a model is.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ShowArgs {
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// A model of another library.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ImportArgs {
+    /// XGBoost's JSON or LightGBM's text, as `save_model` writes them.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The model file to write.
+    #[arg(long, value_name = "MODEL.json")]
+    pub out: PathBuf,
+    /// Declined from this score on; 500 is where fraud is as likely as not.
+    #[arg(long, value_name = "SCORE", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=999))]
+    pub decline_from: u16,
+    /// Rows with the library's raw margin (columns: features and `margin`; empty is missing), which the model must
+    /// agree with.
+    #[arg(long, value_name = "FILE.csv")]
+    pub golden: Option<PathBuf>,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Prints what a model is.
+///
+/// # Errors
+/// Where the file cannot be read or is no model.
+pub fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
+    let text = read(&args.model)?;
+    let model = Model::load(&text).with_context(|| args.model.display().to_string())?;
+    match args.format {
+        Format::Json => say(serde_json::to_string_pretty(&shown(&model))?),
+        Format::Text => say_text(&model),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a model of another library as one of the engine.
+///
+/// # Errors
+/// Where a file cannot be read or written, or the model cannot be used.
+pub fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
+    let inputs = [("FILE", Some(args.file.as_path())), ("--golden", args.golden.as_deref())];
+    output::apart(("--out", Some(&args.out)), &inputs)?;
+    let text = read(&args.file)?;
+    let golden = args.golden.as_deref().map(read).transpose()?;
+    let imported = import::import(&text, args.decline_from, golden.as_deref())
+        .map_err(|why| anyhow!("{}: {why}", args.file.display()))?;
+    fs::write(&args.out, &imported.text).with_context(|| format!("cannot write {}", args.out.display()))?;
+    if args.format == Format::Json {
+        let result = json!({ "model": shown(&imported.model), "compared": imported.compared });
+        say(serde_json::to_string_pretty(&result)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    say_text(&imported.model);
+    match imported.compared {
+        Some(compared) => say(format_args!(
+            "compared     {} rows; the largest difference of a margin is {:.1e}",
+            compared.rows, compared.largest
+        )),
+        None => say("compared     nothing; give --golden to hold the model to the library's own margins"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A text file, plain or gzip, of no more bytes than a model may have.
+fn read(path: &Path) -> anyhow::Result<String> {
+    let cannot = || format!("cannot read {}", path.display());
+    let (mut bytes, most) = (Vec::new(), MODEL_BYTES_MAX as u64 + 1);
+    BufReader::new(File::open(path).with_context(cannot)?)
+        .take(most)
+        .read_to_end(&mut bytes)
+        .with_context(cannot)?;
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(&bytes[..])
+            .take(most)
+            .read_to_end(&mut plain)
+            .with_context(cannot)?;
+        bytes = plain;
+    }
+    if bytes.len() > MODEL_BYTES_MAX {
+        bail!("{} has more than {MODEL_BYTES_MAX} bytes", path.display());
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| anyhow!("{} is no text; save the model as JSON or text, not as UBJSON", path.display()))
+}
+
+/// The features that are asked for, the most used first, with their share of the splits.
+fn used(model: &Model) -> Vec<(&'static str, u64, f64)> {
+    let splits = model.splits();
+    let all: u64 = splits.iter().sum();
+    let asked = (0..MODEL_FEATURES).zip(splits).filter(|(_, splits)| *splits > 0);
+    let mut used: Vec<_> =
+        asked.map(|(f, splits)| (model_feature(f).name, splits, splits as f64 / all as f64)).collect();
+    used.sort_by_key(|(_, splits, _)| std::cmp::Reverse(*splits));
+    used
+}
+
+fn shown(model: &Model) -> serde_json::Value {
+    let features = used(model).into_iter();
+    let features: Vec<_> = features
+        .map(|(name, splits, share)| json!({ "name": name, "splits": splits, "share": share }))
+        .collect();
+    json!({
+        "version": &**model.version(),
+        "trees": model.trees(),
+        "decline_threshold": model.decline_threshold(),
+        "golden_rows": model.golden_rows(),
+        "features": features,
+        "training": model.training(),
+    })
+}
+
+fn say_text(model: &Model) {
+    let training = model.training();
+    say(format_args!("version      {}", &**model.version()));
+    say(format_args!("algorithm    {}", training.algorithm));
+    say(format_args!("trees        {}", model.trees()));
+    say(format_args!("declines     from score {} on, {}", model.decline_threshold(), training.threshold_by));
+    say(format_args!("golden rows  {}, all scored as written", model.golden_rows()));
+    for (name, quality, period) in [
+        ("validation", &training.validation, training.validation_period),
+        ("test", &training.test, training.test_period),
+    ] {
+        say(format_args!("{name:<12} {}", quality_of(quality.as_ref(), period)));
+    }
+    say("features     share of splits");
+    for (name, splits, share) in used(model) {
+        say(format_args!("  {:5.1} %  {splits:>6}  {name}", 100.0 * share));
+    }
+}
+
+fn quality_of(quality: Option<&Quality>, period: Option<Period>) -> String {
+    let Some(quality) = quality else { return "not measured".to_owned() };
+    let when = period.map_or_else(String::new, |period| {
+        format!(" from {} to {}", Timestamp(period.from_ms), Timestamp(period.to_ms))
+    });
+    format!(
+        "{} rows, {} frauds{when}: AUC {:.4}, average precision {:.4}, recall {:.3} at 1 % false positives, {:.3} at 0.1 %",
+        quality.rows,
+        quality.frauds,
+        quality.auc,
+        quality.average_precision,
+        quality.recall_at_1_percent,
+        quality.recall_at_0_1_percent
+    )
+}
