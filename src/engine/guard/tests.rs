@@ -10,6 +10,7 @@ use crate::{
     model,
     types::{
         auth::AuthRequest,
+        codes::{Channel, EntryMode},
         ids::Id,
         time::{DAY_MS, HOUR_MS, SECOND_MS},
     },
@@ -34,6 +35,10 @@ async fn open(dir: &std::path::Path, rules: &str) -> Bench {
 fn payment(card: usize, number: usize, at_ms: i64) -> AuthRequest {
     let mut request = request(&format!("t-{card}-{number}"), card, 600, at_ms);
     request.merchant.merchant_id = Some(Id::new(&format!("M{}", (card * 7 + number) % 300)).unwrap());
+    // As ordinary as they come: the model is to have nothing against them.
+    request.merchant.mcc = Some(5411);
+    request.channel = Some(Channel::CardPresent);
+    request.entry_mode = Some(EntryMode::Chip);
     request
 }
 
@@ -78,6 +83,8 @@ async fn a_mistyped_amount_is_stopped_by_the_guard_and_stays_stopped_over_a_rest
         bench.account(card, 1_000_000).await;
     }
     let mut watchman = watchman(&bench);
+    // The cards are used for a second time then: a first use is as likely to be fraud as anything.
+    pay(&bench, 200..456, 9, NOON - 40 * HOUR_MS).await;
     for number in 0..6 {
         assert_eq!(pay(&bench, 0..200, number, NOON - 30 * HOUR_MS + number as i64 * HOUR_MS).await, 0);
         watchman.turn(&bench.engine);
