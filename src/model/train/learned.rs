@@ -44,15 +44,27 @@ impl Learned {
         self
     }
 
-    /// Sets covers to the rows that come by, and inner values to the means of what they lead to.
+    /// Sets covers to the rows that come by, and inner values to the means of what they lead to. Where no row came by whose
+    /// value was missing, one that comes later goes where most went: nobody taught the tree anything about it.
     pub(super) fn cover(&mut self, rows: &[[f32; MODEL_FEATURES]]) {
         for tree in &mut self.trees {
             let mut cover = vec![0_u32; tree.left.len()];
-            rows.iter().for_each(|row| cover[tree.leaf(row)] += 1);
+            let mut knows_missing = vec![false; tree.left.len()];
+            for row in rows {
+                let mut node = 0;
+                while tree.left[node] != 0 {
+                    knows_missing[node] |= row[usize::from(tree.feature[node])].is_nan();
+                    node = tree.left[node] as usize + usize::from(!tree.goes_left(node, row));
+                }
+                cover[node] += 1;
+            }
             for node in (0..cover.len()).rev() {
                 let left = tree.left[node] as usize;
                 if left != 0 {
                     cover[node] = cover[left] + cover[left + 1];
+                    if !knows_missing[node] {
+                        tree.missing_left[node] = u8::from(cover[left] >= cover[left + 1]);
+                    }
                 }
             }
             tree.cover = cover.into_iter().map(|rows| rows as f32).collect();
@@ -182,6 +194,13 @@ mod tests {
             (0..200).map(|_| std::array::from_fn(|_| rng.random_range(-5.0..5.0))).collect();
         learned.cover(&rows);
         let before = learned.margins(&rows).unwrap();
+        for tree in &learned.trees {
+            for node in (0..tree.left.len()).filter(|node| tree.left[*node] != 0) {
+                let left = tree.left[node] as usize;
+                let most = tree.cover[left] >= tree.cover[left + 1];
+                assert_eq!(tree.missing_left[node] == 1, most, "no row of these has a missing value");
+            }
+        }
         let scaled = learned.clone().scaled(3.0, -1.5);
         for (before, after) in before.iter().zip(scaled.margins(&rows).unwrap()) {
             assert!((3.0 * before - 1.5 - after).abs() < 1e-5, "{before} {after}");
