@@ -258,7 +258,7 @@ fn limits(training: &Training, shown: &Examples) -> String {
     let mut text = "## Known limits\n\n\
         - It knows the kinds of fraud that were labelled in the period above, and no others; a thief who learns is not in it.\n\
         - What was declined then had no outcome: a label of a decline says what somebody believed.\n\
-        - The figures are of one period. Watch the drift gauges, and train again when they rise.\n\
+        - The figures are of one period. Watch what the labels that come say of it (`saker_challenge_labels_total` beside a challenger), and train again.\n\
         - Hours and nights are those of UTC.\n"
         .to_owned();
     if let (Some(validation), Some(test)) = (training.validation, training.test) {
