@@ -984,6 +984,91 @@ async fn a_label_is_an_outcome_and_does_what_the_rules_say() {
 }
 
 #[tokio::test]
+async fn a_label_policy_does_not_shorten_what_somebody_blocked_for_good() {
+    let engine = Engine::with_account(1_000_000).await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    let rules = LISTED.replace("add = \"device.id\"", "add = \"device.id\"\nexpires_in = \"1s\"");
+    std::fs::write(engine.data.path().join("rules.toml"), &rules).unwrap();
+    until_rules_are(&mut risk, &rules).await;
+    for (id, device) in [("t1", "D-1"), ("t2", "D-2")] {
+        assert_eq!(engine.authorise(at_shop(id, "M-1", device)).await.unwrap().response_code, "00");
+    }
+    let for_good = proto::UpdateListRequest { list: "devices".into(), ..update("u", &["D-1"], &[]) };
+    risk.update_list(for_good).await.unwrap();
+    for id in ["t1", "t2"] {
+        let request = proto::LabelTransactionRequest {
+            request_id: format!("label-{id}"),
+            transaction_id: id.into(),
+            label: proto::Label::Fraud.into(),
+            kind: "stolen".into(),
+            source: "desk".into(),
+            ..Default::default()
+        };
+        risk.label_transaction(request).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(engine.authorise(at_shop("t3", "M-1", "D-2")).await.unwrap().response_code, "00");
+    assert_eq!(engine.authorise(at_shop("t4", "M-1", "D-1")).await.unwrap().response_code, "59");
+    verified(engine).await;
+}
+
+#[tokio::test]
+async fn a_journal_teaches_the_newest_label_that_came_and_else_that_nobody_complained() {
+    let engine = Engine::with_account(1_000_000).await;
+    let mut risk = RiskClient::new(engine.channel.clone());
+    for id in ["taken-back", "fraud", "silent"] {
+        assert_eq!(engine.authorise(at_shop(id, "M-1", "D-1")).await.unwrap().response_code, "00");
+    }
+    for (number, (id, label)) in [
+        ("taken-back", proto::Label::Fraud),
+        ("fraud", proto::Label::Genuine),
+        ("taken-back", proto::Label::Genuine),
+        ("fraud", proto::Label::Fraud),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = proto::LabelTransactionRequest {
+            request_id: format!("l{number}"),
+            transaction_id: id.into(),
+            label: label.into(),
+            source: "desk".into(),
+            ..Default::default()
+        };
+        risk.label_transaction(request).await.unwrap();
+    }
+    let learned = |label_delay: &str| -> Vec<(String, String, String)> {
+        let outside = tempfile::tempdir().unwrap();
+        let (rows, model) = (outside.path().join("rows.csv"), outside.path().join("m.json"));
+        let trained = Command::new(env!("CARGO_BIN_EXE_saker"))
+            .args(["train", "--label-delay", label_delay, "--journal"])
+            .arg(engine.data.path().join("data"))
+            .arg("--features")
+            .arg(&rows)
+            .arg("--out")
+            .arg(&model)
+            .output()
+            .unwrap();
+        assert_eq!(trained.status.code(), Some(2), "three rows teach nothing");
+        assert!(!model.exists());
+        let rows = csv::Reader::from_path(&rows).unwrap().into_records().map(Result::unwrap);
+        rows.map(|row| (row[0].into(), row[3].into(), row[4].into())).collect()
+    };
+    let row =
+        |id: &str, period: &str, is_fraud: &str| (id.to_owned(), period.to_owned(), is_fraud.to_owned());
+    let expected =
+        [row("taken-back", "training", "0"), row("fraud", "training", "1"), row("silent", "training", "0")];
+    assert_eq!(learned("0"), expected);
+    // Too young to be learned from, and to be taken for genuine.
+    let young = [
+        row("taken-back", "too_young", "0"),
+        row("fraud", "too_young", "1"),
+        row("silent", "unlabelled", ""),
+    ];
+    assert_eq!(learned("7"), young);
+}
+
+#[tokio::test]
 async fn lists_are_shared_as_files_and_a_changed_file_decides() {
     let engine = Engine::with_account(1_000_000).await;
     let mut risk = RiskClient::new(engine.channel.clone());

@@ -60,7 +60,7 @@ pub struct Args {
     /// Credit limit of an account that is in no file, in major units of the row's currency.
     #[arg(long, value_name = "AMOUNT", default_value = DEFAULT_LIMIT)]
     pub default_limit: String,
-    /// Most trees of the model: a hundred take half a microsecond a decision.
+    /// Most trees of the model: what a score costs grows with them.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     pub trees: u32,
     /// Wished share of genuine transactions at or above the decline threshold.
@@ -96,14 +96,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let written: Vec<PathBuf> = WRITTEN.iter().map(|ending| beside(&args.out, ending)).collect();
     for out in written.iter().chain([&args.out]) {
         output::apart(("--out, with what stands beside it,", Some(out)), &inputs)?;
-        output::outside(("--out", Some(out)), ("--journal", journal.unwrap_or(Path::new(""))))?;
     }
     let others = [inputs.as_slice(), &[("--out", Some(args.out.as_path()))]].concat();
     output::apart(("--features", args.features.as_deref()), &others)?;
-    output::outside(
-        ("--features", args.features.as_deref()),
-        ("--journal", journal.unwrap_or(Path::new(""))),
-    )?;
+    if let Some(journal) = journal {
+        for (flag, out) in [("--out", Some(args.out.as_path())), ("--features", args.features.as_deref())] {
+            output::outside((flag, out), ("--journal", journal))?;
+        }
+    }
     let mut rows = Rows {
         periods: Periods::new(&args),
         table: args.features.as_deref().map(Table::create).transpose()?,

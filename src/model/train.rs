@@ -24,7 +24,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub use self::examples::{Example, Examples, ROWS_MAX};
+pub use self::examples::{Example, Examples, GENUINE_MAX};
 use self::{calibrate::calibrate, learned::Learned};
 use super::{
     file::{AtThreshold, Model, ModelError, ModelFile, Period, SCORE_MAX, Training, Tried},
@@ -302,20 +302,19 @@ fn judge(
 ) -> Result<Option<Judged>, TrainError> {
     let learned = candidate.fit(fit, seed)?;
     let weight = validation.genuine_weight();
-    let mut best: Option<Judged> = None;
+    let mut best: Option<(usize, Vec<f64>, Quality)> = None;
     for count in candidate.tree_counts(&learned) {
         let part = Learned { trees: learned.trees[..count].to_vec(), ..learned.clone() };
         let margins = part.margins(&validation.rows)?;
         let quality = Quality::measure(&margins, &validation.is_fraud, weight).ok_or(TrainError::NoSignal)?;
-        if best.as_ref().is_none_or(|b| quality.average_precision > b.quality.average_precision) {
-            let calibration = (1.0, 0.0);
-            best = Some(Judged { candidate: candidate.with_trees(count), margins, quality, calibration });
+        if best.as_ref().is_none_or(|(_, _, best)| quality.average_precision > best.average_precision) {
+            best = Some((count, margins, quality));
         }
     }
-    let Some(mut best) = best else { return Ok(None) };
-    let Some(calibration) = calibrate(&best.margins, &validation.is_fraud, weight) else { return Ok(None) };
-    best.calibration = calibration;
-    Ok(Some(best))
+    let Some((count, margins, quality)) = best else { return Ok(None) };
+    let calibration = calibrate(&margins, &validation.is_fraud, weight);
+    let candidate = candidate.with_trees(count);
+    Ok(calibration.map(|calibration| Judged { candidate, margins, quality, calibration }))
 }
 
 /// Fits what was chosen again, on all rows that may be learned from, and makes a file of it. Calibration and threshold

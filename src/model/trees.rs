@@ -290,6 +290,23 @@ impl Tree {
         }
     }
 
+    /// Sets every inner node to the mean of its children by cover, of children without any to the plain mean, each as
+    /// `round` has it.
+    pub fn set_inner_values(&mut self, round: impl Fn(f64) -> f64) {
+        // Children come after their parent: backwards, both are done before it.
+        for node in (0..self.left.len()).rev() {
+            let left = self.left[node] as usize;
+            if left == 0 {
+                continue;
+            }
+            let (mut a, mut b) = (f64::from(self.cover[left]), f64::from(self.cover[left + 1]));
+            if a + b <= 0.0 {
+                (a, b) = (1.0, 1.0);
+            }
+            self.value[node] = round((a * self.value[left] + b * self.value[left + 1]) / (a + b));
+        }
+    }
+
     /// Whether this is a tree, and how deep: 0 for a single leaf.
     fn check(&self, features: usize) -> Result<u32, String> {
         let nodes = self.left.len();

@@ -1,6 +1,7 @@
 //! What is wrong with a rules file, said so that its writer can mend it: file, line, column, the line itself with a
 //! caret below the place, and where possible what was probably meant.
 
+pub use crate::types::spelling::{did_you_mean, nearest};
 use std::{fmt, ops::Range};
 
 use serde::Serialize;
@@ -63,8 +64,6 @@ impl fmt::Display for Finding {
 const FINDINGS_MAX: usize = 200;
 /// Longest line that is shown, in bytes: more than the longest condition.
 const SOURCE_LINE_BYTES_MAX: usize = 8 * 1024;
-/// Longest word that is looked at for a slip of the pen.
-const WORD_BYTES_MAX: usize = 128;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -185,26 +184,4 @@ impl<'a> Report<'a> {
             source_line: shown.to_string(),
         }
     }
-}
-
-/// The candidate that was probably meant, as a hint.
-pub fn did_you_mean<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
-    nearest(written, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
-}
-
-/// The candidate that was probably meant: near in spelling, or the last part of a longer name.
-pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    if written.len() > WORD_BYTES_MAX {
-        return None;
-    }
-    let lower = written.to_ascii_lowercase();
-    let allowed = (written.chars().count() / 3).max(1);
-    let rank = |candidate: &str| {
-        let distance = strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase());
-        let is_last_part = || candidate.strip_suffix(&lower).is_some_and(|rest| rest.ends_with(['.', '_']));
-        // A longer name that ends so comes after every name that is only misspelt.
-        if distance <= allowed { Some(distance) } else { is_last_part().then_some(usize::MAX) }
-    };
-    let ranked = candidates.into_iter().filter_map(|candidate| Some((rank(candidate)?, candidate)));
-    ranked.min().map(|(_, candidate)| candidate)
 }

@@ -15,4 +15,5 @@ pub mod lists;
 pub mod money;
 pub mod outcome;
 pub mod reasons;
+pub mod spelling;
 pub mod time;

@@ -97,6 +97,8 @@ pub(super) fn of_journal(data_dir: &Path, args: &Args, rows: &mut Rows) -> anyho
         note(position);
         match record {
             Record::Labelled(labelled) => {
+                // What came after the last decision is known, too.
+                end = end.max(labelled.time);
                 labels.entry(labelled.of).or_default().push((labelled.time, labelled.labelling.label));
             }
             Record::Decided(decided) => end = end.max(decided.time),

@@ -4,7 +4,7 @@ use super::*;
 use super::{periods::Known, rows::Replay};
 use crate::{
     cli::{past, simulate},
-    features::catalog::MODEL_FEATURES,
+    features::catalog::{MODEL_FEATURES, model_index},
     history::{Rows, Selection, Transaction},
 };
 
@@ -97,7 +97,7 @@ fn replayed(rows: &str) -> (Replay, Vec<Option<[f32; MODEL_FEATURES]>>) {
 }
 
 fn feature(name: &str) -> usize {
-    (0..MODEL_FEATURES).find(|f| crate::features::catalog::model_feature(*f).name == name).unwrap()
+    model_index(name).unwrap()
 }
 
 #[test]

@@ -107,6 +107,7 @@ async fn a_label_counts_once_and_not_before_it_has_come() {
         let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
         assert_eq!(verified.different, 0, "{:#?}", verified.differences);
         assert_eq!((verified.counts["decided"], verified.counts["labelled"]), (14, 8));
+        crate::engine::backtest::tests::a_journal_repeats_itself(dir.path());
     }
 }
 

@@ -1,4 +1,4 @@
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
@@ -212,6 +212,20 @@ fn what_is_no_model_at_all_is_refused_with_its_place() {
     let text = file().to_text();
     for cut in (0..text.len()).step_by(997) {
         assert!(Model::load(&text[..cut]).is_err());
+    }
+}
+
+#[test]
+fn contributions_of_the_shipped_model_sum_to_its_margin() {
+    let model = Model::load(crate::model::SHIPPED).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut contributions = [0.0; MODEL_FEATURES];
+    for _ in 0..100_000 {
+        // Amounts, counts and seconds are of all sizes.
+        let row = row(&mut rng).map(|x| x * 10.0_f32.powi(rng.random_range(-1..6)));
+        let base = model.contributions(&row, &mut contributions);
+        let sum = base + contributions.iter().sum::<f64>();
+        assert!((sum - model.score(&row).margin).abs() < 1e-6, "{row:?}");
     }
 }
 

@@ -5,14 +5,13 @@
 
 use std::{collections::HashMap, str::FromStr};
 
-use super::{
-    Foreign, RECODED, Refused, features,
-    grow::{Node, Split, Test, grow},
-    is_counted, shortened,
-};
+use super::{Foreign, RECODED, Refused, features, is_counted, shortened};
 use crate::{
     limits::{MODEL_CATEGORIES_MAX, MODEL_TREE_NODES_MAX, MODEL_TREES_MAX},
-    model::trees::Tree,
+    model::{
+        grow::{Node, Split, Test, grow, not_above},
+        trees::Tree,
+    },
 };
 
 type Fields<'t> = HashMap<&'t str, &'t str>;
@@ -163,12 +162,12 @@ impl Raw {
         let root = if self.feature.is_empty() { !0 } else { 0 };
         let listed_most = self.bits.len() * 32;
         grow(root, self.feature.len() + self.leaf.len(), listed_most, |number| {
-            self.node(number, features, scale)
+            self.node(*number, features, scale)
         })
     }
 
     /// Leaves are numbered from -1 down.
-    fn node(&self, number: i64, features: &[u16], scale: f64) -> Result<Node, String> {
+    fn node(&self, number: i64, features: &[u16], scale: f64) -> Result<Node<i64>, String> {
         let place = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
         let missing = "there is no such node; the file is damaged, save it again";
         if number < 0 {
@@ -221,8 +220,6 @@ fn down(threshold: f64) -> Result<f32, String> {
     if threshold.is_nan() {
         return Err("its threshold is no number; save the model again".to_owned());
     }
-    let near = threshold as f32;
-    let below = if f64::from(near) > threshold { near.next_down() } else { near };
     // Splits by what is missing alone have an infinite threshold; no value of a row is.
-    Ok(below.clamp(f32::MIN, f32::MAX))
+    Ok(not_above(threshold).clamp(f32::MIN, f32::MAX))
 }

@@ -4,7 +4,6 @@
 //! features say nothing that is not counted here again.
 
 mod golden;
-mod grow;
 mod lightgbm;
 #[cfg(test)]
 mod tests;
@@ -18,7 +17,7 @@ use super::{
 use crate::{
     features::catalog::{MODEL_FEATURES, lookup, model_feature, model_index},
     limits::MODEL_BYTES_MAX,
-    rules::did_you_mean,
+    types::spelling::did_you_mean,
 };
 
 /// Why a model cannot be used, and what to do.

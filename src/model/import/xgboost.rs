@@ -6,12 +6,14 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    Foreign, RECODED, Refused, features,
-    grow::{Node, Split, Test, grow},
-    is_counted, shortened,
+use super::{Foreign, RECODED, Refused, features, is_counted, shortened};
+use crate::{
+    limits::MODEL_TREES_MAX,
+    model::{
+        grow::{Node, Split, Test, grow},
+        trees::Tree,
+    },
 };
-use crate::{limits::MODEL_TREES_MAX, model::trees::Tree};
 
 #[derive(Deserialize)]
 struct File {
@@ -183,10 +185,10 @@ impl Raw {
                     .to_owned(),
             );
         }
-        grow(0, nodes, self.categories.len(), |number| self.node(number, features, recoded))
+        grow(0, nodes, self.categories.len(), |number| self.node(*number, features, recoded))
     }
 
-    fn node(&self, number: i64, features: &[u16], recoded: &[bool]) -> Result<Node, String> {
+    fn node(&self, number: i64, features: &[u16], recoded: &[bool]) -> Result<Node<i64>, String> {
         let at = usize::try_from(number).ok().filter(|at| *at < self.left_children.len());
         let at = at.ok_or("there is no such node; the file is damaged, save it again")?;
         let (condition, cover) = (self.split_conditions[at], self.sum_hessian[at]);

@@ -5,11 +5,14 @@ use forust_ml::{
     tree,
 };
 
-use super::{
-    Examples, TrainError,
-    learned::{Learned, Theirs, below, copy_tree},
+use super::{Examples, TrainError, learned::Learned};
+use crate::{
+    features::catalog::MODEL_FEATURES,
+    model::{
+        grow::{Node, Split, below, grow},
+        trees::Tree,
+    },
 };
-use crate::{features::catalog::MODEL_FEATURES, limits::MODEL_TREE_NODES_MAX};
 
 /// What a booster is told.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -72,26 +75,26 @@ impl Settings {
         booster
             .fit(&Matrix::new(&cells, rows, MODEL_FEATURES), &target, &weights, None)
             .map_err(|error| failed(error.to_string()))?;
-        let trees = booster.trees.iter().map(copy).collect::<Option<Vec<_>>>();
-        let trees = trees.ok_or_else(|| failed("its trees are not as version 0.8 has them".to_owned()))?;
+        let trees = booster.trees.iter().map(copy).collect::<Result<Vec<_>, _>>().map_err(failed)?;
         Ok(Learned { bias: booster.base_score, trees, line: Vec::new() })
     }
 }
 
 /// forust sends a row left where it is below the threshold.
-fn copy(theirs: &tree::Tree) -> Option<crate::model::trees::Tree> {
-    copy_tree(0, MODEL_TREE_NODES_MAX, |node: &usize| {
-        let node = theirs.nodes.get(*node)?;
+fn copy(theirs: &tree::Tree) -> Result<Tree, String> {
+    grow(0, theirs.nodes.len(), 0, |node: &usize| {
+        let node = theirs.nodes.get(*node).ok_or("there is no such node")?;
         if node.is_leaf {
-            return Some(Theirs::Leaf(f64::from(node.weight_value)));
+            return Ok(Node::Leaf { value: f64::from(node.weight_value), cover: 0.0 });
         }
-        Some(Theirs::Split {
-            feature: node.split_feature,
-            threshold: below(node.split_value),
-            missing_left: node.missing_node == node.left_child,
-            left: node.left_child,
-            right: node.right_child,
-        })
+        let missing_left = node.missing_node == node.left_child;
+        let children = [node.left_child, node.right_child];
+        Ok(Node::Split(Split::up_to(
+            node.split_feature as u16,
+            below(node.split_value),
+            missing_left,
+            children,
+        )))
     })
 }
 

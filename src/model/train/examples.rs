@@ -7,8 +7,8 @@ use crate::features::catalog::MODEL_FEATURES;
 
 /// Rows in order of time.
 ///
-/// There is a bound to them: once it is reached, every second genuine row is let go, drawn by a seed of its own, and of
-/// those that follow as many are never taken in. Each that stays stands for [`Examples::genuine_weight`] rows. Frauds
+/// There is a bound to the genuine ones: once it is reached, every second of them is let go, drawn by a seed of its own, and
+/// of those that follow as many are never taken in. Each that stays stands for [`Examples::genuine_weight`] rows. Frauds
 /// all stay.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Examples {
@@ -18,7 +18,9 @@ pub struct Examples {
     pub account: Vec<u32>,
     /// When it was decided, in milliseconds since 1970.
     pub time_ms: Vec<i64>,
-    rows_max: usize,
+    genuine_max: usize,
+    /// Genuine rows that were taken in and not let go.
+    genuine: usize,
     /// Every genuine row stands for two to the power of this.
     halvings: u32,
     rng: ChaCha8Rng,
@@ -33,24 +35,25 @@ pub struct Example<'a> {
     pub time_ms: i64,
 }
 
-/// Rows of one period that are kept unless somebody asks for another bound: half a gigabyte.
-pub const ROWS_MAX: usize = 3_000_000;
+/// Genuine rows of one period that are kept unless somebody asks for another bound: half a gigabyte.
+pub const GENUINE_MAX: usize = 3_000_000;
 
 impl Default for Examples {
     fn default() -> Examples {
-        Examples::bounded(ROWS_MAX)
+        Examples::bounded(GENUINE_MAX)
     }
 }
 
 impl Examples {
-    /// Keeps at most this many rows, as long as half of them are no frauds.
-    pub fn bounded(rows_max: usize) -> Examples {
+    /// Keeps at most this many genuine rows.
+    pub fn bounded(genuine_max: usize) -> Examples {
         Examples {
             rows: Vec::new(),
             is_fraud: Vec::new(),
             account: Vec::new(),
             time_ms: Vec::new(),
-            rows_max,
+            genuine_max,
+            genuine: 0,
             halvings: 0,
             rng: ChaCha8Rng::seed_from_u64(0),
         }
@@ -66,7 +69,8 @@ impl Examples {
         self.is_fraud.push(example.is_fraud);
         self.account.push(example.account);
         self.time_ms.push(example.time_ms);
-        if self.len() > self.rows_max && self.frauds() * 2 <= self.len() {
+        self.genuine += usize::from(!example.is_fraud);
+        if self.genuine > self.genuine_max {
             self.halve();
         }
     }
@@ -78,6 +82,7 @@ impl Examples {
         retain(&mut self.is_fraud, &stays);
         retain(&mut self.account, &stays);
         retain(&mut self.time_ms, &stays);
+        self.genuine = self.len() - self.frauds();
     }
 
     pub fn len(&self) -> usize {
@@ -139,7 +144,7 @@ mod tests {
         for at in 0..20_000_u32 {
             let row = [at as f32; MODEL_FEATURES];
             examples.push(Example { row: &row, is_fraud: at % 100 == 0, account: at, time_ms: at.into() });
-            assert!(examples.len() <= 1_001);
+            assert!(examples.len() - examples.frauds() <= 1_000);
         }
         assert_eq!(examples.frauds(), 200);
         let genuine = (examples.len() - 200) as f64 * examples.genuine_weight();

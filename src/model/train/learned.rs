@@ -38,7 +38,7 @@ impl Learned {
         self.bias = short(slope * self.bias + intercept);
         for tree in &mut self.trees {
             tree.value.iter_mut().for_each(|value| *value = short(slope * *value));
-            set_inner_values(tree);
+            tree.set_inner_values(short);
         }
         self.line.iter_mut().for_each(|term| term.weight *= slope);
         self
@@ -68,7 +68,7 @@ impl Learned {
                 }
             }
             tree.cover = cover.into_iter().map(|rows| rows as f32).collect();
-            set_inner_values(tree);
+            tree.set_inner_values(short);
         }
     }
 }
@@ -78,107 +78,12 @@ fn short(value: f64) -> f64 {
     (value * 1e7).round() / 1e7
 }
 
-/// Children come after their parent: backwards, both are done before it.
-fn set_inner_values(tree: &mut Tree) {
-    for node in (0..tree.left.len()).rev() {
-        let left = tree.left[node] as usize;
-        if left != 0 {
-            let rows = |child: usize| f64::from(tree.cover[child]);
-            let (a, b) = (rows(left), rows(left + 1));
-            let sum = a * tree.value[left] + b * tree.value[left + 1];
-            tree.value[node] = if a + b > 0.0 { short(sum / (a + b)) } else { 0.0 };
-        }
-    }
-}
-
-/// A tree of some library, node by node, in our order: children side by side, after their parent. `node` says of one of
-/// theirs what it is; theirs are told apart by an `N`. `None` where it does, or where there are more than `nodes_max`.
-pub(super) fn copy_tree<N>(
-    root: N,
-    nodes_max: usize,
-    mut node: impl FnMut(&N) -> Option<Theirs<N>>,
-) -> Option<Tree> {
-    let mut tree = Tree::default();
-    let grow = |tree: &mut Tree| {
-        tree.left.push(0);
-        tree.feature.push(0);
-        tree.threshold.push(0.0);
-        tree.missing_left.push(0);
-        tree.value.push(0.0);
-        tree.cover.push(0.0);
-    };
-    grow(&mut tree);
-    let mut sources = vec![root];
-    let mut copied = 0;
-    while copied < sources.len() {
-        match node(&sources[copied])? {
-            Theirs::Leaf(value) => tree.value[copied] = value,
-            // A loop would never end otherwise.
-            Theirs::Split { .. } if sources.len() + 2 > nodes_max => return None,
-            Theirs::Split { feature, threshold, missing_left, left, right } => {
-                tree.left[copied] = sources.len() as u32;
-                tree.feature[copied] = u16::try_from(feature).ok()?;
-                tree.threshold[copied] = threshold;
-                tree.missing_left[copied] = u8::from(missing_left);
-                for child in [left, right] {
-                    sources.push(child);
-                    grow(&mut tree);
-                }
-            }
-        }
-        copied += 1;
-    }
-    Some(tree)
-}
-
-/// A node of another library.
-pub(super) enum Theirs<N> {
-    Leaf(f64),
-    Split {
-        feature: usize,
-        /// Up to and including this a row goes left.
-        threshold: f32,
-        missing_left: bool,
-        left: N,
-        right: N,
-    },
-}
-
-/// The largest 32-bit float that is not above a threshold: `x <= threshold` is the same for every 32-bit `x`.
-pub(super) fn not_above(threshold: f64) -> f32 {
-    let near = threshold as f32;
-    if f64::from(near) > threshold { near.next_down() } else { near }
-}
-
-/// The largest 32-bit float below a threshold: `x <` the one is `x <=` the other for every 32-bit `x`.
-pub(super) fn below(threshold: f64) -> f32 {
-    let near = threshold as f32;
-    if f64::from(near) >= threshold { near.next_down() } else { near }
-}
-
 #[cfg(test)]
 mod tests {
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-
-    #[test]
-    fn a_threshold_in_32_bits_parts_the_same_values() {
-        let mut rng = ChaCha8Rng::seed_from_u64(7);
-        for _ in 0..10_000 {
-            let x: f32 = rng.random_range(-1e6..1e6);
-            for threshold in [
-                f64::from(x),
-                f64::from(x).next_down(),
-                f64::from(x).next_up(),
-                f64::from(x) + rng.random_range(-1.0..1.0),
-            ] {
-                assert_eq!(x <= not_above(threshold), f64::from(x) <= threshold, "{x} {threshold}");
-                assert_eq!(x <= below(threshold), f64::from(x) < threshold, "{x} {threshold}");
-            }
-        }
-    }
 
     #[test]
     fn other_units_move_every_margin_alike_and_inner_values_are_means() {

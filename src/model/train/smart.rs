@@ -4,6 +4,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 use smartcore::{
     ensemble::random_forest_regressor::{RandomForestRegressor, RandomForestRegressorParameters},
     linalg::basic::{arrays::Array as _, matrix::DenseMatrix},
@@ -11,12 +12,15 @@ use smartcore::{
     xgboost::{XGRegressor, XGRegressorParameters},
 };
 
-use super::{
-    Examples, TrainError,
-    learned::{Learned, Theirs, copy_tree, not_above},
-};
+use super::{Examples, TrainError, learned::Learned};
 use crate::{
-    features::catalog::MODEL_FEATURES, limits::MODEL_TREE_NODES_MAX, model::linear::Term, model::trees::Tree,
+    features::catalog::MODEL_FEATURES,
+    limits::MODEL_TREE_NODES_MAX,
+    model::{
+        grow::{Node, Split, grow, not_above},
+        linear::Term,
+        trees::Tree,
+    },
 };
 
 /// Genuine rows kept for each fraud; calibration makes up for the rest.
@@ -83,9 +87,7 @@ fn failed(error: impl ToString) -> TrainError {
     TrainError::Library { name: "smartcore", error: error.to_string() }
 }
 
-fn changed() -> TrainError {
-    failed("its stored form is not that of version 0.7")
-}
+const CHANGED: &str = "its stored form is not that of version 0.7";
 
 impl Sample {
     fn new(examples: &Examples, seed: u64) -> Sample {
@@ -135,13 +137,14 @@ impl Sample {
         let fitted =
             RandomForestRegressor::fit(&self.imputed()?, &self.target(), parameters).map_err(failed)?;
         let stored = serde_json::to_value(&fitted).map_err(failed)?;
-        let stored = stored["forest_regressor"]["trees"].as_array().ok_or_else(changed)?;
+        let stored = stored["forest_regressor"]["trees"].as_array().ok_or_else(|| failed(CHANGED))?;
         let copied = stored.iter().map(|tree| {
-            let mut tree = copy_forest_tree(tree["nodes"].as_array()?)?;
+            let nodes = tree["nodes"].as_array().ok_or_else(changed_node)?;
+            let mut tree = copy_forest_tree(nodes)?;
             tree.value.iter_mut().for_each(|value| *value /= trees as f64);
-            Some(tree)
+            Ok(tree)
         });
-        let trees = copied.collect::<Option<Vec<_>>>().ok_or_else(changed)?;
+        let trees = copied.collect::<Result<Vec<_>, String>>().map_err(failed)?;
         Ok(Learned { trees, ..Learned::default() })
     }
 
@@ -164,13 +167,13 @@ impl Sample {
             .with_seed(seed);
         let fitted = XGRegressor::fit(&self.imputed()?, &target, parameters).map_err(failed)?;
         let stored = serde_json::to_value(&fitted).map_err(failed)?;
-        let stored = stored["regressors"].as_array().ok_or_else(changed)?;
+        let stored = stored["regressors"].as_array().ok_or_else(|| failed(CHANGED))?;
         let copied = stored.iter().map(|tree| {
             let mut tree = copy_boosted_tree(tree)?;
             tree.value.iter_mut().for_each(|value| *value *= learning_rate);
-            Some(tree)
+            Ok(tree)
         });
-        let trees = copied.collect::<Option<Vec<_>>>().ok_or_else(changed)?;
+        let trees = copied.collect::<Result<Vec<_>, String>>().map_err(failed)?;
         Ok(Learned { bias: base, trees, line: Vec::new() })
     }
 
@@ -208,34 +211,40 @@ impl Sample {
     }
 }
 
-fn copy_forest_tree(nodes: &[serde_json::Value]) -> Option<Tree> {
-    copy_tree(0, MODEL_TREE_NODES_MAX, |node: &usize| {
-        let node = nodes.get(*node)?;
+fn copy_forest_tree(nodes: &[Value]) -> Result<Tree, String> {
+    grow(0, nodes.len(), 0, |node: &usize| {
+        let node = nodes.get(*node).ok_or("there is no such node")?;
         let child = |name: &str| node[name].as_u64().map(|child| child as usize);
-        match (child("true_child"), child("false_child")) {
-            (None, None) => Some(Theirs::Leaf(node["output"].as_f64()?)),
-            (left, right) => Some(Theirs::Split {
-                feature: node["split_feature"].as_u64()? as usize,
-                threshold: not_above(node["split_value"].as_f64()?),
-                missing_left: true,
-                left: left?,
-                right: right?,
-            }),
-        }
+        let copied = match (child("true_child"), child("false_child")) {
+            (None, None) => node["output"].as_f64().map(|value| Node::Leaf { value, cover: 0.0 }),
+            (left, right) => left
+                .zip(right)
+                .and_then(|(left, right)| split(&node["split_feature"], &node["split_value"], [left, right])),
+        };
+        copied.ok_or_else(changed_node)
     })
 }
 
-fn copy_boosted_tree(root: &serde_json::Value) -> Option<Tree> {
-    copy_tree(root, MODEL_TREE_NODES_MAX, |node: &&serde_json::Value| match (&node["left"], &node["right"]) {
-        (serde_json::Value::Null, serde_json::Value::Null) => Some(Theirs::Leaf(node["value"].as_f64()?)),
-        (left, right) => Some(Theirs::Split {
-            feature: node["split_feature_idx"].as_u64()? as usize,
-            threshold: not_above(node["threshold"].as_f64()?),
-            missing_left: true,
-            left,
-            right,
-        }),
+fn copy_boosted_tree(root: &Value) -> Result<Tree, String> {
+    grow(root, MODEL_TREE_NODES_MAX, 0, |node: &&Value| {
+        let copied = match (&node["left"], &node["right"]) {
+            (Value::Null, Value::Null) => {
+                node["value"].as_f64().map(|value| Node::Leaf { value, cover: 0.0 })
+            }
+            (left, right) => split(&node["split_feature_idx"], &node["threshold"], [left, right]),
+        };
+        copied.ok_or_else(changed_node)
     })
+}
+
+/// smartcore sends a row left up to and including the threshold, and what is missing here was below everything there.
+fn split<N>(feature: &Value, threshold: &Value, children: [N; 2]) -> Option<Node<N>> {
+    let threshold = not_above(threshold.as_f64()?);
+    Some(Node::Split(Split::up_to(feature.as_u64()? as u16, threshold, true, children)))
+}
+
+fn changed_node() -> String {
+    CHANGED.to_owned()
 }
 
 #[cfg(test)]

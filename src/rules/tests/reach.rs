@@ -117,6 +117,13 @@ fn only_what_decides_first_covers_another() {
         !file("then = 'decline'", "then = 'decline'\nmode = 'shadow'"),
         "a shadow is there to be compared"
     );
+    assert!(
+        !file("then = 'decline'\nlive_percent = 50", "then = 'decline'"),
+        "for half of the cards the later one decides"
+    );
+    let suppressed =
+        "then = 'decline'\n[[suppressions]]\nrules = ['a']\ncard = 'C'\nuntil = 2027-01-01T00:00:00Z";
+    assert!(!file(suppressed, "then = 'decline'"), "for that card the later one decides");
     assert!(!file("then = 'decline'", "then = 'flag'"), "a flag is a remark beside the decision");
 }
 

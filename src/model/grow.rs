@@ -1,25 +1,24 @@
 //! Nodes of another library's tree, put into the order of ours: children beside each other and after their parent.
 
-use super::Refused;
-use crate::{
-    limits::MODEL_TREE_NODES_MAX,
-    model::trees::{Categories, Tree},
-};
+use std::fmt::Display;
 
-/// A node as its file has it; children are that file's own numbers.
-pub(super) enum Node {
+use super::trees::{Categories, Tree};
+use crate::limits::MODEL_TREE_NODES_MAX;
+
+/// A node as the other library has it; it tells its children apart by an `N`.
+pub(super) enum Node<N> {
     Leaf { value: f64, cover: f32 },
-    Split(Split),
+    Split(Split<N>),
 }
 
-pub(super) struct Split {
+pub(super) struct Split<N> {
     /// Index in a row of ours.
     pub feature: u16,
     pub test: Test,
     pub missing_left: bool,
     pub zero_missing: bool,
-    pub left: i64,
-    pub right: i64,
+    pub left: N,
+    pub right: N,
     pub cover: f32,
 }
 
@@ -32,14 +31,25 @@ pub(super) enum Test {
     },
 }
 
-/// Follows a tree from its root. `size` is how many nodes its file has: whoever comes by more of them goes in circles.
+impl<N> Split<N> {
+    /// One that compares, as far as it is known before the rows come by.
+    pub(super) fn up_to(feature: u16, threshold: f32, missing_left: bool, children: [N; 2]) -> Split<N> {
+        let ([left, right], test) = (children, Test::UpTo(threshold));
+        Split { feature, test, missing_left, zero_missing: false, left, right, cover: 0.0 }
+    }
+}
+
+/// Follows a tree from its root. `size` is how many nodes it has: whoever comes by more of them goes in circles.
 /// `listed_most` is how many categories it can list, so that nodes that share one list do not multiply it.
-pub(super) fn grow(
-    root: i64,
+///
+/// # Errors
+/// What `read` says of a node, or that this is no tree, with the node.
+pub(super) fn grow<N: Display>(
+    root: N,
     size: usize,
     listed_most: usize,
-    mut read: impl FnMut(i64) -> Result<Node, String>,
-) -> Result<Tree, Refused> {
+    mut read: impl FnMut(&N) -> Result<Node<N>, String>,
+) -> Result<Tree, String> {
     if size == 0 || size > MODEL_TREE_NODES_MAX {
         return Err(format!(
             "it has {size} nodes; 1 to {MODEL_TREE_NODES_MAX} can be used. Train smaller trees"
@@ -48,9 +58,8 @@ pub(super) fn grow(
     let mut tree = Tree::default();
     let mut theirs = vec![root];
     let (mut at, mut listed_so_far) = (0, 0);
-    while let Some(number) = theirs.get(at).copied() {
+    while let Some(number) = theirs.get(at) {
         let (node, ours) = (read(number).map_err(|why| format!("node {number}: {why}"))?, at as u32);
-        at += 1;
         let (left, feature, threshold, missing_left, value, cover) = match node {
             Node::Leaf { value, cover } => (0, 0, 0.0, 0, value, cover),
             Node::Split(split) => {
@@ -60,7 +69,6 @@ pub(super) fn grow(
                         "node {number}: a child has two parents; the file is damaged, save it again"
                     ));
                 }
-                theirs.extend([split.left, split.right]);
                 if split.zero_missing {
                     tree.zero_missing.push(ours);
                 }
@@ -77,6 +85,7 @@ pub(super) fn grow(
                         0.0
                     }
                 };
+                theirs.extend([split.left, split.right]);
                 (left, split.feature, threshold, u8::from(split.missing_left), 0.0, split.cover)
             }
         };
@@ -86,20 +95,45 @@ pub(super) fn grow(
         tree.missing_left.push(missing_left);
         tree.value.push(value);
         tree.cover.push(cover);
+        at += 1;
     }
-    set_inner_values(&mut tree);
+    tree.set_inner_values(|value| value);
     Ok(tree)
 }
 
-/// An inner node's value is the mean of its children, by cover; of children without cover it is the plain mean.
-fn set_inner_values(tree: &mut Tree) {
-    for node in (0..tree.left.len()).rev() {
-        let left = tree.left[node] as usize;
-        if left == 0 {
-            continue;
+/// The largest 32-bit float that is not above a threshold: `x <= threshold` is the same for every 32-bit `x`.
+pub(super) fn not_above(threshold: f64) -> f32 {
+    let near = threshold as f32;
+    if f64::from(near) > threshold { near.next_down() } else { near }
+}
+
+/// The largest 32-bit float below a threshold: `x <` the one is `x <=` the other for every 32-bit `x`.
+pub(super) fn below(threshold: f64) -> f32 {
+    let near = threshold as f32;
+    if f64::from(near) >= threshold { near.next_down() } else { near }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn a_threshold_in_32_bits_parts_the_same_values() {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        for _ in 0..10_000 {
+            let x: f32 = rng.random_range(-1e6..1e6);
+            for threshold in [
+                f64::from(x),
+                f64::from(x).next_down(),
+                f64::from(x).next_up(),
+                f64::from(x) + rng.random_range(-1.0..1.0),
+            ] {
+                assert_eq!(x <= not_above(threshold), f64::from(x) <= threshold, "{x} {threshold}");
+                assert_eq!(x <= below(threshold), f64::from(x) < threshold, "{x} {threshold}");
+            }
         }
-        let (a, b) = (f64::from(tree.cover[left]), f64::from(tree.cover[left + 1]));
-        let share = if a + b > 0.0 { a / (a + b) } else { 0.5 };
-        tree.value[node] = share * tree.value[left] + (1.0 - share) * tree.value[left + 1];
     }
 }
