@@ -51,7 +51,7 @@ impl Declining {
 pub struct Challenged {
     /// The number under which the journal has its version.
     pub number: u32,
-    /// Log-odds of fraud before calibration.
+    /// Log-odds of fraud, calibrated where the model was trained here.
     pub margin: f64,
     /// 0 to 999.
     pub score: u16,
