@@ -14,6 +14,7 @@ pub mod import;
 pub mod linear;
 pub mod quality;
 mod scale;
+pub mod shap;
 pub mod train;
 mod trees;
 
