@@ -8,9 +8,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    forest::Forest,
     linear::{self, Term},
     quality::{Intervals, Quality},
-    trees::{Forest, Tree},
+    trees::Tree,
 };
 use crate::{
     features::catalog::{MODEL_FEATURES, feature_hash, model_feature},

@@ -9,6 +9,7 @@ pub const SHIPPED: &str = include_str!("../../models/default.json");
 
 mod explain;
 mod file;
+mod forest;
 mod grow;
 pub mod import;
 pub mod linear;

@@ -184,7 +184,7 @@ fn values_of_the_deepest_trees_still_add_up() {
             tree.cover.push(1e6 * 0.5_f32.powi(node as i32 / 2) * rng.random_range(0.1..1.0));
         }
         let forest =
-            crate::model::trees::Forest::new(std::slice::from_ref(&tree), 0.0, MODEL_FEATURES).unwrap();
+            crate::model::forest::Forest::new(std::slice::from_ref(&tree), 0.0, MODEL_FEATURES).unwrap();
         for _ in 0..20 {
             let row: Vec<f32> = random_row(&mut rng, MODEL_FEATURES).iter().map(|x| x.abs()).collect();
             let mut values = vec![0.0; MODEL_FEATURES];
