@@ -16,7 +16,7 @@ use csv::StringRecord;
 
 use super::{
     check::ListValue,
-    finding::{Elsewhere, Report, Severity},
+    finding::{Elsewhere, Finding, Report, Severity},
     lists::FOR_EVER,
 };
 use crate::{
@@ -29,36 +29,35 @@ const LINE: &str = "#|";
 /// Lines of one file that are told to be wrong; whoever wrote it has seen enough then.
 const ERRORS_MAX: usize = 20;
 
-/// A line of a list's file that cannot stand in a comment.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("line {line}, column {column}: a control character cannot stand in a list")]
-pub struct BadLine {
-    pub line: usize,
-    /// In characters, from 1.
-    pub column: usize,
+/// A file that a list of a rules file names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListFile {
+    pub name: String,
+    /// Where the rules file names it first, in bytes.
+    pub at: Range<usize>,
 }
 
-/// The files that the lists of a rules file name, in its order.
-pub fn list_files(source: &str) -> Vec<String> {
+/// The files that the lists of a rules file name, in its order, each once.
+pub fn list_files(source: &str) -> Vec<ListFile> {
     let (root, _) = toml::de::DeTable::parse_recoverable(source);
     let lists = root.get_ref().iter().find(|(name, _)| name.get_ref().as_ref() == "lists");
     let lists = lists.and_then(|(_, lists)| lists.get_ref().as_table());
-    let mut files: Vec<(usize, String)> = lists
+    let mut named: Vec<ListFile> = lists
         .into_iter()
         .flat_map(|lists| lists.iter())
         .filter_map(|(_, list)| {
             let file = list.get_ref().as_table()?.iter().find(|(key, _)| key.get_ref().as_ref() == "file")?.1;
-            Some((file.span().start, file.get_ref().as_str()?.to_owned()))
+            Some(ListFile { name: file.get_ref().as_str()?.to_owned(), at: file.span() })
         })
         .collect();
-    files.sort_unstable();
-    let mut names: Vec<String> = Vec::new();
-    for (_, name) in files {
-        if !names.contains(&name) {
-            names.push(name);
+    named.sort_unstable_by_key(|file| file.at.start);
+    let mut files: Vec<ListFile> = Vec::new();
+    for file in named {
+        if files.iter().all(|before| before.name != file.name) {
+            files.push(file);
         }
     }
-    names
+    files
 }
 
 /// Whether the text has what stands in a list's file.
@@ -70,7 +69,7 @@ pub fn has_list_file(source: &str, name: &str) -> bool {
 ///
 /// # Errors
 /// The first line that cannot stand in a comment; the text is as it was then.
-pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Result<(), BadLine> {
+pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Result<(), Finding> {
     let content = content.strip_prefix('\u{feff}').unwrap_or(content);
     let mut block = String::with_capacity(content.len() + content.len() / 8);
     if !source.ends_with('\n') {
@@ -79,7 +78,16 @@ pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Resul
     block += &format!("{HEAD}{name}\n");
     for (index, line) in content.lines().enumerate() {
         if let Some(place) = line.chars().position(|c| c.is_control() && c != '\t') {
-            return Err(BadLine { line: index + 1, column: place + 1 });
+            return Err(Finding {
+                severity: Severity::Error,
+                file: name.to_owned(),
+                line: index as u32 + 1,
+                column: place as u32 + 1,
+                length: 1,
+                message: "a control character cannot stand in a list".to_owned(),
+                help: None,
+                source_line: line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}"),
+            });
         }
         block += if line.is_empty() { LINE } else { "#| " };
         block += line;

@@ -187,7 +187,11 @@ fn with_file(content: &str) -> String {
 
 #[test]
 fn a_list_from_a_file_is_part_of_the_version_and_ends_as_its_lines_say() {
-    assert_eq!(list_files(WITH_FILE), ["shops.csv"]);
+    let files = list_files(WITH_FILE);
+    assert_eq!(
+        (files.len(), &*files[0].name, &WITH_FILE[files[0].at.clone()]),
+        (1, "shops.csv", "'shops.csv'")
+    );
     let source = with_file("source,value,expires_at\nVisa,M-1,1970-01-01T00:00:01Z\n\"a, b\",M-2,\n");
     assert!(has_list_file(&source, "shops.csv") && !has_list_file(WITH_FILE, "shops.csv"));
     let rules = compiled(&source);
