@@ -214,7 +214,8 @@ impl Hits {
         self.suppressed.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
     }
 
-    fn is_held_back(&self, rule: usize) -> bool {
+    /// Whether a live rule fired and decides nothing here: it is suppressed, or live for other cards.
+    pub fn is_held_back(&self, rule: usize) -> bool {
         let word = rule / 64;
         (self.suppressed[word] | self.not_here[word]) >> (rule % 64) & 1 == 1
     }
