@@ -23,7 +23,10 @@ use anyhow::ensure;
 use clap::Parser;
 use saker::{
     authorise::{self, Asked, Attempt, Sink, Stage, Taken, Watch},
-    features::shared::{Parts, SharedRead},
+    features::{
+        catalog::MODEL_FEATURES,
+        shared::{Parts, SharedRead},
+    },
     journal::{self, Class, Journal},
 };
 
@@ -132,7 +135,7 @@ fn decide<S: Sink>(
             match authorise::authorise(
                 &world.state,
                 &world.setup,
-                Attempt { request, asked, shared: &shared },
+                Attempt { request, asked, shared: &shared, features: MODEL_FEATURES },
                 sink(),
                 watch,
             ) {

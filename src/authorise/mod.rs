@@ -25,7 +25,7 @@ use crate::{
     canary,
     features::{
         self, AccountFacts, Moment, Plan,
-        catalog::MODEL_FEATURES,
+        catalog::{self, MODEL_FEATURES},
         event::Event,
         shared::{SharedEvent, SharedRead},
         values::Values,
@@ -187,6 +187,8 @@ pub struct Attempt<'a> {
     pub asked: Asked,
     /// What was read of the windows across accounts, before the account's lock is taken.
     pub shared: &'a SharedRead,
+    /// How many of the model's features are known: all, but where a record of an earlier program is made again.
+    pub features: usize,
 }
 
 /// Decides one request and publishes its record.
@@ -221,7 +223,7 @@ pub fn decide_claimed(
     sink: impl Sink,
     watch: &mut impl Watch,
 ) -> Taken {
-    let Attempt { request, asked, .. } = attempt;
+    let request = attempt.request;
     // 2. Card, account, status.
     let mut sink = sink;
     let at = state.store.find(&request.subject).filter(|_| !reversed_before);
@@ -234,7 +236,7 @@ pub fn decide_claimed(
                 false if state.store.find(&request.subject).is_some() => return Taken::Again,
                 false => UNKNOWN,
             };
-            refuse(setup, request, asked, code, position, sink, watch)
+            refuse(setup, attempt, code, position, sink, watch)
         }
         Some(at) => {
             let decided =
@@ -261,12 +263,12 @@ fn decide_on(
     mut sink: impl Sink,
     watch: &mut impl Watch,
 ) -> Option<AuthAnswer> {
-    let Attempt { request, asked, shared } = attempt;
+    let Attempt { request, asked, shared, features } = attempt;
     let Entry { account, history } = entry;
     let card = account.as_ref().and_then(|account| card_of(account, &request.subject));
     let (Some(account), Some(card)) = (account, card) else {
         let position = sink.take_sequence();
-        return Some(refuse(setup, request, asked, UNKNOWN, position, sink, watch));
+        return Some(refuse(setup, attempt, UNKNOWN, position, sink, watch));
     };
     watch.ended(Stage::LockWait);
 
@@ -282,7 +284,8 @@ fn decide_on(
     if request.kind != Kind::BalanceInquiry {
         history.read(&setup.plan, &moment, &mut values);
         shared.fill(&setup.shared, &setup.rules.aggregates, &setup.base, request.billed(), &mut values);
-        features::catalog::model_vector(&values, &mut vector);
+        catalog::model_vector(&values, &mut vector);
+        vector[features..].fill(f32::NAN);
         watch.ended(Stage::Features);
 
         // 4. Lists and rules.
@@ -357,6 +360,7 @@ fn decide_on(
         original,
         first,
         vector: &vector,
+        features,
         aggregates: aggregates.iter().copied(),
         shared_to: shared.to,
         fired: fired(true),
@@ -533,8 +537,7 @@ fn kept_posted_until(now: Timestamp) -> Timestamp {
 /// Declines a request that reaches no account, at the position taken for it.
 fn refuse(
     setup: &Setup,
-    request: &AuthRequest,
-    asked: Asked,
+    Attempt { request, asked, features, .. }: Attempt<'_>,
     (response_code, reason): (ResponseCode, Reason),
     position: u64,
     mut sink: impl Sink,
@@ -569,6 +572,7 @@ fn refuse(
         original: None,
         first: None,
         vector: &vector,
+        features,
         aggregates: std::iter::empty::<Option<i64>>(),
         shared_to: 0,
         fired: none(),

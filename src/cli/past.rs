@@ -10,9 +10,9 @@ use crate::{
         backtest::{Backtest, Observed, PastJournal},
         replay::VerifyError,
     },
-    history::{BadRow, PastOutcome, Row, Rows, Selection, Survey},
+    history::{BadRow, PastOutcome, Row, Rows, Selection, Survey, Transaction},
     journal::LogError,
-    types::{account::AccountChange, fault::Fault, ids::RequestKey},
+    types::{account::AccountChange, fault::Fault, ids::RequestKey, lists::FraudLabel},
 };
 
 /// Credit limit of an account that is in no file, in major units of its currency.
@@ -89,6 +89,15 @@ pub(super) fn open(backtest: &mut Backtest, openings: Vec<AccountChange>) -> any
         backtest.upsert(opening_key(place), change).map_err(refused)?;
     }
     Ok(())
+}
+
+/// Says what the transaction that was replayed last was found to be, and when that became known: when its label came,
+/// or so long after it.
+pub(super) fn label(backtest: &mut Backtest, transaction: &Transaction, label_delay_ms: i64) {
+    let Some(label) = transaction.label else { return };
+    let found = if label.is_fraud { FraudLabel::Fraud } else { FraudLabel::Genuine };
+    let time = transaction.request.transaction_time.unwrap_or_default();
+    backtest.label(found, label.labelled_at.unwrap_or(time.plus_ms(label_delay_ms)));
 }
 
 fn in_words(fault: &Fault) -> String {

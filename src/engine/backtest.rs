@@ -32,7 +32,10 @@ use crate::{
         setup::Setup,
     },
     config::Config,
-    features::shared::{Parts, Shared, SharedEvent, SharedRead},
+    features::{
+        catalog::MODEL_FEATURES,
+        shared::{Parts, Shared, SharedEvent, SharedRead},
+    },
     journal::record::{Decided, Record},
     model::Model,
     rules::RuleSet,
@@ -136,15 +139,16 @@ impl Backtest {
         Arc::clone(&self.setup.rules)
     }
 
-    /// Whether the rules count labels as they come, which [`Backtest::label`] says.
+    /// Whether decisions depend on labels as they come, which [`Backtest::label`] says: by the rules, or by a model's
+    /// features.
     pub fn counts_labels(&self) -> bool {
-        self.setup.shared.counts_labels()
+        self.setup.model.is_some() || self.setup.shared.aggregates_count_labels()
     }
 
     /// Says what the last request that was decided will be found to be, and when that will be known: from then on it
     /// counts as such. For a history without a journal.
     pub fn label(&mut self, label: FraudLabel, known_at: Timestamp) {
-        if let Some(event) = self.last.take().filter(|_| self.counts_labels()) {
+        if let Some(event) = self.last.take().filter(|_| self.setup.shared.counts(label)) {
             let event = SharedEvent { label: Some(label), ..event };
             self.coming.insert((known_at, self.position), event);
         }
@@ -220,7 +224,7 @@ impl Backtest {
         match authorise::authorise(
             &self.state,
             &self.setup,
-            Attempt { request, asked, shared: &shared },
+            Attempt { request, asked, shared: &shared, features: MODEL_FEATURES },
             sink,
             &mut watch,
         ) {

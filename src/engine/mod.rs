@@ -52,7 +52,7 @@ use crate::{
         reverse::{self, Target},
     },
     config::Config,
-    features::event::id_hash,
+    features::{catalog::MODEL_FEATURES, event::id_hash},
     journal::{Class, Journal, ReserveError, Slot, record::encode_duplicated},
     limits::{ANSWER_RETENTION_MS, TIME_AHEAD_MAX_MS},
     observe::{Live, Metrics, process::free_bytes},
@@ -320,7 +320,7 @@ impl Engine {
         let mut watch = watch.noting(in_force.shared.at_once());
         let (state, setup) = (&self.state, &in_force.setup);
         let shared = in_force.shared.read(request, now);
-        let attempt = Attempt { request, asked, shared: &shared };
+        let attempt = Attempt { request, asked, shared: &shared, features: MODEL_FEATURES };
         let taken = match claim {
             None => authorise::authorise(state, setup, attempt, slot, &mut watch),
             Some(claim) => authorise::decide_claimed(state, setup, attempt, claim, slot, &mut watch),
@@ -744,7 +744,7 @@ impl Engine {
         let on_disk = self.older.on_disk();
         let in_force = self.in_force.load();
         let shared = in_force.shared.figures();
-        let behind = |to: Option<u64>| to.map_or(0, |to| durable_position.saturating_sub(to));
+        let behind = |to: u64| durable_position.saturating_sub(to);
         Live {
             queue_records: queue.records,
             queue_age_us: queue.oldest_us,
@@ -763,7 +763,7 @@ impl Engine {
             key_files: on_disk.files,
             key_filter_bytes: on_disk.filter_bytes,
             shared_lag_records: behind(in_force.shared.complete_to()),
-            shared_unfilled_records: behind(in_force.shared.filled_to()),
+            shared_unfilled_records: in_force.shared.filled_to().map_or(0, behind),
             shared_keys: shared.keys as u64,
             shared_bytes: shared.bytes as u64,
             shared_evicted: shared.evicted_keys,

@@ -359,7 +359,6 @@ impl Engine {
         warn_of_held(&setup.rules);
         let shared = match shared {
             Some(shared) => shared,
-            None if setup.shared.is_empty() => Shared::new(&setup.shared, budget_bytes),
             None => {
                 let first = shared::first_needed(ages.marks(), last_time);
                 tracing::warn!(

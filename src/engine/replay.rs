@@ -335,7 +335,7 @@ fn again(
     let shared = match record {
         Record::Decided(decided) => {
             let considered = &decided.considered;
-            SharedRead::again(considered.shared_to, &setup.shared, &considered.aggregates)
+            SharedRead::again(considered.shared_to, &setup.shared, &considered.aggregates, &considered.vector)
         }
         _ => SharedRead::default(),
     };
@@ -455,7 +455,7 @@ fn decide(
     match authorise::authorise(
         state,
         setup,
-        Attempt { request: &decided.request, asked, shared },
+        Attempt { request: &decided.request, asked, shared, features: decided.considered.features },
         sink,
         watch,
     ) {

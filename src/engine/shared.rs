@@ -38,7 +38,7 @@ const AT_ONCE: usize = 16;
 /// Between two looks while decisions come, and while none do.
 const BUSY: Duration = Duration::from_millis(1);
 const IDLE: Duration = Duration::from_millis(10);
-/// Between two looks where the rules keep no such windows.
+/// Between two looks where those who decide take their own decisions in.
 const UNUSED: Duration = Duration::from_millis(500);
 /// After the log could not be read.
 const RETRY: Duration = Duration::from_secs(1);
@@ -102,8 +102,7 @@ impl SharedWindows {
             maps: RwLock::new(Shared::new(&plan, budget_bytes)),
             applying: Mutex::new(Follower::new(first)),
             at_once: self.at_once,
-            // Nothing is to be filled where nothing is kept.
-            before: ArcSwapOption::new((!plan.is_empty()).then(|| Arc::new(before))),
+            before: ArcSwapOption::new(Some(Arc::new(before))),
             plan,
         })
     }
@@ -115,9 +114,6 @@ impl SharedWindows {
 
     /// What a decision at `now` needs. Allocates nothing.
     pub(super) fn read(&self, request: &AuthRequest, now: Timestamp) -> SharedRead {
-        if self.plan.is_empty() {
-            return SharedRead::default();
-        }
         match &*self.before.load() {
             None => SharedRead::of(&self.maps.read(), &self.plan, &Parts::of(request), now),
             Some(before) => before.windows.read(request, now).moved(&before.found),
@@ -126,7 +122,7 @@ impl SharedWindows {
 
     /// The base currency, for those who take their own decisions in.
     pub(super) fn at_once(&self) -> Option<&BaseCurrency> {
-        (self.at_once && !self.plan.is_empty()).then_some(&self.base)
+        self.at_once.then_some(&self.base)
     }
 
     /// Takes in what was just decided.
@@ -138,11 +134,10 @@ impl SharedWindows {
         maps.apply(&self.plan, position, event);
     }
 
-    /// The position up to which everything is taken in that is read; `None` where nothing is kept.
-    pub(super) fn complete_to(&self) -> Option<u64> {
+    /// The position up to which everything is taken in that is read.
+    pub(super) fn complete_to(&self) -> u64 {
         match &*self.before.load() {
-            _ if self.plan.is_empty() => None,
-            None => Some(self.maps.read().complete_to()),
+            None => self.maps.read().complete_to(),
             Some(before) => before.windows.complete_to(),
         }
     }
@@ -165,7 +160,7 @@ impl SharedWindows {
     /// Waits until everything up to `position` is taken in. False where it is not by then, or `go_on` says so, or
     /// nobody could tell: whoever takes its own decisions in does so in no order with others.
     pub(super) fn wait_for(&self, position: u64, until: Instant, go_on: &dyn Fn() -> bool) -> bool {
-        if self.at_once || self.plan.is_empty() || self.filled_to().is_some() {
+        if self.at_once || self.filled_to().is_some() {
             return false;
         }
         while self.maps.read().complete_to() < position {
@@ -249,7 +244,7 @@ pub(super) fn start(engine: &Arc<Engine>) -> io::Result<()> {
     let mut filler = Filler { not_before: Instant::now() };
     engine.shared_thread.start_swift(engine, "shared windows", BUSY, move |engine| {
         let windows = Arc::clone(&engine.in_force.load().shared);
-        if windows.at_once || windows.plan.is_empty() {
+        if windows.at_once {
             return UNUSED;
         }
         match turn(&windows, &mut filler, &engine.journal) {
@@ -267,14 +262,12 @@ fn turn(windows: &SharedWindows, filler: &mut Filler, journal: &Journal) -> Resu
     let before = windows.before.load_full();
     let Some(before) = before else {
         windows.catch_up(journal)?;
-        return Ok(match windows.complete_to().is_some_and(|to| journal.taken() > to) {
+        return Ok(match journal.taken() > windows.complete_to() {
             true => BUSY,
             false => IDLE,
         });
     };
-    if !before.windows.plan.is_empty() {
-        before.windows.catch_up(journal)?;
-    }
+    before.windows.catch_up(journal)?;
     if filler.is_due() && !filler.fill(windows, journal)? {
         windows.are_full();
         tracing::info!("the windows across accounts that the rules added are filled from the journal");

@@ -5,9 +5,7 @@
 //! that fills the values cannot drift apart. The order of the model inputs is part of every model file: append,
 //! and raise [`MEANING_VERSION`] when the meaning of an existing row changes.
 //!
-//! Deliberately absent: anything that acts as identity, and balances, as model inputs.
-
-use std::sync::OnceLock;
+//! Deliberately absent: anything that acts as identity, and balances in money, as model inputs.
 
 use super::{
     fields::{CHANNELS, CHECK_RESULTS, ENTRY_MODES, INITIATIONS, KINDS},
@@ -268,6 +266,47 @@ catalogue! {
         "Whether the account was used from this device within 30 days; missing without a device and where the \
          account has no attempt in 30 days.",
         model "NEW_DEVICE" "The account was not used from this device within 30 days.";
+
+    // Later than what is above: a model that was trained before there were these knows the inputs above alone.
+    NIGHT_SHARE_30D = "card.night_share_30d", Float("share"),
+        "Share of the card's attempts within 30 days that were made between 22:00 and 04:00 UTC; missing where \
+         there is none.",
+        model "NIGHT_HABIT" "The share of this card's payments made at night is unusual.";
+    HOUR_SHARE_30D = "card.hour_share_30d", Float("share"),
+        "Share of the card's attempts within 30 days that were made within an hour of the present time of day; \
+         missing where there is none.",
+        model "UNUSUAL_HOUR_FOR_CARD" "The card is seldom used at this time of day.";
+    DEVICES_24H = "card.devices_24h", Int(""), "Different devices of the card within 24 hours.",
+        model "MANY_DEVICES_24H" "The number of different devices within a day is unusual.";
+    ACCOUNT_COUNT_24H = "account.count_24h", Int(""),
+        "Attempts of the account within 24 hours, with any of its cards.",
+        model "ACCOUNT_PAYMENTS_24H" "The number of payments of the account within a day is unusual.";
+    ACCOUNT_SUM_24H_MAJOR = "account.sum_24h_major", Float("major units"),
+        "Amounts attempted within 24 hours with any of the account's cards.",
+        model "ACCOUNT_SPENDING_24H" "The amount spent from the account within a day is unusual.";
+    UTILISATION = "account.utilisation", Float("share"),
+        "Share of the credit limit that is used before this decision; missing without a limit.",
+        model "CREDIT_USE" "The share of the credit limit in use is unusual.";
+
+    // What is known of others: frauds whose labels have come, at the times of the transactions. A window is longer than
+    // a label takes as a rule, or it would always be empty.
+    MERCHANT_FRAUDS_14D = "merchant.frauds_14d", Int(""),
+        "Frauds at the merchant within 14 days whose labels have come, on any account; missing without a merchant.",
+        model "MERCHANT_RISK_14D" "Recent payments at this merchant were found to be fraud.";
+    MERCHANT_FRAUDS_30D = "merchant.frauds_30d", Int(""),
+        "Frauds at the merchant within 30 days whose labels have come, on any account; missing without a merchant.",
+        model "MERCHANT_RISK_30D" "Payments of the last month at this merchant were found to be fraud.";
+    TERMINAL_FRAUDS_14D = "terminal.frauds_14d", Int(""),
+        "Frauds at the merchant's terminal within 14 days whose labels have come, on any account; missing without \
+         a terminal.",
+        model "TERMINAL_RISK_14D" "Recent payments at this terminal were found to be fraud.";
+    TERMINAL_FRAUDS_30D = "terminal.frauds_30d", Int(""),
+        "Frauds at the merchant's terminal within 30 days whose labels have come, on any account; missing without \
+         a terminal.",
+        model "TERMINAL_RISK_30D" "Payments of the last month at this terminal were found to be fraud.";
+    DEVICE_FRAUDS_30D = "device.frauds_30d", Int(""),
+        "Frauds from the device within 30 days whose labels have come, on any account; missing without a device.",
+        model "DEVICE_RISK_30D" "Payments of the last month from this device were found to be fraud.";
 }
 
 /// Raised when the meaning of a model input changes under the same name.
@@ -285,6 +324,11 @@ pub const MODEL_FEATURES: usize = {
     }
     count
 };
+
+/// The inputs that there were before records and model files said how many they know.
+pub const MODEL_FEATURES_FIRST: usize = 40;
+
+const _: () = assert!(MODEL_FEATURES_FIRST < MODEL_FEATURES);
 
 /// The slots of the model inputs, in the order of the catalogue.
 const MODEL_SLOTS: [Slot; MODEL_FEATURES] = {
@@ -332,6 +376,12 @@ pub fn model_feature(index: usize) -> &'static Entry {
     &CATALOG[usize::from(MODEL_SLOTS[index])]
 }
 
+/// Where a model's row has the value of this slot; `None` where it is no model input.
+pub fn model_index_of(slot: Slot) -> Option<usize> {
+    // Ascending, as the catalogue is.
+    MODEL_SLOTS.binary_search(&slot).ok()
+}
+
 /// Where a model's row has the feature of this name; `None` where it is no model input.
 pub fn model_index(name: &str) -> Option<usize> {
     (0..MODEL_FEATURES).find(|index| model_feature(*index).name == name)
@@ -349,20 +399,16 @@ pub fn model_vector(values: &Values, row: &mut [f32; MODEL_FEATURES]) {
 }
 
 /// What a model was trained on: the first eight bytes of BLAKE3 over the meaning version and, in order, name, type
-/// and unit of every model input. A model with another hash must not score.
-pub fn feature_hash() -> u64 {
-    static HASH: OnceLock<u64> = OnceLock::new();
-    *HASH.get_or_init(|| {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&MEANING_VERSION.to_le_bytes());
-        for index in 0..MODEL_FEATURES {
-            let entry = model_feature(index);
-            hasher.update(format!("{}\0{:?}\0{}\n", entry.name, entry.ty, entry.unit).as_bytes());
-        }
-        let mut first = [0; 8];
-        first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-        u64::from_le_bytes(first)
-    })
+/// and unit of the first `features` model inputs. A model with another hash must not score.
+pub fn feature_hash(features: usize) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&MEANING_VERSION.to_le_bytes());
+    for entry in (0..features.min(MODEL_FEATURES)).map(model_feature) {
+        hasher.update(format!("{}\0{:?}\0{}\n", entry.name, entry.ty, entry.unit).as_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }
 
 #[cfg(test)]

@@ -50,9 +50,13 @@ pub fn is_ecommerce(moment: &Moment) -> bool {
     moment.request.channel == Some(Channel::Ecommerce)
 }
 
+/// When the night begins, UTC, and how long it is: until 04:00.
+pub const NIGHT_FROM_HOUR: i64 = 22;
+pub const NIGHT_HOURS: i64 = 6;
+
 /// Whether a time lies between 22:00 and 04:00 UTC.
 pub fn is_night(time: Timestamp) -> bool {
-    !(4..22).contains(&hour_utc(time))
+    (hour_utc(time) - NIGHT_FROM_HOUR).rem_euclid(24) < NIGHT_HOURS
 }
 
 fn hour_utc(time: Timestamp) -> i64 {
@@ -124,6 +128,10 @@ fn fill_account<'a>(moment: &Moment<'a>, values: &mut Values<'a>) {
     set_text(values, slot::HOME_COUNTRY, account.home_country.as_ref().map(|country| country.as_str()));
     values.set_int(slot::CREDIT_LIMIT, account.credit_limit_minor);
     values.set_int(slot::AVAILABLE, account.available_minor);
+    if account.credit_limit_minor > 0 {
+        let used_minor = account.credit_limit_minor.saturating_sub(account.available_minor);
+        values.set_float(slot::UTILISATION, used_minor as f64 / account.credit_limit_minor as f64);
+    }
     if let Some(opened_on) = account.opened_on {
         let age_days = moment.time.0.div_euclid(DAY_MS) - i64::from(opened_on.0);
         values.set_int(slot::AGE_DAYS, age_days.max(0));

@@ -9,7 +9,7 @@ use super::{
     catalog::slot,
     compact::{Compact, CountryNumber, Shape, country_number},
     distinct::count_distinct,
-    fields::{is_ecommerce, is_night},
+    fields::{NIGHT_FROM_HOUR, NIGHT_HOURS, is_ecommerce, is_night},
     geo,
     present::Present,
     values::{Slot, Values},
@@ -78,7 +78,7 @@ impl Velocity {
             }
         }
         let [_, _, day, week, month] = readings;
-        let walked = self.walk(view, present);
+        let walked = self.walk(view, moment.time.0, present);
         self.fill_day(view, moment, minor_per_major, values);
         fill_travel(&walked, moment, minor_per_major, values);
         fill_habits(&walked, [day, week, month], moment, values);
@@ -93,25 +93,39 @@ impl Velocity {
         let own = |event: &Compact| event.card() == moment.card;
         let small_minor = SMALL_AMOUNT_MAJOR * minor_per_major;
         let small = view.events(self.hour).filter(own).filter(|event| event.amount_minor() < small_minor);
-        let day = view.events(self.day).filter(own);
+        let account = view.events(self.day);
+        let (count, sum_minor) = account
+            .clone()
+            .fold((0, 0_i64), |(n, sum), event| (n + 1, sum.saturating_add(event.amount_minor())));
+        let day = account.filter(own);
         let nights = day.clone().filter(|event| is_night(event.time()));
         let merchants = count_distinct(day.clone().map(|event| Attribute::Merchant.of(event.shape)));
-        let countries = count_distinct(day.map(|event| Attribute::Country.of(event.shape)));
+        let countries = count_distinct(day.clone().map(|event| Attribute::Country.of(event.shape)));
+        let devices = count_distinct(day.map(|event| Attribute::Device.of(event.shape)));
         values.set_int(slot::SMALL_COUNT_1H, small.count() as i64);
         values.set_int(slot::NIGHT_COUNT_24H, nights.count() as i64);
         values.set_int(slot::MERCHANTS_24H, merchants as i64);
         values.set_int(slot::COUNTRIES_24H, countries as i64);
+        values.set_int(slot::DEVICES_24H, devices as i64);
+        values.set_int(slot::ACCOUNT_COUNT_24H, count);
+        values.set_float(slot::ACCOUNT_SUM_24H_MAJOR, sum_minor as f64 / minor_per_major as f64);
     }
 
-    fn walk(&self, view: &View, present: &Present) -> Walked {
+    fn walk(&self, view: &View, now_ms: i64, present: &Present) -> Walked {
         // What a shape has in common with the present is found out once, however many events have it.
         let alike: ArrayVec<u8, SHAPES_MAX> = view.shapes().map(|shape| alike(present, shape)).collect();
+        let time_of_day = TimeOfDay::at(now_ms);
         let mut walked = Walked::default();
         // The one loop over all events: without branches, since nothing in it can be foretold.
         for span in view.spans(self.month) {
             walked.any = true;
-            span.for_each(|event| {
+            span.for_each(|event, time| {
                 let alike = alike[event.shape()];
+                let is_own = u32::from(alike & OWN != 0);
+                let (is_near, is_night) = time_of_day.near_and_night(time);
+                walked.own_count += is_own;
+                walked.own_near_count += is_own & u32::from(is_near);
+                walked.own_night_count += is_own & u32::from(is_night);
                 let is_own_mcc = i64::from(alike & OWN_MCC != 0);
                 walked.seen |= alike;
                 walked.mcc_count += is_own_mcc;
@@ -137,7 +151,7 @@ impl Velocity {
 }
 
 /// The slots that come from the ring alone, and so lack what has left it.
-const WALKED: [Slot; 17] = [
+const WALKED: [Slot; 22] = [
     slot::DISTANCE_FROM_LAST_KM,
     slot::SPEED_KMH,
     slot::COUNTRY_CHANGED,
@@ -155,7 +169,40 @@ const WALKED: [Slot; 17] = [
     slot::DEVICE_SEEN_30D,
     slot::AMOUNT_OVER_MEAN_30D,
     slot::MEAN_7D_OVER_30D,
+    slot::NIGHT_SHARE_30D,
+    slot::HOUR_SHARE_30D,
+    slot::DEVICES_24H,
+    slot::ACCOUNT_COUNT_24H,
+    slot::ACCOUNT_SUM_24H_MAJOR,
 ];
+
+/// Compares times of day with the present one's, from the lower 32 bits that a ring keeps of them: no event inside is
+/// that long ago.
+#[derive(Clone, Copy)]
+struct TimeOfDay {
+    now: u32,
+    /// How long before the present time of day the night began that is on or was last.
+    since_night_ms: u32,
+}
+
+impl TimeOfDay {
+    const DAY: u32 = DAY_MS as u32;
+    const HOUR: u32 = HOUR_MS as u32;
+
+    fn at(now_ms: i64) -> TimeOfDay {
+        let since_night_ms = (now_ms - NIGHT_FROM_HOUR * HOUR_MS).rem_euclid(DAY_MS) as u32;
+        TimeOfDay { now: now_ms as u32, since_night_ms }
+    }
+
+    /// Whether a time is within an hour of the present time of day, and whether it was night.
+    #[inline]
+    fn near_and_night(self, time: u32) -> (bool, bool) {
+        let before = self.now.wrapping_sub(time) % Self::DAY;
+        let is_near = before <= Self::HOUR || before >= Self::DAY - Self::HOUR;
+        let since_night_ms = (self.since_night_ms + Self::DAY - before) % Self::DAY;
+        (is_near, since_night_ms < NIGHT_HOURS as u32 * Self::HOUR)
+    }
+}
 
 const SAME_MERCHANT: u8 = 1;
 const SAME_DEVICE: u8 = 1 << 1;
@@ -191,6 +238,9 @@ struct Walked {
     any: bool,
     /// What any event has in common with the present one.
     seen: u8,
+    own_count: u32,
+    own_near_count: u32,
+    own_night_count: u32,
     mcc_count: i64,
     mcc_sum_minor: i64,
     first_ms: Option<i64>,
@@ -238,7 +288,10 @@ fn fill_habits(walked: &Walked, readings: [Option<Reading>; 3], moment: &Moment,
         let days = (moment.time.0 - first_ms) as f64 / DAY_MS as f64;
         month.count as f64 / days.clamp(1.0, 30.0)
     });
+    let own = (walked.own_count > 0).then_some(f64::from(walked.own_count));
     for (slot, of, to) in [
+        (slot::NIGHT_SHARE_30D, Some(f64::from(walked.own_night_count)), own),
+        (slot::HOUR_SHARE_30D, Some(f64::from(walked.own_near_count)), own),
         (slot::AMOUNT_OVER_MEAN_30D, amount, month_mean),
         (slot::AMOUNT_OVER_MEAN_MCC_30D, amount, mcc_mean),
         (slot::MEAN_7D_OVER_30D, week.and_then(mean), month_mean),

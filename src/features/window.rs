@@ -439,7 +439,7 @@ impl<'w> View<'w> {
         self.range(self.inside(length))
     }
 
-    /// Amount and shape of the same events as they lie in memory, for a loop over all of them.
+    /// Amount, shape and time of the same events as they lie in memory, for a loop over all of them.
     pub fn spans(&self, length: Length) -> impl Iterator<Item = Span<'w>> + use<'w> {
         self.windows.events.spans(self.inside(length))
     }

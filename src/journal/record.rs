@@ -15,7 +15,7 @@
 use arrayvec::ArrayString;
 
 use crate::{
-    features::catalog::MODEL_FEATURES,
+    features::catalog::{MODEL_FEATURES, MODEL_FEATURES_FIRST},
     limits::REASONS_MAX,
     types::{
         account::{AccountChange, CardChange, Day},
@@ -38,8 +38,10 @@ use crate::{
 const VERSION: u8 = 3;
 /// Of the record of a label that says what windows across accounts count; of one that does not it is [`VERSION`].
 const VERSION_COUNTED: u8 = 4;
-/// Of a decision that a challenger scored too; of others it is [`VERSION`].
+/// Of a decision that a challenger scored too; of others it is [`VERSION`]. Both know [`MODEL_FEATURES_FIRST`] features.
 const VERSION_CHALLENGED: u8 = 4;
+/// Of a decision that says how many features it knows, and whether a challenger scored it too.
+const VERSION_FEATURES: u8 = 5;
 
 /// Marks a decision without a card: an account with several cards was named.
 pub const NO_CARD: u8 = u8::MAX;
@@ -114,6 +116,8 @@ pub struct Decided {
 pub struct Considered {
     /// The model's features; NaN where missing. All missing where nothing was considered.
     pub vector: [f32; MODEL_FEATURES],
+    /// How many of them the program knew that decided; the rest is missing.
+    pub features: usize,
     /// The aggregates of the rules file, in its order.
     pub aggregates: Vec<Option<i64>>,
     /// Up to which position the windows that cross accounts were complete; 0 where none were read. Their values are
@@ -128,6 +132,7 @@ impl Default for Considered {
     fn default() -> Self {
         Considered {
             vector: [f32::NAN; MODEL_FEATURES],
+            features: MODEL_FEATURES,
             aggregates: Vec::new(),
             shared_to: 0,
             fired: Vec::new(),
@@ -141,6 +146,7 @@ impl PartialEq for Considered {
     fn eq(&self, other: &Self) -> bool {
         let bits = |v: &[f32; MODEL_FEATURES]| v.map(f32::to_bits);
         bits(&self.vector) == bits(&other.vector)
+            && self.features == other.features
             && self.aggregates == other.aggregates
             && self.shared_to == other.shared_to
             && self.fired == other.fired
@@ -372,6 +378,8 @@ pub struct DecidedView<'a, A, F> {
     pub original: Option<u64>,
     pub first: Option<u64>,
     pub vector: &'a [f32; MODEL_FEATURES],
+    /// How many of them are known: all, but where a record of an earlier program is made again.
+    pub features: usize,
     /// Aggregates in the order of the rules file.
     pub aggregates: A,
     /// Below the answer's position; 0 where nothing was read.
@@ -398,6 +406,7 @@ impl Decided {
             original: self.original,
             first: self.first,
             vector: &self.considered.vector,
+            features: self.considered.features,
             aggregates: self.considered.aggregates.iter().copied(),
             shared_to: self.considered.shared_to,
             fired: self.considered.fired.iter().copied(),
@@ -415,7 +424,15 @@ where
     /// Appends the payload.
     pub fn encode(self, out: &mut Vec<u8>) {
         let mut w = Writer(out);
-        w.start_as(2, if self.challenged.is_some() { VERSION_CHALLENGED } else { VERSION });
+        let knows_first_alone = self.features == MODEL_FEATURES_FIRST;
+        w.start_as(
+            2,
+            match self.challenged {
+                _ if !knows_first_alone => VERSION_FEATURES,
+                Some(_) => VERSION_CHALLENGED,
+                None => VERSION,
+            },
+        );
         w.u(u64::from(self.client));
         w.i(self.time.0);
         w.request(self.request);
@@ -426,7 +443,10 @@ where
         w.answer(self.answer);
         w.optional(self.original, Writer::u);
         w.optional(self.first, Writer::u);
-        w.vector(self.vector);
+        if !knows_first_alone {
+            w.u8(self.features as u8);
+        }
+        w.vector(&self.vector[..self.features]);
         w.u(self.aggregates.len() as u64);
         for value in self.aggregates {
             w.optional(value, |w, value| w.i(value));
@@ -440,6 +460,9 @@ where
                 w.u(u64::from(rule) + 1);
             }
             w.u8(0);
+        }
+        if !knows_first_alone {
+            w.u8(u8::from(self.challenged.is_some()));
         }
         if let Some(Challenged { number, margin, score, declining }) = self.challenged {
             w.u(u64::from(number));
@@ -748,7 +771,7 @@ impl Writer<'_> {
         }
     }
 
-    fn vector(&mut self, vector: &[f32; MODEL_FEATURES]) {
+    fn vector(&mut self, vector: &[f32]) {
         for part in vector.chunks(8) {
             let map = part.iter().enumerate().map(|(bit, value)| u8::from(!value.is_nan()) << bit);
             self.u8(map.fold(0, |map, bit| map | bit));
@@ -777,12 +800,13 @@ impl<'a> Reader<'a> {
 
     fn record_of(&mut self, kind: u8, position: u64, names: &dyn VersionNames) -> Read<Record> {
         let version = self.u8()?;
-        if version != VERSION && ![(9, VERSION_COUNTED), (2, VERSION_CHALLENGED)].contains(&(kind, version)) {
+        let others = [(9, VERSION_COUNTED), (2, VERSION_CHALLENGED), (2, VERSION_FEATURES)];
+        if version != VERSION && !others.contains(&(kind, version)) {
             return Err("unknown version");
         }
         let record = match kind {
             1 => Record::Introduced(self.introduced()?),
-            2 => Record::Decided(Box::new(self.decided(position, names, version == VERSION_CHALLENGED)?)),
+            2 => Record::Decided(Box::new(self.decided(position, names, version)?)),
             3 => Record::Duplicated(Box::new(self.duplicated()?)),
             4 => Record::Voided(self.voided()?),
             5 => Record::Reversed(Box::new(self.reversed(position)?)),
@@ -1038,7 +1062,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn decided(&mut self, position: u64, names: &dyn VersionNames, is_challenged: bool) -> Read<Decided> {
+    fn decided(&mut self, position: u64, names: &dyn VersionNames, version: u8) -> Read<Decided> {
         let client = self.small()?;
         let time = self.time()?;
         let request = self.request()?;
@@ -1064,7 +1088,11 @@ impl<'a> Reader<'a> {
         };
         let original = self.optional(Reader::u)?;
         let first = self.optional(Reader::u)?;
-        let mut considered = Considered { vector: self.vector()?, ..Considered::default() };
+        let features = match version {
+            VERSION_FEATURES => usize::from(self.u8()?),
+            _ => MODEL_FEATURES_FIRST,
+        };
+        let mut considered = Considered { vector: self.vector(features)?, features, ..Considered::default() };
         for _ in 0..self.u()? {
             let aggregate = self.optional(Reader::i)?;
             if !self.is_brief {
@@ -1083,7 +1111,11 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        let challenged = if is_challenged { Some(self.challenged()?) } else { None };
+        let challenged = match version {
+            VERSION_FEATURES => self.optional(Reader::challenged)?,
+            VERSION_CHALLENGED => Some(self.challenged()?),
+            _ => None,
+        };
         Ok(Decided {
             client,
             time,
@@ -1109,16 +1141,19 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn vector(&mut self) -> Read<[f32; MODEL_FEATURES]> {
-        let map = self.take(MODEL_FEATURES.div_ceil(8))?;
+    fn vector(&mut self, features: usize) -> Read<[f32; MODEL_FEATURES]> {
+        if !(MODEL_FEATURES_FIRST..=MODEL_FEATURES).contains(&features) {
+            return Err("features of another program");
+        }
+        let map = self.take(features.div_ceil(8))?;
         let mut vector = [f32::NAN; MODEL_FEATURES];
         if self.is_brief {
-            for _ in (0..MODEL_FEATURES).filter(|at| map[at / 8] >> (at % 8) & 1 == 1) {
+            for _ in (0..features).filter(|at| map[at / 8] >> (at % 8) & 1 == 1) {
                 self.f32()?;
             }
             return Ok(vector);
         }
-        for (at, value) in vector.iter_mut().enumerate() {
+        for (at, value) in vector.iter_mut().take(features).enumerate() {
             if map[at / 8] >> (at % 8) & 1 == 1 {
                 *value = self.f32()?;
             }

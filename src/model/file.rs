@@ -13,7 +13,7 @@ use super::{
     trees::{Forest, Tree},
 };
 use crate::{
-    features::catalog::{MODEL_FEATURES, feature_hash, model_feature},
+    features::catalog::{MODEL_FEATURES, MODEL_FEATURES_FIRST, feature_hash, model_feature},
     limits::{MODEL_BYTES_MAX, MODEL_GOLDEN_ROWS_MAX},
     types::reasons::Label,
 };
@@ -140,7 +140,7 @@ pub(super) struct ModelFile {
     pub format: u32,
     /// [`feature_hash`] in hexadecimal.
     pub feature_hash: String,
-    /// In the order of a row.
+    /// In the order of a row: all that this program computes, or the first of them where an earlier one trained it.
     pub features: Vec<String>,
     pub training: Training,
     pub bias: f64,
@@ -200,13 +200,14 @@ impl Model {
     /// Everything but the checksum, which is not there yet while a model is being trained, and the version.
     pub(super) fn from_file(file: &ModelFile) -> Result<Model, ModelError> {
         check_features(file)?;
-        let forest = Forest::new(&file.trees, file.bias, MODEL_FEATURES).map_err(ModelError::Trees)?;
+        let features = file.features.len();
+        let forest = Forest::new(&file.trees, file.bias, features).map_err(ModelError::Trees)?;
         check_calibration(file).map_err(ModelError::Calibration)?;
         if file.golden.len() > MODEL_GOLDEN_ROWS_MAX {
             let why = format!("is one of {}; at most {MODEL_GOLDEN_ROWS_MAX} are read", file.golden.len());
             return Err(ModelError::Golden { row: MODEL_GOLDEN_ROWS_MAX, why });
         }
-        linear::check(&file.line).map_err(ModelError::Line)?;
+        linear::check(&file.line, features).map_err(ModelError::Line)?;
         let model = Model {
             forest,
             line: file.line.clone(),
@@ -217,7 +218,7 @@ impl Model {
             golden_rows: file.golden.len(),
         };
         for (row, golden) in file.golden.iter().enumerate() {
-            golden.check(&model).map_err(|why| ModelError::Golden { row, why })?;
+            golden.check(&model, features).map_err(|why| ModelError::Golden { row, why })?;
         }
         Ok(model)
     }
@@ -289,7 +290,7 @@ impl ModelFile {
     ) -> ModelFile {
         ModelFile {
             format: FORMAT,
-            feature_hash: format!("{:016x}", feature_hash()),
+            feature_hash: format!("{:016x}", feature_hash(MODEL_FEATURES)),
             features: (0..MODEL_FEATURES).map(|f| model_feature(f).name.to_owned()).collect(),
             training,
             bias,
@@ -342,13 +343,15 @@ impl ModelFile {
 }
 
 impl GoldenRow {
-    fn check(&self, model: &Model) -> Result<(), String> {
-        let row: Vec<f32> = self.row.iter().map(|x| x.unwrap_or(f32::NAN)).collect();
-        let row: &[f32; MODEL_FEATURES] = row
-            .as_slice()
-            .try_into()
-            .map_err(|_| format!("has {} values, not {MODEL_FEATURES}", row.len()))?;
-        let Scored { margin, score } = model.score(row);
+    fn check(&self, model: &Model, features: usize) -> Result<(), String> {
+        if self.row.len() != features {
+            return Err(format!("has {} values, not {features}", self.row.len()));
+        }
+        let mut row = [f32::NAN; MODEL_FEATURES];
+        for (cell, value) in row.iter_mut().zip(&self.row) {
+            *cell = value.unwrap_or(f32::NAN);
+        }
+        let Scored { margin, score } = model.score(&row);
         if bits(margin) != self.margin_bits {
             return Err(format!("its margin is {} here, not {}", bits(margin), self.margin_bits));
         }
@@ -365,10 +368,11 @@ fn check_features(file: &ModelFile) -> Result<(), ModelError> {
     if let Some((theirs, ours)) = file.features.iter().zip(names).find(|(theirs, ours)| theirs != ours) {
         return refused(format!("`{theirs}` stands where `{ours}` does here"));
     }
-    if file.features.len() != MODEL_FEATURES {
-        return refused(format!("it has {}, there are {MODEL_FEATURES} here", file.features.len()));
+    let features = file.features.len();
+    if !(MODEL_FEATURES_FIRST..=MODEL_FEATURES).contains(&features) {
+        return refused(format!("it has {features}, there are {MODEL_FEATURES} here"));
     }
-    let hash = format!("{:016x}", feature_hash());
+    let hash = format!("{:016x}", feature_hash(features));
     if file.feature_hash != hash {
         return refused(format!(
             "the names are the same, but their hash is {}, not {hash}",

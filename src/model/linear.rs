@@ -28,13 +28,13 @@ impl Term {
     }
 }
 
-/// Whether these terms can be scored: features that there are, in rising order, and finite numbers.
+/// Whether these terms can be scored: features among the first `features`, in rising order, and finite numbers.
 ///
 /// # Errors
 /// Says which term is wrong.
-pub(super) fn check(terms: &[Term]) -> Result<(), String> {
+pub(super) fn check(terms: &[Term], features: usize) -> Result<(), String> {
     for (number, term) in terms.iter().enumerate() {
-        if usize::from(term.feature) >= MODEL_FEATURES {
+        if usize::from(term.feature) >= features {
             return Err(format!("term {number}: there is no such feature"));
         }
         if [term.weight, term.centre, term.low, term.high].iter().any(|x| !x.is_finite()) {

@@ -262,11 +262,15 @@ struct Periods<'e> {
     test: Option<&'e Examples>,
 }
 
-/// The rows to fit and the younger ones to choose on.
+/// The rows to fit and the younger ones to choose on, with a gap of the label delay between them: what is chosen is what
+/// would have been chosen where labels come late. In a period so short that this would leave little to fit the gap is a
+/// quarter of what comes before validation. No label of these rows came after the training period either way.
 fn split(training: &Examples, label_delay_ms: i64) -> (Examples, Examples) {
     let fitted = training.len() - (training.len() as f64 * VALIDATION_SHARE) as usize;
     let from_ms = training.time_ms.get(fitted).copied().unwrap_or(i64::MAX);
-    let is_known = |at: &usize| training.time_ms[*at].saturating_add(label_delay_ms) <= from_ms;
+    let before_ms = training.time_ms.first().map_or(0, |first| from_ms.saturating_sub(*first));
+    let gap_ms = label_delay_ms.min(before_ms / 4);
+    let is_known = |at: &usize| training.time_ms[*at].saturating_add(gap_ms) <= from_ms;
     (training.select((0..fitted).filter(is_known)), training.select(fitted..training.len()))
 }
 

@@ -13,7 +13,8 @@ use crate::{
 
 /// What a reader must know of the labels of a file.
 const LABELS_NOTE: &str = "windows over labels count each from when it was known";
-const NO_LABELS_NOTE: &str = "no window of these rules reads labels: the label delay changes nothing";
+const NO_LABELS_NOTE: &str =
+    "no window of these rules reads labels, and there is no model: the label delay changes nothing";
 const JOURNAL_NOTE: &str =
     "openings, changes, reversals, voids and expiries of holds are those of the journal, at its times";
 const OBSERVED_NOTE: &str = "windows and holds follow what history decided, not these decisions";

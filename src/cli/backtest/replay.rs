@@ -16,7 +16,6 @@ use crate::{
     engine::backtest::{Backtest, PastJournal, Redone},
     history::{Placed, Survey, Transaction},
     journal::record::Record,
-    types::lists::FraudLabel,
 };
 
 /// Rows between two updates of the progress.
@@ -70,11 +69,7 @@ fn row(transaction: &Transaction, how: How, again: bool, backtest: &mut Backtest
         true => backtest.observe(request, past::observed(transaction.outcome), again, &mut heard),
         false => backtest.decide(request, again, &mut heard),
     };
-    if let Some(label) = transaction.label {
-        let found = if label.is_fraud { FraudLabel::Fraud } else { FraudLabel::Genuine };
-        let time = request.transaction_time.unwrap_or_default();
-        backtest.label(found, label.labelled_at.unwrap_or(time.plus_ms(how.label_delay_ms)));
-    }
+    past::label(backtest, transaction, how.label_delay_ms);
     (replayed.map_err(|fault| fault.to_string()), heard)
 }
 

@@ -62,7 +62,7 @@ pub(super) fn of_file(args: &Args, rows: &mut Rows) -> anyhow::Result<LeftOut> {
     let survey = past::survey(file, selection)?;
     let accounts =
         past::openings(args.accounts.as_deref(), args.skip_bad_rows, &survey, &args.default_limit)?;
-    let mut replay = Replay::new(accounts)?;
+    let mut replay = Replay::new(accounts, rows.periods.label_delay_ms())?;
     let progress = bar(survey.rows, "transactions replayed");
     for placed in survey.replay()? {
         let Placed { transaction, .. } = placed?;
@@ -151,6 +151,7 @@ const PROGRESS_EVERY: u64 = 1_024;
 /// History, played once through the code that serves, with history's outcomes in force.
 pub(super) struct Replay {
     backtest: Backtest,
+    label_delay_ms: i64,
     pub(super) left_out: LeftOut,
 }
 
@@ -165,22 +166,24 @@ impl Watch for Features {
 }
 
 impl Replay {
-    pub(super) fn new(accounts: Vec<AccountChange>) -> anyhow::Result<Replay> {
+    pub(super) fn new(accounts: Vec<AccountChange>, label_delay_ms: i64) -> anyhow::Result<Replay> {
         // Neither rules nor a model are read by what the model is trained on.
         let no_rules = Source { name: "no rules".to_owned(), text: "version = 1\n".to_owned() };
         let mut backtest = Backtest::new(&no_rules, None)?;
         past::open(&mut backtest, accounts)?;
-        Ok(Replay { backtest, left_out: LeftOut::default() })
+        Ok(Replay { backtest, label_delay_ms, left_out: LeftOut::default() })
     }
 
-    /// The features of a transaction at its time; afterwards it is part of the past. None where it is no decision
-    /// that the model would see.
+    /// The features of a transaction at its time; afterwards it is part of the past, and its label will be once that is
+    /// known. None where it is no decision that the model would see.
     pub(super) fn take(&mut self, transaction: &Transaction) -> Option<[f32; MODEL_FEATURES]> {
         let mut features = Features::default();
         let left_out = &mut self.left_out;
         let request = &transaction.request;
         let observed = past::observed(transaction.outcome);
-        match self.backtest.observe(request, observed, false, &mut features) {
+        let replayed = self.backtest.observe(request, observed, false, &mut features);
+        past::label(&mut self.backtest, transaction, self.label_delay_ms);
+        match replayed {
             Err(_) => left_out.refused += 1,
             Ok((_, Replayed::Repeated | Replayed::Duplicate)) => left_out.repeated += 1,
             Ok((answer, Replayed::Decided)) if answer.approved.is_none() => left_out.of_unknown_accounts += 1,

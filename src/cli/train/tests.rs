@@ -6,7 +6,11 @@ use crate::{
     cli::{past, simulate},
     features::catalog::{MODEL_FEATURES, model_index},
     history::{Rows, Selection, Transaction},
+    types::time::DAY_MS,
 };
+
+/// As `saker train` takes it where nothing else is asked for.
+const LABEL_DELAY_MS: i64 = 7 * DAY_MS;
 
 fn world(directory: &Path) -> (PathBuf, PathBuf) {
     let out = directory.join("world");
@@ -67,7 +71,7 @@ fn the_shipped_model_finds_fraud_in_worlds_it_has_never_seen() {
         let settings =
             crate::sim::Settings { accounts: 400, days: 25, seed, start: crate::sim::DEFAULT_START };
         let world = crate::sim::generate(settings);
-        let mut replay = Replay::new(world.accounts).unwrap();
+        let mut replay = Replay::new(world.accounts, LABEL_DELAY_MS).unwrap();
         let mut rows: HashMap<&str, (u32, u32)> = HashMap::new();
         for transaction in world.transactions {
             let kind = transaction.fraud_kind.map_or("genuine", |kind| kind.name());
@@ -91,7 +95,7 @@ fn replayed(rows: &str) -> (Replay, Vec<Option<[f32; MODEL_FEATURES]>>) {
     let header = "transaction_id,timestamp,account_id,amount,currency,merchant_id,outcome\n";
     fs::write(&file, format!("{header}{rows}")).unwrap();
     let survey = past::survey(&file, Selection::default()).unwrap();
-    let mut replay = Replay::new(survey.openings(DEFAULT_LIMIT).unwrap()).unwrap();
+    let mut replay = Replay::new(survey.openings(DEFAULT_LIMIT).unwrap(), LABEL_DELAY_MS).unwrap();
     let rows = survey.replay().unwrap().map(|placed| replay.take(&placed.unwrap().transaction)).collect();
     (replay, rows)
 }

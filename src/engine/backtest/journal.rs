@@ -229,7 +229,7 @@ impl Backtest {
         // Two that decided at one time may have read in the other order than they were recorded.
         let is_behind = self.shared.complete_to() > to;
         if is_behind && decided.answer.rules_version == self.setup.rules_version {
-            return SharedRead::again(to, plan, &decided.considered.aggregates);
+            return SharedRead::again(to, plan, &decided.considered.aggregates, &decided.considered.vector);
         }
         SharedRead { to, ..SharedRead::of(&self.shared, plan, &Parts::of(&decided.request), decided.time) }
     }

@@ -154,3 +154,49 @@ async fn while_serving_a_label_is_seen_once_the_windows_have_followed_it() {
     let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
     assert_eq!(verified.different, 0, "{:#?}", verified.differences);
 }
+
+/// What the model is given of a terminal: nothing until the label has come, the same again from the journal, whatever the
+/// rules declare.
+#[tokio::test]
+async fn a_models_row_knows_of_frauds_at_the_terminal_once_their_labels_have_come_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = open_with(dir.path(), RULES);
+    for account in 1..=2 {
+        bench.account(account, 1_000_000).await;
+    }
+    let at_terminal = |name: &str, account, at_ms| {
+        let mut wanted = request(name, account, 5_00, at_ms);
+        wanted.merchant.terminal_id = Some(Id::new("TERMINAL-1").unwrap());
+        wanted
+    };
+    bench.authorise(at_terminal("t1", 1, 1_000_001)).await;
+    bench.authorise(at_terminal("t2", 2, 1_000_002)).await;
+    bench.labelled("l1", "t1", FraudLabel::Fraud).await;
+    bench.authorise(at_terminal("t3", 2, 1_000_003)).await;
+    bench.engine.close().unwrap();
+    drop(bench);
+    bench = open_with(dir.path(), RULES);
+    bench.authorise(at_terminal("t4", 2, 1_000_001 + 14 * DAY_MS)).await;
+    bench.authorise(at_terminal("t5", 2, 1_000_002 + 14 * DAY_MS)).await;
+    bench.engine.close().unwrap();
+    drop(bench);
+    let journal = crate::engine::backtest::PastJournal::open(dir.path()).unwrap();
+    let names = ["terminal.frauds_14d", "terminal.frauds_30d", "merchant.frauds_14d", "device.frauds_30d"];
+    let places = names.map(|name| crate::features::catalog::model_index(name).unwrap());
+    let mut seen = Vec::new();
+    let mut note = |_, record: &crate::journal::record::Record| {
+        if let crate::journal::record::Record::Decided(decided) = record {
+            seen.push(
+                places.map(|place| decided.considered.vector[place]).map(|x| (!x.is_nan()).then_some(x)),
+            );
+        }
+        Ok(std::ops::ControlFlow::Continue(()))
+    };
+    journal.replay(&mut note).unwrap();
+    let with = |count: f32| [Some(count), Some(count), Some(count), None];
+    let passed = [Some(0.0), Some(1.0), Some(0.0), None];
+    assert_eq!(seen, [with(0.0), with(0.0), with(1.0), with(1.0), passed]);
+    let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
+    assert_eq!(verified.different, 0, "{:#?}", verified.differences);
+    crate::engine::backtest::tests::a_journal_repeats_itself(dir.path());
+}

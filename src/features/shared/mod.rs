@@ -23,11 +23,11 @@ mod tracks;
 use arrayvec::ArrayVec;
 
 pub use event::{Parts, SharedEvent};
-pub use plan::SharedPlan;
+pub use plan::{READINGS_MAX, SharedPlan};
 pub use read::SharedRead;
 pub use stored::SharedDecodeError;
 
-use crate::{limits::AGGREGATES_MAX, types::time::Timestamp};
+use crate::types::time::Timestamp;
 use plan::Series;
 use tracks::{Found, Tracks};
 
@@ -123,18 +123,19 @@ impl Shared {
         self.fit(plan);
     }
 
-    /// What a decision at `time` on a request of these parts reads: one value for each of [`SharedPlan::places`].
+    /// What a decision at `time` on a request of these parts reads: one value for each of [`SharedPlan::places`],
+    /// then one for each of [`SharedPlan::features`].
     /// Every event that was taken in must be before the decision in the journal. Changes and allocates nothing.
     pub fn read(
         &self,
         plan: &SharedPlan,
         parts: &Parts,
         time: Timestamp,
-        out: &mut ArrayVec<SharedValue, AGGREGATES_MAX>,
+        out: &mut ArrayVec<SharedValue, READINGS_MAX>,
     ) {
-        let mut found = ArrayVec::<Option<Found>, AGGREGATES_MAX>::new();
-        for series in &plan.series {
-            found.push(parts.key(series.keys).map(|key| self.tracks.find(key ^ series.salt)));
+        let mut found = ArrayVec::<Option<Found>, READINGS_MAX>::new();
+        for (number, series) in plan.series.iter().enumerate() {
+            found.push(parts.key(series.keys).map(|key| self.tracks.find(number, key ^ series.salt)));
         }
         for planned in &plan.readings {
             let series = &plan.series[usize::from(planned.series)];

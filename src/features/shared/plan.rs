@@ -8,21 +8,39 @@ use std::fmt;
 use crate::{
     features::{
         aggregate::{Aggregate, Attribute, Filter, Keys, Measure},
+        catalog::slot,
         event::Event,
+        values::Slot,
     },
     limits::{AGGREGATES_MAX, EVENTS_PER_KEY_MAX, LATENESS_MAX_MS, SHARED_EVENTS_PER_KEY_MAX, WINDOW_MAX_MS},
-    types::lists::FraudLabel,
+    types::{lists::FraudLabel, time::DAY_MS},
 };
 
 use super::{SharedEvent, SharedValue, rows::FIXED_WORDS};
 
+/// What is read of frauds whose labels have come, whatever the rules declare: by which part, within which time, into
+/// which slot.
+const FRAUDS: [(Keys, i64, Slot); 5] = [
+    (Keys::MERCHANT, 14 * DAY_MS, slot::MERCHANT_FRAUDS_14D),
+    (Keys::MERCHANT, 30 * DAY_MS, slot::MERCHANT_FRAUDS_30D),
+    (Keys::TERMINAL, 14 * DAY_MS, slot::TERMINAL_FRAUDS_14D),
+    (Keys::TERMINAL, 30 * DAY_MS, slot::TERMINAL_FRAUDS_30D),
+    (Keys::DEVICE, 30 * DAY_MS, slot::DEVICE_FRAUDS_30D),
+];
+
+/// Values that one decision reads at most.
+pub const READINGS_MAX: usize = AGGREGATES_MAX + FRAUDS.len();
+
 /// Which windows are kept. Built once for each version of the rules.
 pub struct SharedPlan {
     pub(super) series: Vec<Series>,
+    /// Those of the file's aggregates first.
     pub(super) readings: Vec<Planned>,
     /// Those of equal conditions once.
     filters: Vec<Filter>,
     places: Vec<u16>,
+    /// Of the features behind the aggregates.
+    features: Vec<Slot>,
     /// Keys, window, measure and filter of each aggregate.
     kinds: Vec<String>,
     fingerprint: [u8; 16],
@@ -34,7 +52,7 @@ pub(super) struct Series {
     /// Number of the filter; `None` counts every attempt.
     filter: Option<u8>,
     /// Counts transactions as this label comes for them; `None` counts authorisations.
-    label: Option<FraudLabel>,
+    pub label: Option<FraudLabel>,
     /// What is counted distinctly: one word of every row each.
     pub attributes: Vec<Attribute>,
     /// Windows whose counts and sums are read, each with a summary of its own.
@@ -98,22 +116,37 @@ impl Planned {
 }
 
 impl SharedPlan {
-    /// Takes those of the file's aggregates that cross accounts.
+    /// Takes those of the file's aggregates that cross accounts, and what features are read from.
     ///
     /// # Panics
     /// Where there are more than [`AGGREGATES_MAX`] or a window is not between 1 ms and [`WINDOW_MAX_MS`]: the rules
     /// file's checker refuses both.
     pub fn new(aggregates: &[Aggregate]) -> SharedPlan {
+        SharedPlan::with(aggregates, &FRAUDS)
+    }
+
+    /// The aggregates alone.
+    #[cfg(test)]
+    pub(super) fn of_aggregates(aggregates: &[Aggregate]) -> SharedPlan {
+        SharedPlan::with(aggregates, &[])
+    }
+
+    fn with(aggregates: &[Aggregate], features: &[(Keys, i64, Slot)]) -> SharedPlan {
         assert!(aggregates.len() <= AGGREGATES_MAX);
         let mut plan = SharedPlan {
             series: Vec::new(),
             readings: Vec::new(),
             filters: Vec::new(),
             places: Vec::new(),
+            features: Vec::new(),
             kinds: Vec::new(),
             fingerprint: [0; 16],
         };
         let mut hasher = blake3::Hasher::new();
+        let mut say = |text: &str| {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
         for (place, aggregate) in aggregates.iter().enumerate() {
             if !aggregate.by.cross_accounts() {
                 continue;
@@ -121,21 +154,29 @@ impl SharedPlan {
             let Aggregate { by, window_ms, measure, filter, .. } = aggregate;
             assert!((1..=WINDOW_MAX_MS).contains(window_ms), "{}", aggregate.name);
             plan.places.push(place as u16);
-            plan.add(aggregate);
+            let number = filter.as_ref().map(|filter| number_of_filter(filter, &mut plan.filters));
+            let label = filter.as_ref().and_then(Filter::label);
+            plan.add(*by, (number, label), *window_ms, *measure);
             let condition = filter.as_ref().map_or(String::new(), |f| format!("where {}", f.condition()));
             let kept = format!("{} {window_ms} {measure:?}", by.bits());
-            for text in [&kept, &condition] {
-                hasher.update(&(text.len() as u64).to_le_bytes());
-                hasher.update(text.as_bytes());
-            }
+            say(&kept);
+            say(&condition);
             plan.kinds.push(format!("{kept} {condition}"));
+        }
+        for (by, window_ms, slot) in features {
+            plan.features.push(*slot);
+            plan.add(*by, (None, Some(FraudLabel::Fraud)), *window_ms, Measure::Count);
+            let kept = format!("frauds by {} {window_ms}", by.bits());
+            say(&kept);
+            plan.kinds.push(kept);
         }
         plan.fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         plan
     }
 
     /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
         self.readings.is_empty()
     }
 
@@ -155,9 +196,20 @@ impl SharedPlan {
         self.kinds.iter().map(found).collect()
     }
 
-    /// Whether something is counted as its label comes.
-    pub fn counts_labels(&self) -> bool {
-        self.series.iter().any(|series| series.label.is_some())
+    /// Slots of the features that are read here, in the order in which readings give their values behind those of the
+    /// aggregates.
+    pub fn features(&self) -> &[Slot] {
+        &self.features
+    }
+
+    /// Whether transactions are counted as this label comes for them.
+    pub fn counts(&self, label: FraudLabel) -> bool {
+        self.series.iter().any(|series| series.label == Some(label))
+    }
+
+    /// Whether an aggregate of the rules file counts labels.
+    pub fn aggregates_count_labels(&self) -> bool {
+        self.filters.iter().any(|filter| filter.label().is_some())
     }
 
     /// One bit per filter that the event passes.
@@ -171,17 +223,16 @@ impl SharedPlan {
         self.series.iter().map(|series| series.horizon_ms).max().unwrap_or(LATENESS_MAX_MS)
     }
 
-    fn add(&mut self, aggregate: &Aggregate) {
-        let &Aggregate { by: keys, window_ms, measure, .. } = aggregate;
-        let label = aggregate.filter.as_ref().and_then(Filter::label);
-        let filter = aggregate.filter.as_ref().map(|filter| {
-            let known = self.filters.iter().position(|known| known.condition() == filter.condition());
-            known.unwrap_or_else(|| {
-                self.filters.push(filter.clone());
-                self.filters.len() - 1
-            }) as u8
-        });
-        let known = self.series.iter().position(|series| series.keys == keys && series.filter == filter);
+    fn add(
+        &mut self,
+        keys: Keys,
+        (filter, label): (Option<u8>, Option<FraudLabel>),
+        window_ms: i64,
+        measure: Measure,
+    ) {
+        let is_same =
+            |series: &Series| series.keys == keys && series.filter == filter && series.label == label;
+        let known = self.series.iter().position(is_same);
         let number = known.unwrap_or_else(|| {
             let number = self.series.len();
             self.series.push(Series {
@@ -208,6 +259,15 @@ impl SharedPlan {
         };
         self.readings.push(Planned { series: number as u8, window_ms, how });
     }
+}
+
+/// The number of a filter, added where its condition is new.
+fn number_of_filter(filter: &Filter, filters: &mut Vec<Filter>) -> u8 {
+    let known = filters.iter().position(|known| known.condition() == filter.condition());
+    known.unwrap_or_else(|| {
+        filters.push(filter.clone());
+        filters.len() - 1
+    }) as u8
 }
 
 /// The place of an entry, added where it is new.

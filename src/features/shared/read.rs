@@ -2,14 +2,13 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Parts, Shared, SharedPlan, SharedValue};
+use super::{Parts, READINGS_MAX, Shared, SharedPlan, SharedValue};
 use crate::{
     features::{
         aggregate::Aggregate,
-        catalog::{CATALOG, slot},
+        catalog::{CATALOG, MODEL_FEATURES, model_index_of, slot},
         values::{Slot, Values},
     },
-    limits::AGGREGATES_MAX,
     types::{base::BaseCurrency, money::Money, time::Timestamp},
 };
 
@@ -18,8 +17,8 @@ use crate::{
 pub struct SharedRead {
     /// 0 where nothing was read.
     pub to: u64,
-    /// In the order of the plan's aggregates.
-    pub values: ArrayVec<SharedValue, AGGREGATES_MAX>,
+    /// In the order of the plan's readings.
+    pub values: ArrayVec<SharedValue, READINGS_MAX>,
 }
 
 impl SharedRead {
@@ -35,18 +34,30 @@ impl SharedRead {
     pub fn moved(&self, found: &[Option<usize>]) -> SharedRead {
         let value = |place: &Option<usize>| place.and_then(|place| self.values.get(place)).copied();
         let values = found.iter().map(|place| value(place).unwrap_or_default());
-        SharedRead { to: self.to, values: values.take(AGGREGATES_MAX).collect() }
+        SharedRead { to: self.to, values: values.take(READINGS_MAX).collect() }
     }
 
-    /// What a record says was read: the values that stand at the plan's places among all the file's aggregates.
-    pub fn again(to: u64, plan: &SharedPlan, aggregates: &[Option<i64>]) -> SharedRead {
+    /// What a record says was read: the values that stand at the plan's places among all the file's aggregates, and
+    /// those of the plan's features, which are among the model's.
+    pub fn again(
+        to: u64,
+        plan: &SharedPlan,
+        aggregates: &[Option<i64>],
+        vector: &[f32; MODEL_FEATURES],
+    ) -> SharedRead {
         let value = |place: &u16| aggregates.get(usize::from(*place)).copied().flatten();
-        let values = plan.places().iter().map(|place| SharedValue { value: value(place), saturated: false });
-        SharedRead { to, values: values.take(AGGREGATES_MAX).collect() }
+        // Far fewer events are kept of a key than a float counts exactly.
+        let feature = |slot: &Slot| {
+            let read = model_index_of(*slot).map(|index| vector[index]).filter(|value| !value.is_nan());
+            read.map(|value| value as i64)
+        };
+        let values = plan.places().iter().map(value).chain(plan.features().iter().map(feature));
+        let values = values.map(|value| SharedValue { value, saturated: false });
+        SharedRead { to, values: values.take(READINGS_MAX).collect() }
     }
 
-    /// Sets the values of those of the file's aggregates that cross accounts, and of the present amount in the base
-    /// currency.
+    /// Sets the values of those of the file's aggregates that cross accounts, of the features that do, and of the present
+    /// amount in the base currency.
     pub fn fill(
         &self,
         plan: &SharedPlan,
@@ -59,9 +70,12 @@ impl SharedRead {
         if let Some(minor) = billed.and_then(|billed| base.minor_of(billed)) {
             values.set_float(slot::AMOUNT_BASE, minor as f64 / per_major);
         }
-        for (place, read) in plan.places().iter().zip(&self.values) {
+        let declared = plan.places().iter().map(|place| {
             let slot = (CATALOG.len() + usize::from(*place)) as Slot;
-            let is_money = aggregates.get(usize::from(*place)).is_some_and(|kept| kept.measure.is_money());
+            (slot, aggregates.get(usize::from(*place)).is_some_and(|kept| kept.measure.is_money()))
+        });
+        let features = plan.features().iter().map(|slot| (*slot, false));
+        for ((slot, is_money), read) in declared.chain(features).zip(&self.values) {
             match read.value {
                 // A whole number over a power of ten is the float that is nearest to the decimal, as a literal is.
                 Some(minor) if is_money => values.set_float(slot, minor as f64 / per_major),

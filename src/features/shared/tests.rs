@@ -2,6 +2,7 @@
 
 mod budget;
 mod cap;
+mod frauds;
 mod stored;
 
 use std::collections::HashSet;
@@ -215,7 +216,7 @@ struct World {
 
 impl World {
     fn new(aggregates: Vec<Aggregate>, budget_bytes: usize) -> World {
-        let plan = SharedPlan::new(&aggregates);
+        let plan = SharedPlan::of_aggregates(&aggregates);
         let shared = Shared::new(&plan, budget_bytes);
         World { aggregates, plan, shared, list: Vec::new(), position: 0 }
     }
@@ -226,7 +227,7 @@ impl World {
         self.list.push(event);
     }
 
-    fn read(&self, parts: &Parts, time_ms: i64) -> ArrayVec<SharedValue, AGGREGATES_MAX> {
+    fn read(&self, parts: &Parts, time_ms: i64) -> ArrayVec<SharedValue, READINGS_MAX> {
         let mut out = ArrayVec::new();
         self.shared.read(&self.plan, parts, Timestamp(time_ms), &mut out);
         out
@@ -378,7 +379,7 @@ fn a_record_that_is_taken_in_again_changes_nothing() {
 
 #[test]
 fn a_plan_is_another_where_keys_windows_measures_filters_or_order_are() {
-    let plan = |aggregates: &[Aggregate]| SharedPlan::new(aggregates).fingerprint();
+    let plan = |aggregates: &[Aggregate]| SharedPlan::of_aggregates(aggregates).fingerprint();
     let all = aggregates();
     let mut same = all.clone();
     same.remove(2);
@@ -396,6 +397,6 @@ fn a_plan_is_another_where_keys_windows_measures_filters_or_order_are() {
         }
         assert!(seen.insert(plan(&other)), "{change}");
     }
-    assert_eq!(SharedPlan::new(&all).places()[..4], [0, 1, 3, 4]);
-    assert!(SharedPlan::new(&all[2..3]).is_empty());
+    assert_eq!(SharedPlan::of_aggregates(&all).places()[..4], [0, 1, 3, 4]);
+    assert!(SharedPlan::of_aggregates(&all[2..3]).is_empty());
 }

@@ -2,7 +2,8 @@
 //!
 //! The least recently written go first; readings change nothing. A key starts on probation and is established by its
 //! second event. Where room is wanted, keys on probation go as long as they hold more than a fifth of it, so that a
-//! flood of keys that are seen once washes out nothing else.
+//! flood of keys that are seen once washes out nothing else. Keys that labels are counted by go last, as long as they
+//! hold no more than a quarter: they are few, and nobody who sends requests can make more of them.
 //!
 //! Tracks lie densely in blocks, found through a table of a size that follows from the budget: nothing is ever hashed
 //! anew, and what is taken depends on nothing but what was recorded.
@@ -12,10 +13,10 @@ use std::hash::BuildHasher as _;
 use super::{
     event::SharedEvent,
     evicted::Evicted,
-    plan::{Series, SharedPlan},
+    plan::{READINGS_MAX, Series, SharedPlan},
     track::Track,
 };
-use crate::limits::{AGGREGATES_MAX, SHARED_BUDGET_BYTES_MIN};
+use crate::limits::SHARED_BUDGET_BYTES_MIN;
 
 /// A track with its share of what holds the blocks.
 pub const TRACK_BYTES: usize = size_of::<Track>() + 1;
@@ -26,6 +27,8 @@ const BLOCK: usize = 64;
 const EVICTED_SHARE: usize = 16;
 /// Of the tracks' bytes, for keys on probation where others want room.
 const PROBATION_SHARE: usize = 5;
+/// Of the tracks' bytes, for keys that labels are counted by where others want room.
+const LABELLED_SHARE: usize = 4;
 /// Tracks without events in any window that are let go for one event.
 const IDLE_PER_EVENT: usize = 4;
 const NONE: u32 = u32::MAX;
@@ -47,10 +50,13 @@ pub struct Tracks {
     hasher: foldhash::fast::RandomState,
     /// For each series its keys on probation, then its established ones.
     lists: Vec<[List; 2]>,
+    /// For each series whether labels are counted.
+    is_labelled: Vec<bool>,
     pub evicted: Evicted,
-    /// Bytes of the tracks, and of those on probation.
+    /// Bytes of the tracks, of those on probation, and of those that labels are counted by, which are never among them.
     bytes: usize,
     probation_bytes: usize,
+    labelled_bytes: usize,
     bytes_max: usize,
     pub len: usize,
     pub events: u64,
@@ -77,17 +83,19 @@ impl Tracks {
         let budget_bytes = budget_bytes.max(SHARED_BUDGET_BYTES_MIN);
         let evicted = Evicted::new(budget_bytes / EVICTED_SHARE, plan.horizon_ms());
         // One event may add a track for each series before any is evicted.
-        let tracks_max = budget_bytes / TRACK_BYTES_MIN + AGGREGATES_MAX;
-        let places = if plan.is_empty() { 0 } else { tracks_max * 4 / 3 };
+        let tracks_max = budget_bytes / TRACK_BYTES_MIN + READINGS_MAX;
+        let places = tracks_max * 4 / 3;
         let fixed = evicted.bytes() + places * size_of::<u32>() + BLOCK * size_of::<Track>();
         Tracks {
             blocks: Vec::new(),
             table: vec![0; places].into(),
             hasher: foldhash::fast::RandomState::default(),
             lists: vec![[List { oldest: NONE, newest: NONE }; 2]; plan.series.len()],
+            is_labelled: plan.series.iter().map(|series| series.label.is_some()).collect(),
             evicted,
             bytes: 0,
             probation_bytes: 0,
+            labelled_bytes: 0,
             bytes_max: budget_bytes - fixed,
             len: 0,
             events: 0,
@@ -101,8 +109,12 @@ impl Tracks {
         self.bytes + self.evicted.bytes() + size_of_val::<[u32]>(&self.table) + BLOCK * size_of::<Track>()
     }
 
-    pub fn find(&self, key: u64) -> Found<'_> {
-        match self.place(key) {
+    /// What is kept of a key of this series.
+    #[inline]
+    pub fn find(&self, series: usize, key: u64) -> Found<'_> {
+        // A series without keys, as those of frauds where no label comes, costs nothing to ask.
+        let is_empty = self.lists[series].iter().all(|list| list.oldest == NONE);
+        match (!is_empty).then(|| self.place(key)).flatten() {
             Some((_, place)) => Found::Track(self.track(place)),
             None => Found::Absent { forgotten_ms: self.evicted.forgotten_ms(key).unwrap_or(i64::MIN) },
         }
@@ -186,15 +198,22 @@ impl Tracks {
 
     /// Of the oldest in the lists of every series the one that has had no event for longest.
     fn least_wanted(&self) -> Option<u32> {
-        let oldest = |list: u8| {
-            let oldest = self.lists.iter().map(|lists| lists[usize::from(list)].oldest);
+        let oldest = |list: u8, is_labelled: bool| {
+            let kinds = self.lists.iter().zip(&self.is_labelled);
+            let lists = kinds.filter(|(_, labelled)| **labelled == is_labelled).map(|(lists, _)| lists);
+            let oldest = lists.map(|lists| lists[usize::from(list)].oldest);
             oldest.filter(|place| *place != NONE).min_by_key(|place| self.track(*place).newest_ms)
         };
         let (first, other) = match self.probation_bytes > self.bytes_max / PROBATION_SHARE {
             true => (PROBATION, ESTABLISHED),
             false => (ESTABLISHED, PROBATION),
         };
-        oldest(first).or_else(|| oldest(other))
+        let of_attempts = || oldest(first, false).or_else(|| oldest(other, false));
+        let of_labels = || oldest(PROBATION, true).or_else(|| oldest(ESTABLISHED, true));
+        match self.labelled_bytes > self.bytes_max / LABELLED_SHARE {
+            true => of_labels().or_else(of_attempts),
+            false => of_attempts().or_else(of_labels),
+        }
     }
 
     #[inline]
@@ -211,17 +230,21 @@ impl Tracks {
         let track = self.track(place);
         let (list, bytes) = (track.list, TRACK_BYTES + track.heap_bytes());
         let (events, saturated) = (track.rows.len() as u64, usize::from(track.left.is_some()));
-        let probation_bytes = if list == PROBATION { bytes } else { 0 };
+        let is_labelled = self.is_labelled[usize::from(track.series)];
+        let labelled_bytes = if is_labelled { bytes } else { 0 };
+        let probation_bytes = if list == PROBATION && !is_labelled { bytes } else { 0 };
         match way {
             Way::In => {
                 self.bytes += bytes;
                 self.probation_bytes += probation_bytes;
+                self.labelled_bytes += labelled_bytes;
                 self.events += events;
                 self.saturated += saturated;
             }
             Way::Out => {
                 self.bytes -= bytes;
                 self.probation_bytes -= probation_bytes;
+                self.labelled_bytes -= labelled_bytes;
                 self.events -= events;
                 self.saturated -= saturated;
             }

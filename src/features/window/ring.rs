@@ -62,7 +62,7 @@ impl Packed {
     }
 }
 
-/// Times beside the lower words, so that a walk over amounts and shapes reads no times.
+/// Times beside the lower words, so that a loop over either reads what lies side by side.
 #[derive(Clone, Default)]
 struct Block {
     times: [u32; ROWS],
@@ -73,18 +73,21 @@ const _: () = assert!(size_of::<Block>() == 128);
 
 /// Events that lie side by side in memory.
 pub struct Span<'r> {
+    times: &'r [u32],
     lows: &'r [u32],
     /// Empty where all are 0.
     highs: &'r [u32],
 }
 
 impl Span<'_> {
+    /// Each event with the lower 32 bits of its time.
     #[inline]
-    pub fn for_each(&self, mut each: impl FnMut(Packed)) {
+    pub fn for_each(&self, mut each: impl FnMut(Packed, u32)) {
+        let events = self.lows.iter().zip(self.times);
         if self.highs.is_empty() {
-            self.lows.iter().for_each(|&low| each(Packed { low, high: 0 }));
+            events.for_each(|(&low, &time)| each(Packed { low, high: 0 }, time));
         } else {
-            self.lows.iter().zip(self.highs).for_each(|(&low, &high)| each(Packed { low, high }));
+            events.zip(self.highs).for_each(|((&low, &time), &high)| each(Packed { low, high }, time));
         }
     }
 }
@@ -212,7 +215,8 @@ impl Ring {
                 let count = (ROWS - row).min(end - start);
                 start += count;
                 let highs = self.highs.get(slot..slot + count).unwrap_or_default();
-                Span { lows: &self.blocks[slot / ROWS].lows[row..row + count], highs }
+                let block = &self.blocks[slot / ROWS];
+                Span { times: &block.times[row..row + count], lows: &block.lows[row..row + count], highs }
             })
         })
     }
@@ -391,13 +395,14 @@ mod tests {
                 let range = start.min(end)..start.max(end);
                 let mut walked = Vec::new();
                 for span in ring.spans(range.clone()) {
-                    span.for_each(|packed| {
-                        walked.push((packed.amount_minor(), ring.shapes.get(packed.shape())));
+                    span.for_each(|packed, time| {
+                        let shape = ring.shapes.get(packed.shape());
+                        walked.push((packed.amount_minor(), shape, ring.complete(time)));
                     });
                 }
                 let expected = twin.range(range);
                 let expected: Vec<_> =
-                    expected.map(|event| (event.amount_minor(), (event.shape, event.filters))).collect();
+                    expected.map(|e| (e.amount_minor(), (e.shape, e.filters), e.time_ms())).collect();
                 assert_eq!(walked, expected, "seed {seed}");
                 assert!(ring.get(twin.len()).is_none() && ring.time_ms(twin.len()).is_none());
                 assert!(ring.slots() <= 2 * twin.len() + 3 * ROWS, "{} for {}", ring.slots(), twin.len());

@@ -117,6 +117,7 @@ fn decided(request: AuthRequest, largest: bool) -> Record {
         false => Considered::default(),
         true => Considered {
             vector: [f32::MIN; MODEL_FEATURES],
+            features: MODEL_FEATURES,
             aggregates: vec![Some(i64::MAX); AGGREGATES_MAX],
             shared_to: 1,
             fired: (0..RULES_MAX as u16).collect(),
@@ -142,6 +143,14 @@ fn decided(request: AuthRequest, largest: bool) -> Record {
             declining: Declining::Both,
         }),
     }))
+}
+
+/// The same as a program wrote it that knew the first features alone.
+fn by_earlier_program(mut record: Record) -> Record {
+    let Record::Decided(decided) = &mut record else { return record };
+    decided.considered.features = MODEL_FEATURES_FIRST;
+    decided.considered.vector[MODEL_FEATURES_FIRST..].fill(f32::NAN);
+    record
 }
 
 fn outcome(upserted: Option<Upserted>) -> Outcome {
@@ -242,6 +251,8 @@ fn every_kind() -> Vec<Record> {
         Record::Introduced(Introduced { time, what: Versioned::Model, number: 4, version: "ab".into() }),
         decided(smallest_request(), false),
         decided(largest_request(), true),
+        by_earlier_program(decided(smallest_request(), false)),
+        by_earlier_program(decided(largest_request(), true)),
         Record::Duplicated(Box::new(Duplicated {
             client: 1,
             time,
@@ -312,8 +323,9 @@ fn every_record_comes_back_as_it_was_written_and_fits_its_frame() {
 }
 
 #[test]
-fn a_decision_without_a_challenger_is_written_as_before_there_were_any() {
-    let Record::Decided(mut decided) = decided(smallest_request(), false) else { unreachable!() };
+fn a_decision_of_an_earlier_program_is_written_as_that_program_did() {
+    let record = by_earlier_program(decided(smallest_request(), false));
+    let Record::Decided(mut decided) = record else { unreachable!() };
     let (mut before, mut now) = (Vec::new(), Vec::new());
     Record::Decided(decided.clone()).encode(&mut before);
     assert_eq!(before[..2], [2, 3]);
@@ -364,8 +376,8 @@ fn brief(mut record: Record) -> Record {
             shorten(&mut decided.answer.reasons);
             decided.answer.rules_version = Label::Static("");
             decided.answer.model_version = Label::Static("");
-            let Considered { shared_to, .. } = decided.considered;
-            decided.considered = Considered { shared_to, ..Considered::default() };
+            let Considered { shared_to, features, .. } = decided.considered;
+            decided.considered = Considered { shared_to, features, ..Considered::default() };
         }
         Record::Reversed(reversed) => shorten(&mut reversed.outcome.reasons),
         Record::Maintained(maintained) => shorten(&mut maintained.outcome.reasons),

@@ -128,3 +128,20 @@ fn too_little_to_learn_from_is_said_and_not_learned_from() {
     }
     assert!(train(&Examples::default(), None, settings, &mut |_| {}).is_err());
 }
+
+/// A week of cards is a common thing to train on, and labels take a week.
+#[test]
+fn a_period_no_longer_than_the_label_delay_still_leaves_rows_to_fit_and_a_long_one_keeps_the_whole_gap() {
+    let delay_ms = 7 * 86_400_000;
+    for (days, gap_days) in [(7.0, 7.0 * 0.75 / 4.0), (200.0, 7.0)] {
+        let mut training = Examples::default();
+        for at in 0..4_000 {
+            let time_ms = (f64::from(at) / 4_000.0 * days * 86_400_000.0) as i64;
+            training.push(Example { row: &[0.0; MODEL_FEATURES], is_fraud: false, account: 0, time_ms });
+        }
+        let (fit, validation) = super::split(&training, delay_ms);
+        assert_eq!(validation.len(), 1_000);
+        let gap_ms = validation.time_ms[0] - fit.time_ms[fit.len() - 1];
+        assert!((gap_ms as f64 / 86_400_000.0 - gap_days).abs() < 0.1, "{days}: {gap_ms}");
+    }
+}

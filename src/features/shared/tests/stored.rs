@@ -115,7 +115,7 @@ fn windows_of_other_aggregates_are_refused() {
     let (_, world, _) = crowded(75, 50, PLENTY);
     let mut other = aggregates();
     other[0].window_ms += 1;
-    let refused = decoded(&SharedPlan::new(&other), PLENTY, &encoded(&world.shared)).err();
+    let refused = decoded(&SharedPlan::of_aggregates(&other), PLENTY, &encoded(&world.shared)).err();
     assert_eq!(refused, Some(SharedDecodeError::OtherPlan));
 }
 
