@@ -5,6 +5,7 @@ use crate::{
     engine::tests as live,
     model,
     sim::{self, World},
+    types::ids::Id,
 };
 
 fn backtest(world: &World) -> Backtest {
@@ -99,6 +100,43 @@ fn a_label_counts_from_the_day_it_is_known_and_not_from_that_of_its_fraud() {
         assert!(row("t30", 30, None), "the first is just inside the window");
         assert!(!row("t31", 31, None), "it has left it");
     }
+}
+
+/// With the default budget nothing would have to go, and what the journal's engine did not know would be known.
+#[tokio::test]
+async fn a_journal_is_decided_again_with_the_memory_for_windows_that_its_own_settings_give() {
+    // Each condition has its own memory of a device, so that few devices fill it.
+    let aggregates = (1..=8).map(|n| {
+        format!(
+            "[aggregates.device_{n}]\nby = 'device'\nwindow = '1h'\ncount = true\nwhere = 'amount_base < {n}.00'\n"
+        )
+    });
+    let rules = format!(
+        "version = 1\n{}[[rules]]\nid = 'r'\nwhen = 'device_1 >= 1'\nthen = 'decline'\nreason = 'SEEN'\n",
+        aggregates.collect::<String>()
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.windows.shared_bytes = 1024 * 1024;
+    let (engine, _) = crate::engine::Engine::open(live::settings_with(dir.path(), &rules, config)).unwrap();
+    let bench = live::Bench::of(engine);
+    for account in 1..=50 {
+        bench.account(account, 1_000_000_000).await;
+    }
+    let devices = 2_500;
+    let mut forgotten = 0;
+    for number in 0..2 * devices {
+        let device = number % devices;
+        let mut request = live::request(&format!("t{number}"), 1 + number % 50, 1, 1_000_000 + number as i64);
+        request.device_id = Some(Id::new(&format!("D-{device}")).unwrap());
+        // Posted at once, so that no account runs out of holds.
+        request.single_message = true;
+        let answer = bench.authorise(request).await.answer;
+        forgotten += usize::from(number >= devices && answer.decision == Decision::Approved);
+    }
+    assert!(forgotten > 100, "{forgotten} devices were seen before and are not known any more");
+    bench.engine.close().unwrap();
+    a_journal_repeats_itself(dir.path());
 }
 
 /// Every decision of a journal as it was recorded, and as it comes out under `rules` or those it names.
