@@ -12,9 +12,10 @@ use crate::{
 };
 
 /// What a reader must know of the labels of a file.
-const LABELS_NOTE: &str = "windows over labels count each from when it was known";
+const LABELS_NOTE: &str =
+    "windows over labels count each from when it was known, and label policies follow it then";
 const NO_LABELS_NOTE: &str =
-    "no window of these rules reads labels, and there is no model: the label delay changes nothing";
+    "no window or policy of these rules reads labels, and there is no model: the label delay changes nothing";
 const JOURNAL_NOTE: &str =
     "openings, changes, reversals, voids and expiries of holds are those of the journal, at its times";
 const OBSERVED_NOTE: &str = "windows and holds follow what history decided, not these decisions";
@@ -41,8 +42,8 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn of_file(file: &Path, survey: &Survey, observe: bool, counts_labels: bool) -> Origin {
-        let labels = if counts_labels { LABELS_NOTE } else { NO_LABELS_NOTE };
+    pub(super) fn of_file(file: &Path, survey: &Survey, observe: bool, reads_labels: bool) -> Origin {
+        let labels = if reads_labels { LABELS_NOTE } else { NO_LABELS_NOTE };
         Origin {
             name: file.display().to_string(),
             rows: survey.rows,
