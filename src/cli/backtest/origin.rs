@@ -21,7 +21,9 @@ const JOURNAL_NOTE: &str =
 const OBSERVED_NOTE: &str = "windows and holds follow what history decided, not these decisions";
 const UNLABELLED: &str = "no row says whether it was fraud: fraud figures need labels";
 const JOURNAL_UNLABELLED: &str =
-    "the journal says of no transaction whether it was fraud: fraud figures need labels";
+    "the journal has no label of any of these transactions: fraud figures need labels";
+const JOURNAL_LABELS_NOTE: &str =
+    "fraud figures take the newest label that the journal has of each transaction, whenever it came";
 
 /// What was replayed.
 pub(super) struct Origin {
@@ -63,7 +65,7 @@ impl Origin {
             period: None,
             is_sorted: false,
             skipped: Vec::new(),
-            notes: notes(&[JOURNAL_NOTE], observe),
+            notes: notes(&[JOURNAL_NOTE, JOURNAL_LABELS_NOTE], observe),
             unlabelled: JOURNAL_UNLABELLED,
         }
     }

@@ -119,7 +119,11 @@ impl Report<'_> {
 
     /// What was not simply decided, where there was any.
     pub(super) fn remarks(&self) -> Vec<(u64, &'static str)> {
+        let whole = &self.figures.whole;
+        // Where none has one, that is said instead.
+        let unlabelled = if whole.labelled() > 0 { self.figures.unlabelled() } else { 0 };
         let all = [
+            (unlabelled, "decisions without a label, in no figure of fraud"),
             (self.figures.repeated, "repeats of an id, answered again"),
             (self.figures.duplicates, "ids used again with another body, declined with 94"),
             (self.origin.skipped.len() as u64, "rows passed over that cannot be read"),

@@ -81,6 +81,7 @@ impl Report<'_> {
             "default_limit": args.default_limit,
             "limit": args.limit,
             "decided": figures.decided(),
+            "unlabelled": figures.unlabelled(),
             "repeated": figures.repeated,
             "duplicates": figures.duplicates,
             "undecided": figures.undecided,
