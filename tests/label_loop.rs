@@ -65,7 +65,11 @@ fn world(directory: &Path) -> (Vec<String>, Vec<Row>) {
     let columns: Vec<String> = file.headers().unwrap().iter().map(str::to_owned).collect();
     let mut rows: Vec<Row> = file.deserialize().map(Result::unwrap).collect();
     let start = START.parse::<jiff::Timestamp>().unwrap().as_second();
-    let fares: Vec<Row> = rows.iter().filter(|row| row["mcc"] == "4111").cloned().collect();
+    let fares: Vec<Row> = rows
+        .iter()
+        .filter(|row| row["mcc"] == "4111" && row["currency"] == "USD" && row["billing_amount"].is_empty())
+        .cloned()
+        .collect();
     let mut taps = Vec::new();
     for day in THIEVES_FROM_DAY..DAYS {
         for victim in 0..VICTIMS_A_DAY {
@@ -95,6 +99,7 @@ fn world(directory: &Path) -> (Vec<String>, Vec<Row>) {
 
 fn request(row: &Row) -> AuthoriseRequest {
     let number = |column: &str| row[column].parse::<f64>().ok();
+    // With decimals or, as yen have it, without.
     let minor = |amount: &str| amount.replace('.', "").parse().unwrap();
     let word = |prefix: &str, column: &str| format!("{prefix}_{}", row[column].to_uppercase());
     AuthoriseRequest {

@@ -116,7 +116,7 @@ enum Verb {
     Backtest(backtest::Args),
     /// Train the scoring model on labelled history.
     Train(train::Args),
-    /// Scoring models: what one is, and those of other libraries.
+    /// Scoring models: what one is, why a row scores as it does, and those of other libraries.
     #[command(subcommand)]
     Model(ModelVerb),
     /// Send card traffic to a running engine and measure the answers.
@@ -130,6 +130,8 @@ enum Verb {
 enum ModelVerb {
     /// Say what a model is, reads and was worth.
     Show(model::ShowArgs),
+    /// Say which features a row's margin comes from: exact Shapley values (TreeSHAP).
+    Explain(model::explain::ExplainArgs),
     /// Turn XGBoost's JSON or LightGBM's text into a model file of the engine.
     Import(model::ImportArgs),
 }
@@ -202,6 +204,7 @@ pub fn run() -> ExitCode {
         Verb::Backtest(args) => backtest::run(args),
         Verb::Train(args) => train::run(args),
         Verb::Model(ModelVerb::Show(args)) => model::show(args),
+        Verb::Model(ModelVerb::Explain(args)) => model::explain::explain(args),
         Verb::Model(ModelVerb::Import(args)) => model::import(args),
         Verb::Load(args) => load::run(args),
         Verb::Journal(JournalVerb::Verify(args)) => journal::verify(args),

@@ -1,4 +1,6 @@
-//! `saker model`: what a model file is, and models of other libraries.
+//! `saker model`: what a model file is, why a row scores as it does, and models of other libraries.
+
+pub(super) mod explain;
 
 use std::{
     fs::{self, File},

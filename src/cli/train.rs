@@ -24,6 +24,7 @@ use crate::{
     model::{
         Model,
         quality::{Intervals, Quality},
+        shap::Explainer,
         train::{Named, Settings, Threshold, Trained, train},
     },
     types::time::{DAY_MS, Timestamp},
@@ -145,7 +146,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         None => Shown { name: "validation", examples: &validation, margins: validation_margins },
     };
-    write_card(&args.out, &model, &shown)?;
+    write_card(&args.out, &Explainer::load(&text)?, &shown)?;
 
     let report = Report { model, bytes: text.len(), unused, unlabelled, left_out };
     match args.format {
@@ -159,11 +160,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 const WRITTEN: [&str; 4] = ["challenger.json", "md", "precision.svg", "calibration.svg"];
 
 /// Beside `m.json`: `m.md`, `m.precision.svg` and `m.calibration.svg`.
-fn write_card(out: &Path, model: &Model, shown: &Shown<'_>) -> anyhow::Result<()> {
+fn write_card(out: &Path, explainer: &Explainer, shown: &Shown<'_>) -> anyhow::Result<()> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let [markdown, precision, calibration] =
         ["md", "precision.svg", "calibration.svg"].map(|ending| beside(out, ending));
-    let card = card::card(&name(out), model, shown, (&name(&precision), &name(&calibration)));
+    let card = card::card(&name(out), explainer, shown, (&name(&precision), &name(&calibration)));
     write(&markdown, &card.markdown)?;
     write(&precision, &card.precision_and_recall)?;
     write(&calibration, &card.calibration)

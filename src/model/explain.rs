@@ -18,7 +18,7 @@ pub type ModelReasons = ArrayVec<Reason, CONTRIBUTIONS_MAX>;
 impl Model {
     /// The features that contributed most to the margin of this row, at most [`CONTRIBUTIONS_MAX`]; only those
     /// that spoke for fraud. Their contributions are path contributions in log-odds (an approximation, see
-    /// [`super::trees::Forest::contributions`]).
+    /// [`super::forest::Forest::contributions`]).
     pub fn explain(&self, row: &[f32; MODEL_FEATURES]) -> ModelReasons {
         let mut contributions = [0.0; MODEL_FEATURES];
         self.contributions(row, &mut contributions);

@@ -8,9 +8,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    forest::Forest,
     linear::{self, Term},
     quality::{Intervals, Quality},
-    trees::{Forest, Tree},
+    trees::Tree,
 };
 use crate::{
     features::catalog::{MODEL_FEATURES, MODEL_FEATURES_FIRST, feature_hash, model_feature},
@@ -179,22 +180,7 @@ impl Model {
     /// # Errors
     /// The first thing that is wrong with it; nothing of it can be used then.
     pub fn load(text: &str) -> Result<Model, ModelError> {
-        if text.len() > MODEL_BYTES_MAX {
-            return Err(ModelError::TooLarge(text.len()));
-        }
-        let syntax = |error: serde_json::Error| ModelError::Syntax(error.to_string());
-        let head: Head = serde_json::from_str(text).map_err(syntax)?;
-        if head.format != u64::from(FORMAT) {
-            return Err(ModelError::Format(head.format));
-        }
-        let file: ModelFile = serde_json::from_str(text).map_err(syntax)?;
-        let mut model = Model::from_file(&file)?;
-        if file.checksum != checksum(&file.content()) {
-            return Err(ModelError::Checksum);
-        }
-        let hash = blake3::hash(text.as_bytes()).to_hex();
-        model.version = Label::new(&hash[..12]);
-        Ok(model)
+        ModelFile::read(text).map(|(_, model)| model)
     }
 
     /// Everything but the checksum, which is not there yet while a model is being trained, and the version.
@@ -279,6 +265,29 @@ impl Model {
 }
 
 impl ModelFile {
+    /// Reads and checks a file; gives the model too, which scores by it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it; nothing of it can be used then.
+    pub(super) fn read(text: &str) -> Result<(ModelFile, Model), ModelError> {
+        if text.len() > MODEL_BYTES_MAX {
+            return Err(ModelError::TooLarge(text.len()));
+        }
+        let syntax = |error: serde_json::Error| ModelError::Syntax(error.to_string());
+        let head: Head = serde_json::from_str(text).map_err(syntax)?;
+        if head.format != u64::from(FORMAT) {
+            return Err(ModelError::Format(head.format));
+        }
+        let file: ModelFile = serde_json::from_str(text).map_err(syntax)?;
+        let mut model = Model::from_file(&file)?;
+        if file.checksum != checksum(&file.content()) {
+            return Err(ModelError::Checksum);
+        }
+        let hash = blake3::hash(text.as_bytes()).to_hex();
+        model.version = Label::new(&hash[..12]);
+        Ok((file, model))
+    }
+
     /// A file of the present format for the present features.
     pub(super) fn new(
         training: Training,

@@ -9,11 +9,13 @@ pub const SHIPPED: &str = include_str!("../../models/default.json");
 
 mod explain;
 mod file;
+mod forest;
 mod grow;
 pub mod import;
 pub mod linear;
 pub mod quality;
 mod scale;
+pub mod shap;
 pub mod train;
 mod trees;
 

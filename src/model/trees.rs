@@ -1,19 +1,17 @@
-//! A forest of binary trees in flat arrays, and the walk through it: no allocation, one row at a time.
-//!
-//! ```text
-//! node   threshold f32 | left u32 | feature u16 | how u8     12 bytes; the right child is left + 1
-//! leaf   +infinity     | itself   | 0           | missing left   so that a walk may go on and stays there
-//! ```
+//! A binary tree as it is written and trained, one node after another; [`super::forest`] is what scores.
 //!
 //! A row goes left where `x <= threshold`; where `x` is missing (NaN) the node says which way. Models of other
 //! libraries have two more kinds of nodes: one that takes 0 for missing, and one that looks a category up in a list.
-//! The margin is the bias plus one leaf of each tree, added in the order of the trees in 64 bits, so that it is the
-//! same bit for bit however the walk is arranged.
 
-use crate::limits::{MODEL_CATEGORIES_MAX, MODEL_DEPTH_MAX, MODEL_TREE_NODES_MAX, MODEL_TREES_MAX};
+use crate::limits::{MODEL_CATEGORIES_MAX, MODEL_DEPTH_MAX, MODEL_TREE_NODES_MAX};
 
-/// Trees walked side by side, so that their memory accesses overlap.
-const ABREAST: usize = 8;
+/// LightGBM's bound, up to which a value is 0 (`kZeroThreshold`).
+const ZERO_MAX: f32 = 1e-35;
+
+/// Whether a value is 0 to a node that takes 0 for missing.
+pub(super) fn is_zero(x: f32) -> bool {
+    x.abs() <= ZERO_MAX
+}
 
 /// One tree as it is written and trained: a node is an index into each array, the root is 0, and children come
 /// after their parent.
@@ -53,216 +51,10 @@ pub struct Categories {
 }
 
 impl Categories {
-    fn goes_left(&self, x: f32) -> bool {
+    pub(super) fn goes_left(&self, x: f32) -> bool {
         // A cast of a negative number or NaN gives 0, which is a category.
         let is_listed = x > -1.0 && self.listed.binary_search(&(x as u32)).is_ok();
         is_listed == self.listed_left
-    }
-}
-
-/// The trees of a model, ready to be walked.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Forest {
-    nodes: Vec<Node>,
-    /// Beside the nodes, since only the last one of a walk is read.
-    values: Vec<f64>,
-    roots: Vec<Root>,
-    /// What nodes by category ask for; such a node's threshold is the bits of its number here.
-    categories: Vec<Categories>,
-    /// Whether every node only compares.
-    plain: bool,
-    features: usize,
-    bias: f64,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Node {
-    threshold: f32,
-    left: u32,
-    feature: u16,
-    /// Of [`MISSING_LEFT`], [`ZERO_MISSING`] and [`BY_CATEGORY`].
-    how: u8,
-}
-
-const MISSING_LEFT: u8 = 1;
-const ZERO_MISSING: u8 = 1 << 1;
-const BY_CATEGORY: u8 = 1 << 2;
-/// LightGBM's bound, up to which a value is 0 (`kZeroThreshold`).
-const ZERO_MAX: f32 = 1e-35;
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Root {
-    node: u32,
-    depth: u32,
-}
-
-const _: () = assert!(size_of::<Node>() == 12, "five nodes to a cache line");
-const _: () = assert!(MODEL_TREES_MAX * MODEL_TREE_NODES_MAX < u32::MAX as usize);
-
-impl Forest {
-    /// Checks the trees and lays them out for rows of `features` values.
-    ///
-    /// # Errors
-    /// Says which tree is no tree, is too large, or reads a feature that rows do not have.
-    pub fn new(trees: &[Tree], bias: f64, features: usize) -> Result<Forest, String> {
-        if trees.is_empty() || trees.len() > MODEL_TREES_MAX {
-            return Err(format!("{} trees; 1 to {MODEL_TREES_MAX} are possible", trees.len()));
-        }
-        if !bias.is_finite() {
-            return Err("the bias is not finite".to_owned());
-        }
-        let mut forest = Forest {
-            nodes: Vec::new(),
-            values: Vec::new(),
-            roots: Vec::new(),
-            categories: Vec::new(),
-            plain: true,
-            features,
-            bias,
-        };
-        for (number, tree) in trees.iter().enumerate() {
-            let depth = tree.check(features).map_err(|why| format!("tree {number}: {why}"))?;
-            forest.plant(tree, depth);
-        }
-        Ok(forest)
-    }
-
-    fn plant(&mut self, tree: &Tree, depth: u32) {
-        let root = self.nodes.len() as u32;
-        self.roots.push(Root { node: root, depth });
-        for index in 0..tree.left.len() {
-            self.nodes.push(match tree.left[index] {
-                0 => Node {
-                    threshold: f32::INFINITY,
-                    left: root + index as u32,
-                    feature: 0,
-                    how: MISSING_LEFT,
-                },
-                left => Node {
-                    threshold: tree.threshold[index],
-                    left: root + left,
-                    feature: tree.feature[index],
-                    how: if tree.missing_left[index] == 1 { MISSING_LEFT } else { 0 },
-                },
-            });
-        }
-        for node in &tree.zero_missing {
-            self.nodes[(root + node) as usize].how |= ZERO_MISSING;
-        }
-        for categories in &tree.categories {
-            let node = &mut self.nodes[(root + categories.node) as usize];
-            node.how |= BY_CATEGORY;
-            node.threshold = f32::from_bits(self.categories.len() as u32);
-            self.categories.push(categories.clone());
-        }
-        self.plain &= tree.zero_missing.is_empty() && tree.categories.is_empty();
-        self.values.extend_from_slice(&tree.value);
-    }
-
-    /// Number of trees.
-    pub fn trees(&self) -> usize {
-        self.roots.len()
-    }
-
-    /// How many nodes ask for each feature.
-    pub fn splits(&self) -> Vec<u64> {
-        let mut splits = vec![0; self.features];
-        let asks = |(number, node): &(usize, &Node)| node.left as usize != *number;
-        for (_, node) in self.nodes.iter().enumerate().filter(asks) {
-            splits[usize::from(node.feature)] += 1;
-        }
-        splits
-    }
-
-    /// The margin of a row, in log-odds.
-    ///
-    /// # Panics
-    /// Where the row is shorter than the forest was made for.
-    pub fn margin(&self, row: &[f32]) -> f64 {
-        if self.plain { self.walk::<true>(row) } else { self.walk::<false>(row) }
-    }
-
-    fn walk<const PLAIN: bool>(&self, row: &[f32]) -> f64 {
-        let row = &row[..self.features];
-        let mut margin = self.bias;
-        let mut groups = self.roots.chunks_exact(ABREAST);
-        for group in &mut groups {
-            let mut at: [u32; ABREAST] = std::array::from_fn(|tree| group[tree].node);
-            let depth = group.iter().fold(0, |deepest, root| deepest.max(root.depth));
-            for _ in 0..depth {
-                for node in &mut at {
-                    *node = self.step::<PLAIN>(*node, row);
-                }
-            }
-            for node in at {
-                margin += self.values[node as usize];
-            }
-        }
-        for root in groups.remainder() {
-            let leaf = (0..root.depth).fold(root.node, |node, _| self.step::<PLAIN>(node, row));
-            margin += self.values[leaf as usize];
-        }
-        margin
-    }
-
-    /// Adds to each feature what it contributed to the margin, and gives what is left of it: the bias and the
-    /// values of the roots. A split's feature gets the change in value from the node to the child taken (Saabas,
-    /// "Interpreting random forests", 2014): one walk, but an approximation that favours splits near the leaves.
-    ///
-    /// # Panics
-    /// As [`Forest::margin`], and where `contributions` is shorter than a row.
-    pub fn contributions(&self, row: &[f32], contributions: &mut [f64]) -> f64 {
-        let row = &row[..self.features];
-        let mut base = self.bias;
-        let mut paths = [[0; ABREAST]; MODEL_DEPTH_MAX + 1];
-        for group in self.roots.chunks(ABREAST) {
-            // Walked abreast like the margin, so that the loads of eight trees overlap; added up tree by tree, so that
-            // the sums do not depend on how many walk abreast.
-            for (node, root) in paths[0].iter_mut().zip(group) {
-                *node = root.node;
-            }
-            let depth = group.iter().fold(0, |deepest, root| deepest.max(root.depth)) as usize;
-            for level in 0..depth {
-                let nodes = paths[level];
-                for (child, node) in paths[level + 1].iter_mut().zip(nodes).take(group.len()) {
-                    *child = self.step::<false>(node, row);
-                }
-            }
-            for (tree, root) in group.iter().enumerate() {
-                let mut value = self.values[root.node as usize];
-                base += value;
-                for level in 0..root.depth as usize {
-                    let (node, child) = (paths[level][tree], paths[level + 1][tree]);
-                    if child == node {
-                        break;
-                    }
-                    let child_value = self.values[child as usize];
-                    contributions[usize::from(self.nodes[node as usize].feature)] += child_value - value;
-                    value = child_value;
-                }
-            }
-        }
-        base
-    }
-
-    /// The child a row goes to, without a branch where nodes only compare; a leaf stays where it is.
-    #[inline(always)]
-    fn step<const PLAIN: bool>(&self, node: u32, row: &[f32]) -> u32 {
-        let Node { threshold, left, feature, how } = self.nodes[node as usize];
-        let x = row[usize::from(feature)];
-        let missing_left = how & MISSING_LEFT != 0;
-        if !PLAIN && how & (ZERO_MISSING | BY_CATEGORY) != 0 {
-            let goes_left = if x.is_nan() || (how & ZERO_MISSING != 0 && x.abs() <= ZERO_MAX) {
-                missing_left
-            } else if how & BY_CATEGORY != 0 {
-                self.categories[threshold.to_bits() as usize].goes_left(x)
-            } else {
-                x <= threshold
-            };
-            return left + u32::from(!goes_left);
-        }
-        let goes_left = (x <= threshold) | (x.is_nan() & missing_left);
-        left + u32::from(!goes_left)
     }
 }
 
@@ -281,7 +73,7 @@ impl Tree {
         let x = row[usize::from(self.feature[node])];
         let number = node as u32;
         let zero_is_missing = self.zero_missing.binary_search(&number).is_ok();
-        if x.is_nan() || (zero_is_missing && x.abs() <= ZERO_MAX) {
+        if x.is_nan() || (zero_is_missing && is_zero(x)) {
             return self.missing_left[node] == 1;
         }
         match self.categories.binary_search_by_key(&number, |categories| categories.node) {
@@ -308,7 +100,7 @@ impl Tree {
     }
 
     /// Whether this is a tree, and how deep: 0 for a single leaf.
-    fn check(&self, features: usize) -> Result<u32, String> {
+    pub(super) fn check(&self, features: usize) -> Result<u32, String> {
         let nodes = self.left.len();
         if nodes == 0 || nodes > MODEL_TREE_NODES_MAX {
             return Err(format!("{nodes} nodes; 1 to {MODEL_TREE_NODES_MAX} are possible"));
@@ -394,10 +186,11 @@ impl Tree {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use rand::{Rng, SeedableRng};
+    use rand::Rng;
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::model::forest::Forest;
 
     /// A random tree of at most this depth.
     pub(in crate::model) fn random_tree(rng: &mut ChaCha8Rng, depth: usize, features: usize) -> Tree {
@@ -450,41 +243,6 @@ pub(super) mod tests {
             _ => rng.random_range(-5.0..5.0),
         };
         (0..features).map(|_| value(rng)).collect()
-    }
-
-    #[test]
-    fn the_walk_abreast_is_the_naive_walk_bit_for_bit() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        for trees in [1, 7, 8, 9, 30] {
-            let trees: Vec<Tree> = (0..trees)
-                .map(|_| {
-                    let depth = rng.random_range(0..8);
-                    random_tree(&mut rng, depth, 10)
-                })
-                .collect();
-            let forest = Forest::new(&trees, -2.5, 10).unwrap();
-            for _ in 0..2_000 {
-                let row = random_row(&mut rng, 10);
-                let naive = trees.iter().fold(-2.5, |sum, t| sum + t.value[t.leaf(&row)]);
-                assert_eq!(forest.margin(&row).to_bits(), naive.to_bits(), "{row:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn contributions_and_base_add_up_to_the_margin() {
-        let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let trees: Vec<Tree> = (0..25).map(|_| random_tree(&mut rng, 6, 10)).collect();
-        let forest = Forest::new(&trees, 0.75, 10).unwrap();
-        let expected_base = trees.iter().fold(0.75, |sum, t| sum + t.value[0]);
-        for _ in 0..1_000 {
-            let row = random_row(&mut rng, 10);
-            let mut contributions = [0.0; 10];
-            let base = forest.contributions(&row, &mut contributions);
-            assert_eq!(base, expected_base);
-            let sum: f64 = contributions.iter().sum();
-            assert!((base + sum - forest.margin(&row)).abs() < 1e-6);
-        }
     }
 
     #[test]

@@ -6,7 +6,11 @@ use crate::{
     cli::past,
     history::{BadRow, Placed, Selection, Survey},
     sim::{self, FraudKind},
-    types::{account::AccountChange, auth::AuthRequest},
+    types::{
+        account::AccountChange,
+        auth::AuthRequest,
+        time::{DAY_MS, Timestamp},
+    },
 };
 
 /// The simulated world: large enough that every kind of decline comes up, small enough to take seconds.
@@ -19,7 +23,13 @@ pub(super) struct Row {
     pub(super) place: u64,
     pub(super) request: AuthRequest,
     pub(super) truth: Truth,
+    /// When somebody reports what it was, in the time of the transactions.
+    pub(super) known_at: Timestamp,
 }
+
+/// After how long a fraud is reported where the file does not say when: as `saker backtest` takes it where nothing else is
+/// asked for.
+const LABEL_DELAY_MS: i64 = 7 * DAY_MS;
 
 /// What a transaction turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +68,8 @@ impl Source {
                 None => Truth::Genuine,
                 kind => Truth::Fraud(kind),
             };
-            Ok(Row { place: place as u64, request: transaction.request, truth })
+            let (request, known_at) = (transaction.request, transaction.labelled_at);
+            Ok(Row { place: place as u64, request, truth, known_at })
         };
         let traffic = Box::new(transactions.into_iter().enumerate().map(row));
         Source { name: format!("seed {seed}"), accounts, rows, traffic }
@@ -79,7 +90,11 @@ impl Source {
                 Some(label) if label.is_fraud => Truth::Fraud(None),
                 Some(_) => Truth::Genuine,
             };
-            Ok(Row { place, request: transaction.request, truth })
+            let (request, said_at) =
+                (transaction.request, transaction.label.and_then(|label| label.labelled_at));
+            let time = request.transaction_time.unwrap_or_default();
+            let known_at = said_at.unwrap_or(time.plus_ms(LABEL_DELAY_MS));
+            Ok(Row { place, request, truth, known_at })
         };
         let traffic = Box::new(survey.replay()?.map(row));
         Ok(Source { name: path.display().to_string(), accounts, rows: survey.rows, traffic })

@@ -9,6 +9,7 @@ use crate::{
     model::{
         Model, Period, Training,
         quality::{Intervals, Quality},
+        shap::Explainer,
         train::Examples,
     },
     types::time::Timestamp,
@@ -32,13 +33,14 @@ pub(super) struct Card {
 
 /// Features shown in the table of what weighs most.
 const IMPORTANT: usize = 20;
-/// Rows that weights are taken from.
-const SAMPLE: usize = 20_000;
+/// Most rows that weights are taken from.
+const SAMPLE: usize = 2_000;
 /// With fewer frauds a segment's figures say little.
 const FRAUDS_FOR_A_FIGURE: usize = 30;
 
 /// Writes the card of a model; `plots` are the names of the plots' files, as the text refers to them.
-pub(super) fn card(file: &str, model: &Model, shown: &Shown<'_>, plots: (&str, &str)) -> Card {
+pub(super) fn card(file: &str, explainer: &Explainer, shown: &Shown<'_>, plots: (&str, &str)) -> Card {
+    let model = explainer.model();
     let training = model.training();
     let mut text = format!("# Model card: `{file}`\n\n");
     text += &format!(
@@ -61,7 +63,7 @@ pub(super) fn card(file: &str, model: &Model, shown: &Shown<'_>, plots: (&str, &
         shown.name
     ));
     text += &threshold(training, model, shown);
-    text += &importance(model, shown.examples);
+    text += &importance(explainer, shown);
     text += &segments(model, shown);
     text += &limits(training, shown.examples);
     Card {
@@ -187,24 +189,36 @@ fn shares(
     (share(counts[1]), share(counts[0]))
 }
 
-fn importance(model: &Model, examples: &Examples) -> String {
+/// Each feature's mean absolute Shapley value, in log-odds, over a sample of the rows, and the rows in it.
+fn mean_shap(explainer: &Explainer, examples: &Examples) -> ([f64; MODEL_FEATURES], usize) {
     let step = examples.len().div_ceil(SAMPLE).max(1);
-    let mut weights = [0.0; MODEL_FEATURES];
-    let mut contributions = [0.0; MODEL_FEATURES];
-    for row in examples.rows.iter().step_by(step) {
-        model.contributions(row, &mut contributions);
-        weights.iter_mut().zip(contributions).for_each(|(sum, contribution)| *sum += contribution.abs());
+    let sample = examples.rows.iter().step_by(step);
+    let rows = sample.len();
+    let mut means = [0.0; MODEL_FEATURES];
+    for row in sample {
+        let values = explainer.values(row);
+        means.iter_mut().zip(values).for_each(|(mean, value)| *mean += value.abs() / rows as f64);
     }
-    let all: f64 = weights.iter().sum();
-    let mut order: Vec<usize> = (0..MODEL_FEATURES).filter(|feature| weights[*feature] > 0.0).collect();
-    order.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]));
-    let mut text = "## What weighs most\n\nThe mean share of what moves a score, whichever way.\n\n\
-                    | feature | share | what it is |\n|---|---|---|\n"
-        .to_owned();
+    (means, rows)
+}
+
+fn importance(explainer: &Explainer, shown: &Shown<'_>) -> String {
+    let (means, rows) = mean_shap(explainer, shown.examples);
+    let all: f64 = means.iter().sum();
+    let mut order: Vec<usize> = (0..MODEL_FEATURES).filter(|feature| means[*feature] > 0.0).collect();
+    order.sort_by(|a, b| means[*b].total_cmp(&means[*a]));
+    let mut text = format!(
+        "## What weighs most\n\nMean absolute SHAP value (exact TreeSHAP, log-odds) over {rows} rows of the {} period: how far \
+         a feature moves a score, whichever way, from {:.3}, which is expected of a row of which nothing is known. `saker \
+         model explain` says it of one row.\n\n\
+         | feature | mean absolute SHAP | share | what it is |\n|---|---|---|---|\n",
+        shown.name,
+        explainer.expected()
+    );
     for feature in order.into_iter().take(IMPORTANT) {
-        let entry = model_feature(feature);
+        let (entry, mean) = (model_feature(feature), means[feature]);
         let _ =
-            writeln!(text, "| `{}` | {:.1} % | {} |", entry.name, 100.0 * weights[feature] / all, entry.doc);
+            writeln!(text, "| `{}` | {mean:.3} | {:.1} % | {} |", entry.name, 100.0 * mean / all, entry.doc);
     }
     text + "\n"
 }

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::*;
 use super::{periods::Known, rows::Replay};
 use crate::{
-    cli::{past, simulate},
+    cli::{model, past, simulate},
     features::catalog::{MODEL_FEATURES, model_index},
     history::{Rows, Selection, Transaction},
     types::time::DAY_MS,
@@ -51,15 +51,41 @@ fn a_model_of_a_simulated_world_finds_fraud_in_the_days_it_was_not_shown() {
     let directory = tempfile::tempdir().unwrap();
     let (transactions, accounts) = world(directory.path());
     let out = directory.path().join("model.json");
-    run(args(transactions.clone(), Some(accounts), out.clone())).unwrap();
+    let features = directory.path().join("rows.csv");
+    let wanted =
+        Args { features: Some(features.clone()), ..args(transactions.clone(), Some(accounts), out.clone()) };
+    run(wanted).unwrap();
     let text = fs::read_to_string(&out).unwrap();
     let model = Model::load(&text).unwrap();
     let test = model.training().test.unwrap();
     assert!(test.auc > 0.9 && test.average_precision > 0.3, "{test:?}");
+    the_written_rows_explain_the_model(&text, &features);
+    let card = fs::read_to_string(out.with_extension("md")).unwrap();
+    assert!(weights(&card)[0] > 0.0 && weights(&card).is_sorted_by(|a, b| a >= b), "{card}");
 
     let without_accounts = directory.path().join("other.json");
     run(args(transactions, None, without_accounts.clone())).unwrap();
     assert_ne!(fs::read_to_string(&without_accounts).unwrap(), text);
+}
+
+/// The column of weights of a card.
+fn weights(card: &str) -> Vec<f64> {
+    let table = card.split("| feature | mean absolute SHAP |").nth(1).unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|line| line.split('|').nth(2).unwrap().trim().parse().unwrap()).collect()
+}
+
+fn the_written_rows_explain_the_model(text: &str, features: &Path) {
+    let explainer = Explainer::load(text).unwrap();
+    for number in [1, 7, 100] {
+        let row = model::explain::row(features, number).unwrap();
+        let explained = model::explain::explained(&explainer, &row);
+        let values = explained["features"].as_array().unwrap().iter();
+        let values: Vec<f64> = values.map(|feature| feature["shap"].as_f64().unwrap()).collect();
+        assert!(!values.is_empty() && values.is_sorted_by(|a, b| a.abs() >= b.abs()), "{explained}");
+        let sum = explained["expected"].as_f64().unwrap() + values.iter().sum::<f64>();
+        assert!((sum - explained["margin"].as_f64().unwrap()).abs() < 1e-6, "{explained}");
+    }
 }
 
 /// The model that ships, on demo-sized worlds with cold windows, none of them the one it was trained on.

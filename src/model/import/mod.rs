@@ -6,7 +6,7 @@
 mod golden;
 mod lightgbm;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod xgboost;
 
 use super::{

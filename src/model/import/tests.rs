@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{import, lightgbm, xgboost};
 use crate::model::{Model, trees::Tree};
 
-const FIXTURES: [&str; 7] = [
+pub(in crate::model) const FIXTURES: [&str; 7] = [
     "xgb.json",
     "xgb_base.json",
     "xgb_raw.json",
@@ -22,15 +22,17 @@ const FIXTURES: [&str; 7] = [
     "lgb_sigmoid.txt",
 ];
 
+/// The text of a file of `tests/import`, named without its `.gz`.
+pub(in crate::model) fn unzipped(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(format!("{name}.gz"));
+    let (zipped, mut text) = (fs::read(path).unwrap(), String::new());
+    GzDecoder::new(&zipped[..]).read_to_string(&mut text).unwrap();
+    text
+}
+
 fn fixture(name: &str) -> (String, String) {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/import");
-    let read = |name: String| {
-        let (zipped, mut text) = (fs::read(dir.join(name)).unwrap(), String::new());
-        GzDecoder::new(&zipped[..]).read_to_string(&mut text).unwrap();
-        text
-    };
     let stem = name.split('.').next().unwrap();
-    (read(format!("{name}.gz")), read(format!("{stem}.csv.gz")))
+    (unzipped(name), unzipped(&format!("{stem}.csv")))
 }
 
 /// The trees that ask for a category.

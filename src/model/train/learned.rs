@@ -3,11 +3,7 @@
 use super::TrainError;
 use crate::{
     features::catalog::MODEL_FEATURES,
-    model::{
-        file::ModelError,
-        linear::Term,
-        trees::{Forest, Tree},
-    },
+    model::{file::ModelError, forest::Forest, linear::Term, trees::Tree},
 };
 
 /// A margin in the units of whatever learned it: bias, one leaf of each tree and every term of the line.
