@@ -214,9 +214,18 @@ fn a_journal_decided_by_other_rules_shows_what_differs_and_is_no_failure() {
     assert_eq!(read(Path::new(&scores)).len(), 2_000);
     let said = std::fs::read_to_string(&html).unwrap();
     assert!(
-        said.contains("fraud figures need labels") && said.contains("2000 of 2000 recorded decisions"),
+        said.contains("newest label that the journal has")
+            && said.contains("2000 of 2000 recorded decisions"),
         "no note"
     );
+    // The frauds among them are those that the demo reported before its traffic ended.
+    let sent: Vec<_> = read(Path::new(&file)).into_iter().take(4_000).collect();
+    let end = &sent[sent.len() - 1]["timestamp"];
+    let known = |row: &&BTreeMap<String, String>| row["is_fraud"] == "1" && row["labelled_at"] <= *end;
+    let frauds = sent[..2_000].iter().filter(known).count();
+    assert!(frauds > 5, "{frauds}");
+    assert_eq!(same["whole"]["fraud"]["count"], frauds);
+    assert_eq!(same["unlabelled"], 2_000 - frauds);
 
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/default.toml");
     let strict = path("strict.toml");
