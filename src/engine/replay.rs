@@ -337,7 +337,14 @@ fn again(
     let shared = match record {
         Record::Decided(decided) => {
             let considered = &decided.considered;
-            SharedRead::again(considered.shared_to, &setup.shared, &considered.aggregates, &considered.vector)
+            let decided_by = setup.rules.aggregates_read_by(&considered.fired);
+            SharedRead::again(
+                considered.shared_to,
+                &setup.shared,
+                &considered.aggregates,
+                &considered.vector,
+                decided_by,
+            )
         }
         _ => SharedRead::default(),
     };

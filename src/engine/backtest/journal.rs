@@ -244,7 +244,9 @@ impl Backtest {
         // Two that decided at one time may have read in the other order than they were recorded.
         let is_behind = self.shared.complete_to() > to;
         if is_behind && decided.answer.rules_version == self.setup.rules_version {
-            return SharedRead::again(to, plan, &decided.considered.aggregates, &decided.considered.vector);
+            let considered = &decided.considered;
+            let decided_by = self.setup.rules.aggregates_read_by(&considered.fired);
+            return SharedRead::again(to, plan, &considered.aggregates, &considered.vector, decided_by);
         }
         SharedRead { to, ..SharedRead::of(&self.shared, plan, &Parts::of(&decided.request), decided.time) }
     }
