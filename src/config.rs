@@ -577,6 +577,8 @@ impl Config {
         for (currency, rate) in base.rates() {
             let _ = writeln!(text, "{currency} = \"{rate}\"");
         }
+        // Which keys had to go reads unknown, and that decides.
+        let _ = writeln!(text, "\n[windows]\nshared_bytes = {}", self.windows.shared_bytes);
         for HoldRow { kind, channel, initiation, mcc, days } in &self.holds.0 {
             text.push_str("\n[[holds]]\n");
             let names = [
@@ -686,6 +688,7 @@ mod tests {
             default
         );
         assert_ne!(hash("[[holds]]\ndays = 7\n"), default);
+        assert_ne!(hash("[windows]\nshared_bytes = 2000000\n"), default, "what has to go reads unknown");
         assert_ne!(
             hash("[[holds]]\nmcc = [\"4411\"]\ndays = 7\n[[holds]]\ndays = 7\n"),
             hash("[[holds]]\ndays = 7\n")

@@ -214,9 +214,18 @@ fn a_journal_decided_by_other_rules_shows_what_differs_and_is_no_failure() {
     assert_eq!(read(Path::new(&scores)).len(), 2_000);
     let said = std::fs::read_to_string(&html).unwrap();
     assert!(
-        said.contains("fraud figures need labels") && said.contains("2000 of 2000 recorded decisions"),
+        said.contains("newest label that the journal has")
+            && said.contains("2000 of 2000 recorded decisions"),
         "no note"
     );
+    // The frauds among them are those that the demo reported before its traffic ended.
+    let sent: Vec<_> = read(Path::new(&file)).into_iter().take(4_000).collect();
+    let end = &sent[sent.len() - 1]["timestamp"];
+    let known = |row: &&BTreeMap<String, String>| row["is_fraud"] == "1" && row["labelled_at"] <= *end;
+    let frauds = sent[..2_000].iter().filter(known).count();
+    assert!(frauds > 5, "{frauds}");
+    assert_eq!(same["whole"]["fraud"]["count"], frauds);
+    assert_eq!(same["unlabelled"], 2_000 - frauds);
 
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/default.toml");
     let strict = path("strict.toml");
@@ -526,6 +535,55 @@ fn a_shadow_rule_and_a_lone_rule_are_worth_what_they_alone_would_catch() {
     assert_eq!((&whole["caught"]["count"], &whole["fraud"]["count"]), (&3.into(), &5.into()));
     assert_eq!((&whole["precision"], &whole["recall"]), (&0.75.into(), &0.6.into()));
     assert_eq!(report["accounts"]["false_positives_per_caught_account"], 1.0 / 3.0);
+}
+
+#[test]
+fn a_rule_that_is_not_live_for_a_transaction_catches_nothing_there_and_takes_nothing_from_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    // Frauds on forty accounts that two rules fire on, and on forty more that a third fires on too.
+    let mut text = String::from("transaction_id,timestamp,account_id,amount,currency,merchant_id,is_fraud\n");
+    for number in 0..80 {
+        let amount = if number < 40 { 80 } else { 150 };
+        text += &format!("T{number},2026-01-01T12:00:00Z,A{number},{amount},USD,M,1\n");
+    }
+    std::fs::write(at("t.csv"), text).unwrap();
+    let rule = |id: &str, when: &str, rest: &str| {
+        let reason = id.to_uppercase();
+        format!("[[rules]]\nid = '{id}'\nwhen = '{when}'\nthen = 'decline'\nreason = '{reason}'\n{rest}")
+    };
+    let rules = [
+        "version = 1\n".to_owned(),
+        rule("large", "amount > 100", ""),
+        rule("half", "amount > 50", "live_percent = 50\n"),
+        rule("hushed", "amount > 50", ""),
+        "[[suppressions]]\nrule = 'hushed'\nmerchant = 'M'\nuntil = 2027-01-01T00:00:00Z\nwhy = 'w'\n"
+            .to_owned(),
+    ];
+    std::fs::write(at("r.toml"), rules.concat()).unwrap();
+    let html = at("report.html");
+    let arguments = ["backtest", "--transactions", &at("t.csv"), "--rules", &at("r.toml"), "--model", "none"];
+    let report = json(&saker(&[&arguments[..], &["--format", "json", "--report", &html]].concat()));
+    let number = |value: &Value| value.as_u64().unwrap();
+    let both = number(&report["rule_overlap"][0]["both"]);
+    let declined = number(&report["whole"]["against"]["count"]) - 40;
+    assert!((1..40).contains(&both) && (1..40).contains(&declined), "live for some: {both}, {declined}");
+    assert_eq!(report["rule_overlap"].as_array().unwrap().len(), 1, "{}", report["rule_overlap"]);
+    let told = |place: usize| {
+        let rule = &report["rules"][place];
+        let of = |value: &Value| match value {
+            Value::Null => [0, 0],
+            value => [number(&value["count"]), number(&value["alone"]["fraud"]["count"])],
+        };
+        [of(rule), of(&rule["held_back"])]
+    };
+    assert_eq!(told(0), [[40, 40 - both], [0, 0]], "live alone where the half is not");
+    assert_eq!(told(1), [[declined + both, declined], [80 - declined - both, 40 - declined]]);
+    assert_eq!(told(2), [[0, 0], [80, 40 - declined]], "suppressed, it would add what nothing declined");
+    let shown = std::fs::read_to_string(&html).unwrap();
+    assert!(shown.contains("data-row=\"hushed (held back)\"") && !shown.contains("large (held back)"));
+    let text = String::from_utf8(saker(&arguments).stdout).unwrap();
+    assert!(text.contains("half (held back)") && text.contains("held back (live for other cards"), "{text}");
 }
 
 #[test]

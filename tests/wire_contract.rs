@@ -1059,6 +1059,27 @@ async fn a_journal_teaches_the_newest_label_that_came_and_else_that_nobody_compl
     let expected =
         [row("taken-back", "training", "0"), row("fraud", "training", "1"), row("silent", "training", "0")];
     assert_eq!(learned("0"), expected);
+    // A backtest of it counts by the newest labels too, and what has none apart.
+    let data = engine.data.path().join("data");
+    let backtest = |more: &[&str]| {
+        let command = Command::new(env!("CARGO_BIN_EXE_saker"))
+            .args(["backtest", "--journal", data.to_str().unwrap()])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
+        String::from_utf8(command.stdout).unwrap()
+    };
+    let report: serde_json::Value = serde_json::from_str(&backtest(&["--format", "json"])).unwrap();
+    let whole = &report["whole"];
+    assert_eq!(
+        [&whole["fraud"]["count"], &whole["genuine"], &report["unlabelled"], &report["decided"]],
+        [1, 1, 1, 3],
+        "{report}"
+    );
+    let text = backtest(&[]);
+    assert!(text.contains("1 decisions without a label, in no figure of fraud"), "{text}");
+    assert!(text.contains("fraud: 0 of 1 caught") && !text.contains("fraud figures need labels"), "{text}");
     // Too young to be learned from, and to be taken for genuine.
     let young = [
         row("taken-back", "too_young", "0"),

@@ -11,42 +11,77 @@ use std::{
 use super::watch::{Standing, State, Watch};
 use crate::{
     engine::{Engine, ReloadError, Reloaded, Source},
-    rules,
+    rules::{self, Finding, ListFile},
 };
+
+/// Why there are no rules to be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRead {
+    #[error("{path} cannot be read: {error}")]
+    File { path: PathBuf, error: io::Error },
+    /// The file is there and cannot be made whole: it is not UTF-8, or the file of a list is missing or no text. What else
+    /// is wrong is told with it.
+    #[error("the rules cannot be read whole:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    InPart(Vec<Finding>),
+}
+
+impl From<NotRead> for ReloadError {
+    fn from(error: NotRead) -> ReloadError {
+        match error {
+            NotRead::File { path, error } => ReloadError::Unreadable { path, error },
+            NotRead::InPart(findings) => ReloadError::ReadInPart(findings),
+        }
+    }
+}
 
 /// The rules that a configuration names: the file at `path` with what stands in the files of its lists, or those that
 /// ship.
 ///
 /// # Errors
-/// Where a file cannot be read.
-pub fn source(path: Option<&Path>) -> io::Result<Source> {
-    match path {
-        None => Ok(Source { name: "the shipped rules".to_owned(), text: rules::SHIPPED.to_owned() }),
-        Some(path) => {
-            let text = with_lists(path, fs::read_to_string(path)?)?;
-            Ok(Source { name: path.display().to_string(), text })
-        }
-    }
+/// [`NotRead`], where a file cannot be read or is not UTF-8.
+pub fn source(path: Option<&Path>) -> Result<Source, NotRead> {
+    let Some(path) = path else {
+        return Ok(Source { name: "the shipped rules".to_owned(), text: rules::SHIPPED.to_owned() });
+    };
+    let name = path.display().to_string();
+    let bytes = fs::read(path).map_err(|error| NotRead::File { path: path.to_owned(), error })?;
+    let text = rules::text_of(&name, bytes).map_err(|finding| NotRead::InPart(vec![finding]))?;
+    let text = with_lists(path, &name, text).map_err(NotRead::InPart)?;
+    Ok(Source { name, text })
 }
 
-/// The text of the rules file at `path` with what stands in the files that its lists name, beside it.
-fn with_lists(path: &Path, mut text: String) -> io::Result<String> {
-    for name in rules::list_files(&text) {
+/// The text of the rules file at `path` with what stands in the files that its lists name, beside it; else everything
+/// that is wrong with files and text.
+fn with_lists(path: &Path, rules_name: &str, text: String) -> Result<String, Vec<Finding>> {
+    let (mut whole, mut findings) = (text.clone(), Vec::new());
+    for ListFile { name, at } in rules::list_files(&text) {
         // What cannot be a name is told by the check of the rules.
         if name.contains(char::is_control) || rules::has_list_file(&text, &name) {
             continue;
         }
         let file = beside(path, &name);
-        let content = fs::read_to_string(&file)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
-        rules::append_list_file(&mut text, &name, &content)
-            .map_err(|bad| io::Error::other(format!("{}, {bad}", file.display())))?;
+        let read = fs::read(&file).map_err(|error| {
+            let message = format!("the list's file `{name}` cannot be read: {error}");
+            let help = format!("it is looked for beside the rules, as {}", file.display());
+            rules::error_at(rules_name, &text, at, message, help)
+        });
+        let content = read.and_then(|bytes| rules::text_of(&name, bytes));
+        let appended = content.and_then(|content| rules::append_list_file(&mut whole, &name, &content));
+        if let Err(finding) = appended {
+            findings.push(finding);
+            // An empty one in its place, so that the rest can be checked.
+            let _ = rules::append_list_file(&mut whole, &name, "value\n");
+        }
     }
-    Ok(text)
+    if findings.is_empty() {
+        return Ok(whole);
+    }
+    findings.extend(rules::compile(rules_name, &whole).err().into_iter().flatten());
+    Err(findings)
 }
 
 fn lists_beside(path: &Path, text: &str) -> Vec<PathBuf> {
-    rules::list_files(text).iter().map(|name| beside(path, name)).collect()
+    rules::list_files(text).iter().map(|file| beside(path, &file.name)).collect()
 }
 
 fn beside(path: &Path, name: &str) -> PathBuf {
@@ -59,12 +94,7 @@ fn beside(path: &Path, name: &str) -> PathBuf {
 /// Where they cannot be read or are not taken; the rules before go on deciding.
 pub fn reload_configured(engine: &Engine) -> Result<Reloaded, ReloadError> {
     let path = engine.rules_path();
-    engine.reload_rules_read(|| {
-        source(path).map_err(|error| {
-            let path = path.unwrap_or(Path::new("the shipped rules"));
-            ReloadError::Unreadable { path: path.to_owned(), error }
-        })
-    })
+    engine.reload_rules_read(|| Ok(source(path)?))
 }
 
 /// Watches the configured file; `None` where the shipped rules decide, which never change. What the engine was started with
@@ -128,8 +158,20 @@ mod tests {
         let rules = directory.path().join("rules.toml");
         fs::write(&rules, "version = 1\n[lists.a]\nfile = 'lists/a.csv'\n[lists.b]\nfile = 'lists/a.csv'\n")
             .unwrap();
-        let missing = source(Some(&rules)).unwrap_err();
-        assert!(missing.kind() == io::ErrorKind::NotFound && missing.to_string().contains("lists/a.csv"));
+        let told = || match source(Some(&rules)).unwrap_err() {
+            NotRead::InPart(findings) => findings,
+            error => panic!("{error}"),
+        };
+        let missing = told();
+        assert_eq!(missing.len(), 1, "the file is named by two lists, and told of once: {missing:?}");
+        let shown = missing[0].to_string();
+        for expected in [
+            "rules.toml:3:8: error: the list's file `lists/a.csv` cannot be read: No such file",
+            "\n  3 | file = 'lists/a.csv'\n    |        ^^^^^^^^^^^^^\n",
+            "it is looked for beside the rules, as ",
+        ] {
+            assert!(shown.contains(expected), "{shown}");
+        }
         let list = directory.path().join("lists/a.csv");
         fs::create_dir(directory.path().join("lists")).unwrap();
         fs::write(&list, "\u{feff}value\r\nM-1\r\n").unwrap();
@@ -137,10 +179,48 @@ mod tests {
         assert!(text.ends_with("file = 'lists/a.csv'\n#@ list lists/a.csv\n#| value\n#| M-1\n"), "{text}");
         assert_eq!(rules::compile("rules.toml", &text).unwrap().lists.len(), 2);
         fs::write(&list, "value\nM-\u{1b}1\n").unwrap();
-        let wrong = source(Some(&rules)).unwrap_err().to_string();
         assert!(
-            wrong.ends_with("a.csv, line 2, column 3: a control character cannot stand in a list"),
-            "{wrong}"
+            told()[0]
+                .to_string()
+                .starts_with("lists/a.csv:2:3: error: a control character cannot stand in a list"),
+            "{:?}",
+            told()
         );
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_told_with_byte_and_line_and_hides_nothing_else_that_is_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let rules = directory.path().join("rules.toml");
+        let told = |content: &[u8]| {
+            fs::write(&rules, content).unwrap();
+            match source(Some(&rules)).unwrap_err() {
+                NotRead::InPart(findings) => findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                error => panic!("{error}"),
+            }
+        };
+        let latin = told(b"version = 1\r\n# caf\xe9 \xc3\xa9\r\n");
+        assert_eq!(latin.len(), 1);
+        let expected = "rules.toml:2:6: error: the file is not UTF-8: byte 18, 0xe9, begins no character\n  \
+                        2 | # caf\u{fffd} \u{e9}\n    |      ^\n";
+        assert!(latin[0].contains(expected), "{latin:?}");
+        let marked = told(b"\xef\xbb\xbf# \xff");
+        assert!(
+            marked[0].contains("rules.toml:1:3: error: the file is not UTF-8: byte 5, 0xff"),
+            "{marked:?}"
+        );
+        let wide = told(b"\xff\xfev\0");
+        assert!(wide[0].contains("rules.toml:1:1: error: the file is not UTF-8: byte 0, 0xff"), "{wide:?}");
+
+        // A list that is not, one that is not there, and a rule that is wrong besides.
+        fs::write(directory.path().join("b.csv"), b"value\nM-1\nM-\xe9\n").unwrap();
+        let all = told(
+            b"version = 1\n[lists.a]\nfile = 'a.csv'\n[lists.b]\nfile = 'b.csv'\n[[rules]]\nid = 'r'\n\
+              when = 'merchant.id in lists.b && amuont > 5'\nthen = 'flag'\nreason = 'R'\n",
+        );
+        assert_eq!(all.len(), 3, "{all:?}");
+        assert!(all[0].contains("rules.toml:3:8: error: the list's file `a.csv` cannot be read"), "{all:?}");
+        assert!(all[1].starts_with("b.csv:3:3: error: the file is not UTF-8: byte 12, 0xe9"), "{all:?}");
+        assert!(all[2].contains("rules.toml:8:") && all[2].contains("`amuont`"), "{all:?}");
     }
 }

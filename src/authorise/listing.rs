@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::{
     Asked, Sink,
     answers::{Claim, NO_ACCOUNT, Remembered, What},
+    entry::Store,
     setup::Setup,
 };
 use crate::{
-    journal::record::{Counted, Labelled, Listed, Record},
+    journal::record::{Counted, Decided, Labelled, Listed, NO_CARD, Record},
     limits::LIST_CHANGES_MAX,
     rules::{
         Lists,
@@ -19,10 +20,13 @@ use crate::{
         nearest,
     },
     types::{
+        auth::Subject,
         codes::ResponseCode,
         fault::{Fault, Violation},
-        ids::{AccountId, looks_like_card_number},
-        lists::{Labelling, ListEntry, ListKind, ListOutcome, ListUpdate, Listing, TransactionIds},
+        ids::{AccountId, CardToken, Id, looks_like_card_number},
+        lists::{
+            FraudLabel, Labelling, ListEntry, ListKind, ListOutcome, ListUpdate, Listing, TransactionIds,
+        },
         money::{Currency, Money},
         outcome::Outcome,
         reasons::{Reasons, engine},
@@ -130,6 +134,68 @@ pub struct Transaction {
     pub counted: Option<Counted>,
 }
 
+/// What the label policies make of one label.
+pub struct Followed {
+    /// `None` where nothing changes.
+    pub lists: Option<Lists>,
+    pub listed: Vec<Listing>,
+    /// A list had no room: its policy was passed over.
+    pub is_full: bool,
+}
+
+/// What the policies of these rules put on lists for a label of a kind and from a source that comes at `now`.
+pub fn follow(
+    setup: &Setup,
+    (label, kind, source): (FraudLabel, &str, &str),
+    ids: &TransactionIds,
+    now: Timestamp,
+) -> Followed {
+    let mut followed = Followed { lists: None, listed: Vec::new(), is_full: false };
+    for policy in &setup.rules.label_policies {
+        let Some(entry) = policy.entry((label, kind), ids, source, now) else { continue };
+        let before = followed.lists.as_ref().unwrap_or(setup.lists.lists());
+        // What somebody has put there for longer stays as it is.
+        if before
+            .stays_until(&policy.list, &entry.value)
+            .is_some_and(|until| entry.expires_at.is_some_and(|end| end <= until))
+        {
+            continue;
+        }
+        match before.with((&policy.list, ListKind::Texts), now, [Step::Add(entry.clone())]) {
+            Ok(after) => {
+                followed.listed.push(Listing { list: policy.list.clone(), entry });
+                followed.lists = Some(after);
+            }
+            Err(ListFull) => followed.is_full = true,
+        }
+    }
+    followed
+}
+
+/// The ids of an authorisation, as label policies list them: its card also where the request named the account alone.
+pub fn ids_of(store: &Store, decided: &Decided) -> TransactionIds {
+    let request = &decided.request;
+    let of_account = || -> Option<Id> {
+        let at = store.find(&Subject::Account(decided.account?))?;
+        store.with_account(at, |entry| {
+            let card = entry.account.as_ref()?.cards.get(usize::from(decided.card))?;
+            Some(card.token.get().0)
+        })
+    };
+    let card = match request.subject {
+        Subject::Card(CardToken(card)) => Some(card),
+        Subject::Account(_) if decided.card == NO_CARD => None,
+        Subject::Account(_) => of_account(),
+    };
+    TransactionIds {
+        card,
+        merchant: request.merchant.merchant_id,
+        terminal: request.merchant.terminal_id,
+        device: request.device_id,
+        ip: request.ip_address,
+    }
+}
+
 /// Records a label and what the label policies put on lists for it. As [`update`], but that nothing of it is refused: a
 /// policy whose list is full is passed over, and the outcome says so.
 pub fn label(
@@ -141,31 +207,10 @@ pub fn label(
     mut sink: impl Sink,
     put: impl FnOnce(Lists),
 ) -> Labelled {
+    let what = (labelling.label, &*labelling.kind, &*labelling.source);
+    let Followed { lists, listed, is_full } = follow(setup, what, &transaction.ids, asked.now);
     let mut reasons = Reasons::new();
-    let mut listed = Vec::new();
-    let mut lists: Option<Lists> = None;
-    for policy in &setup.rules.label_policies {
-        let what = (labelling.label, &*labelling.kind);
-        let Some(entry) = policy.entry(what, &transaction.ids, &labelling.source, asked.now) else {
-            continue;
-        };
-        let before = lists.as_ref().unwrap_or(setup.lists.lists());
-        // What somebody has put there for longer stays as it is.
-        if before
-            .stays_until(&policy.list, &entry.value)
-            .is_some_and(|until| entry.expires_at.is_some_and(|end| end <= until))
-        {
-            continue;
-        }
-        match before.with((&policy.list, ListKind::Texts), asked.now, [Step::Add(entry.clone())]) {
-            Ok(after) => {
-                listed.push(Listing { list: policy.list.clone(), entry });
-                lists = Some(after);
-            }
-            Err(ListFull) if reasons.is_empty() => reasons.push(engine::LIST_FULL),
-            Err(ListFull) => {}
-        }
-    }
+    reasons.extend(is_full.then_some(engine::LIST_FULL));
     let Transaction { of, account, currency, ids, before, counted } = transaction;
     let mut record = Labelled {
         client: asked.client,

@@ -293,6 +293,7 @@ fn decide_on(
         let seen = rules::Seen { lists: &setup.lists, now: asked.now };
         setup.rules.evaluate(&values, currency, seen, &mut hits);
         setup.rules.restrict(&values, asked.now, &mut hits);
+        setup.rules.hold_back(shared.unfilled, &mut hits);
         watch.ended(Stage::Rules);
 
         // 5. Score.

@@ -77,7 +77,8 @@ pub struct Args {
     /// Credit limit of an account that is in no file, in major units of the row's currency.
     #[arg(long, value_name = "AMOUNT", default_value = DEFAULT_LIMIT)]
     pub default_limit: String,
-    /// Days until a label is known where the file does not say when. Windows over labels count it from then on.
+    /// Days until a label is known where the file does not say when. Windows over labels count it, and label policies
+    /// follow it, from then on.
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=365))]
     pub label_delay: u32,
     /// Windows and holds follow what history decided (`outcome`; absent: approved), not what is decided here.
@@ -135,9 +136,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let how =
                 replay::How { observe: args.observe, label_delay_ms: i64::from(args.label_delay) * DAY_MS };
             replay::file(survey, how, &mut backtest, other.as_mut(), &mut tally)?;
-            let counts_labels =
-                [Some(&backtest), other.as_ref()].into_iter().flatten().any(Backtest::counts_labels);
-            (Origin::of_file(path, survey, args.observe, counts_labels), None)
+            let reads_labels =
+                [Some(&backtest), other.as_ref()].into_iter().flatten().any(Backtest::reads_labels);
+            (Origin::of_file(path, survey, args.observe, reads_labels), None)
         }
         History::Journal(path, journal) => {
             let (observe, limit) = (args.observe, args.limit.unwrap_or(u64::MAX));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::say;
 use crate::{
-    admin,
+    admin::{self, rules::NotRead},
     rules::{self, Finding, Mode, RuleSet},
 };
 
@@ -130,21 +130,17 @@ pub fn names(format_json: bool) -> ExitCode {
 
 /// A file's name and its rules. One that cannot be used has been told of already, and leads to the exit code.
 fn usable(path: &Path, format_json: bool) -> Result<(String, RuleSet), ExitCode> {
-    let (name, source) = read(path)?;
-    match rules::compile(&name, &source) {
+    let name = path.display().to_string();
+    let source = admin::rules::source(Some(path)).map_err(|error| match error {
+        NotRead::InPart(findings) => refuse(&name, &findings, format_json),
+        NotRead::File { error, .. } => {
+            eprintln!("error: cannot read the rules file {name}: {error}");
+            ExitCode::from(2)
+        }
+    })?;
+    match rules::compile(&name, &source.text) {
         Ok(rules) => Ok((name, rules)),
         Err(findings) => Err(refuse(&name, &findings, format_json)),
-    }
-}
-
-fn read(path: &Path) -> Result<(String, String), ExitCode> {
-    let name = path.display().to_string();
-    match admin::rules::source(Some(path)) {
-        Ok(source) => Ok((name, source.text)),
-        Err(error) => {
-            eprintln!("error: cannot read the rules file {name}: {error}");
-            Err(ExitCode::from(2))
-        }
     }
 }
 

@@ -318,9 +318,7 @@ fn settings(args: Args) -> anyhow::Result<Config> {
 /// # Errors
 /// Where their file cannot be read.
 pub(super) fn rules_source(config: &Config) -> anyhow::Result<Source> {
-    let path = config.decide.rules.as_deref();
-    admin::rules::source(path)
-        .with_context(|| format!("{} cannot be read", path.unwrap_or(Path::new("the rules")).display()))
+    Ok(admin::rules::source(config.decide.rules.as_deref())?)
 }
 
 /// The model that the settings name; `None` where none is to serve.

@@ -27,7 +27,7 @@ use crate::{
         answers::{Claimed, Remembered},
         decide::{Chain, increment_expires_at},
         entry::Entry,
-        maintain,
+        listing, maintain,
         restore::Effect,
         setup::Setup,
     },
@@ -46,7 +46,7 @@ use crate::{
         codes::{Decision, Kind, ResponseCode},
         fault::Fault,
         ids::RequestKey,
-        lists::FraudLabel,
+        lists::{FraudLabel, TransactionIds},
         money::Money,
         outcome::Maintenance,
         reasons::{Reasons, engine as reason},
@@ -89,8 +89,8 @@ pub struct Backtest {
     waiting: VecDeque<(u64, SharedEvent)>,
     /// The last decision as those windows have it.
     last: Option<SharedEvent>,
-    /// Labels that have yet to come, by their time, and what they are of.
-    coming: BTreeMap<(Timestamp, u64), SharedEvent>,
+    /// Labels that have yet to come, by their time, and the position of what they are of.
+    coming: BTreeMap<(Timestamp, u64), Coming>,
     /// The lists of a journal.
     lists: ListHistory,
     names: Names,
@@ -98,6 +98,15 @@ pub struct Backtest {
     kept: HashMap<u64, (AuthRequest, AuthAnswer)>,
     /// For a journal: which keys the engine had forgotten.
     retention: Retention,
+}
+
+/// What a label will do when it comes.
+struct Coming {
+    label: FraudLabel,
+    /// For windows that count it.
+    event: Option<SharedEvent>,
+    /// For policies that it has put something on a list.
+    ids: Option<Box<TransactionIds>>,
 }
 
 impl Backtest {
@@ -139,27 +148,46 @@ impl Backtest {
         Arc::clone(&self.setup.rules)
     }
 
-    /// Whether decisions depend on labels as they come, which [`Backtest::label`] says: by the rules, or by a model's
-    /// features.
-    pub fn counts_labels(&self) -> bool {
-        self.setup.model.is_some() || self.setup.shared.aggregates_count_labels()
+    /// Whether decisions depend on labels as they come, which [`Backtest::label`] says: by windows of the rules, by their
+    /// label policies, or by a model's features.
+    pub fn reads_labels(&self) -> bool {
+        let Setup { model, shared, rules, .. } = &self.setup;
+        model.is_some() || shared.aggregates_count_labels() || !rules.label_policies.is_empty()
     }
 
     /// Says what the last request that was decided will be found to be, and when that will be known: from then on it
-    /// counts as such. For a history without a journal.
+    /// counts as such, and is on the lists that the policies put it on. For a history without a journal.
     pub fn label(&mut self, label: FraudLabel, known_at: Timestamp) {
-        if let Some(event) = self.last.take().filter(|_| self.setup.shared.counts(label)) {
-            let event = SharedEvent { label: Some(label), ..event };
-            self.coming.insert((known_at, self.position), event);
+        let event = self.last.take().filter(|_| self.setup.shared.counts(label));
+        let event = event.map(|event| SharedEvent { label: Some(label), ..event });
+        // A repeat and a duplicate have no record.
+        let is_listed = self.setup.rules.label_policies.iter().any(|policy| policy.label == label);
+        let ids = (is_listed && !self.record.is_empty()).then(|| {
+            let decided = self.last_decided();
+            Box::new(listing::ids_of(&self.state.store, &decided))
+        });
+        if event.is_some() || ids.is_some() {
+            // None is known before what it is of.
+            let known_at = known_at.max(self.time.now());
+            self.coming.insert((known_at, self.position), Coming { label, event, ids });
         }
     }
 
-    /// Lets the labels come that are known at this time.
+    /// Lets the labels come that are known at this time, each at its own.
     fn labels_come(&mut self, now: Timestamp) {
         while let Some(next) = self.coming.first_entry()
             && next.key().0 <= now
         {
-            self.shared.take_in(&self.setup.shared, &next.remove());
+            let ((known_at, _), Coming { label, event, ids }) = next.remove_entry();
+            if let Some(event) = event {
+                self.shared.take_in(&self.setup.shared, &event);
+            }
+            // A file says neither a label's kind nor where it comes from.
+            let followed = ids.map(|ids| listing::follow(&self.setup, (label, "", ""), &ids, known_at));
+            if let Some(lists) = followed.and_then(|followed| followed.lists) {
+                let version = lists.version() + 1;
+                self.setup.see(&Arc::new(lists.made_at(version)));
+            }
         }
     }
 
@@ -277,10 +305,16 @@ impl Backtest {
         Ok((answer, how))
     }
 
+    /// The last decision, which has just been written.
+    fn last_decided(&self) -> Box<Decided> {
+        let record = Record::decode(&self.record, self.position, &self.names);
+        let Ok(Record::Decided(decided)) = record else { unreachable!("a decision was just written") };
+        decided
+    }
+
     /// The last decision as it would stand in the journal, had history made it.
     fn history_of(&self, observed: Observed, before: &Entry) -> Decided {
-        let record = Record::decode(&self.record, self.position, &self.names);
-        let Ok(Record::Decided(mut decided)) = record else { unreachable!("a decision was just written") };
+        let mut decided = self.last_decided();
         let Decided { request, answer, time, original, first, .. } = &mut *decided;
         let hold = original.and_then(|position| before.account.as_ref()?.hold(position));
         let chain = hold.filter(|hold| hold.expires_at > *time && !hold.posted);

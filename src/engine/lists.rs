@@ -19,16 +19,14 @@ use crate::{
     },
     journal::{
         Class, ReserveError, Slot,
-        record::{Counted, Decided, Labelled, NO_CARD, Record},
+        record::{Counted, Labelled, Record},
     },
     limits::LABELS_AT_HAND_MAX,
     rules::Lists,
     types::{
-        auth::Subject,
         challenge::Challenged,
         fault::Fault,
-        ids::{CardToken, Id},
-        lists::{Labelling, ListOutcome, ListUpdate, TransactionIds},
+        lists::{Labelling, ListOutcome, ListUpdate},
         outcome::Outcome,
     },
 };
@@ -253,34 +251,11 @@ impl Engine {
             of: decided.answer.position,
             account: decided.account,
             currency: decided.answer.approved.map(|approved| approved.currency),
-            ids: self.ids_of(&decided),
+            ids: listing::ids_of(&self.state.store, &decided),
             before: 0,
             counted: authorise::counted_of(decided.answer.position, &decided, 0),
         };
         Ok((transaction, decided.challenged))
-    }
-
-    fn ids_of(&self, decided: &Decided) -> TransactionIds {
-        let request = &decided.request;
-        let of_account = || -> Option<Id> {
-            let at = self.state.store.find(&Subject::Account(decided.account?))?;
-            self.state.store.with_account(at, |entry| {
-                let card = entry.account.as_ref()?.cards.get(usize::from(decided.card))?;
-                Some(card.token.get().0)
-            })
-        };
-        let card = match request.subject {
-            Subject::Card(CardToken(card)) => Some(card),
-            Subject::Account(_) if decided.card == NO_CARD => None,
-            Subject::Account(_) => of_account(),
-        };
-        TransactionIds {
-            card,
-            merchant: request.merchant.merchant_id,
-            terminal: request.merchant.terminal_id,
-            device: request.device_id,
-            ip: request.ip_address,
-        }
     }
 
     /// What was said of a transaction, the newest first; of one that was labelled long ago perhaps nothing.

@@ -136,6 +136,9 @@ pub enum ReloadError {
     NoChallenger,
     #[error("{path} cannot be read: {error}")]
     Unreadable { path: PathBuf, error: io::Error },
+    /// The rules' file is there, but not all that belongs to it can be read.
+    #[error("the rules cannot be read whole:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    ReadInPart(Vec<Finding>),
     #[error("the new version cannot be kept: {0}")]
     Keep(io::Error),
     #[error("the journal takes no record: {0}")]

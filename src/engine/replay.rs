@@ -92,7 +92,7 @@ pub(super) struct Epoch {
 /// Where the chain is broken, a record cannot be read, or a version that decided was not kept.
 pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified, VerifyError> {
     let names = Names::default();
-    let (chain, epochs, introduced) = epochs(data_dir, &names)?;
+    let (chain, epochs, introduced) = epochs(data_dir, &names, &mut |_| {})?;
     // A directory in use grows meanwhile; every walk ends where the first one did.
     let last = chain.summary.last_position.unwrap_or(0);
     let mut verified = Verified {
@@ -195,10 +195,11 @@ pub(super) fn unbounded() -> Config {
     config
 }
 
-/// Walks the log once for its versions, and counts their introductions.
+/// Walks the log once for its versions, and counts their introductions. Whatever else there is, `on_record` sees in brief.
 pub(super) fn epochs(
     data_dir: &Path,
     names: &Names,
+    on_record: &mut dyn FnMut(&Record),
 ) -> Result<(journal::VerifyReport, Vec<Epoch>, u64), VerifyError> {
     let (mut numbers, mut challenger) = (VersionNumbers::default(), 0);
     let mut epochs: Vec<Epoch> = Vec::new();
@@ -207,6 +208,7 @@ pub(super) fn epochs(
         let record =
             Record::decode_brief(frame.payload, frame.position).map_err(|error| error.to_string())?;
         let Record::Introduced(introduced) = record else {
+            on_record(&record);
             if let Some(epoch) = epochs.last_mut() {
                 epoch.records += 1;
             }
@@ -335,7 +337,14 @@ fn again(
     let shared = match record {
         Record::Decided(decided) => {
             let considered = &decided.considered;
-            SharedRead::again(considered.shared_to, &setup.shared, &considered.aggregates, &considered.vector)
+            let decided_by = setup.rules.aggregates_read_by(&considered.fired);
+            SharedRead::again(
+                considered.shared_to,
+                &setup.shared,
+                &considered.aggregates,
+                &considered.vector,
+                decided_by,
+            )
         }
         _ => SharedRead::default(),
     };

@@ -8,7 +8,7 @@
 //!
 //! Rules that are put in force with other such aggregates get windows of their own, which are filled from the journal
 //! beside the decisions. Until they are, what the rules before kept as well is read from there, and everything else is
-//! unknown, so that no rule fires, or fails to, on half a window.
+//! unknown: a rule that reads it runs as shadow, so that none decides on half a window, or on there being none.
 
 use std::{
     io,
@@ -116,7 +116,7 @@ impl SharedWindows {
     pub(super) fn read(&self, request: &AuthRequest, now: Timestamp) -> SharedRead {
         match &*self.before.load() {
             None => SharedRead::of(&self.maps.read(), &self.plan, &Parts::of(request), now),
-            Some(before) => before.windows.read(request, now).moved(&before.found),
+            Some(before) => before.windows.read(request, now).moved(&self.plan, &before.found),
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
     window::{self, Length, Pick, TotalId, View, WindowPlan},
 };
 use crate::{
-    limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX},
+    limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX, LATENESS_MAX_MS},
     types::lists::FraudLabel,
 };
 
@@ -219,8 +219,11 @@ pub struct Aggregate {
 pub struct Footprint {
     /// For every key: a card, an account, a merchant, and so on.
     pub bytes_per_key: usize,
-    /// For every event of a key within its window.
+    /// For every event of a key that is kept.
     pub bytes_per_event: usize,
+    /// How long an event is kept: what comes late may lie up to [`LATENESS_MAX_MS`] back, and its window reaches back
+    /// from there. Those of an account serve all aggregates, whatever their windows.
+    pub event_kept_ms: i64,
 }
 
 impl Aggregate {
@@ -228,12 +231,14 @@ impl Aggregate {
         let distinct = usize::from(matches!(self.measure, Measure::Distinct(_)));
         if self.by.cross_accounts() {
             let bytes_per_event = shared::event_bytes(distinct);
-            return Footprint { bytes_per_key: shared::KEY_BYTES, bytes_per_event };
+            let event_kept_ms = self.window_ms + LATENESS_MAX_MS;
+            return Footprint { bytes_per_key: shared::KEY_BYTES, bytes_per_event, event_kept_ms };
         }
         let has_total = is_total(self.measure, alike(self.by));
         Footprint {
             bytes_per_key: if has_total { window::TOTAL_BYTES } else { 0 },
             bytes_per_event: window::EVENT_BYTES,
+            event_kept_ms: window::HORIZON_MS,
         }
     }
 }

@@ -34,7 +34,7 @@ use ring::{Ring, Span};
 pub use shapes::SHAPES_MAX;
 
 /// Events this much older than the newest are in no window of a decision that may still come.
-const HORIZON_MS: i64 = WINDOW_MAX_MS + LATENESS_MAX_MS;
+pub(super) const HORIZON_MS: i64 = WINDOW_MAX_MS + LATENESS_MAX_MS;
 
 const _: () = assert!(EVENTS_PER_KEY_MAX < u16::MAX as usize, "tails and counts are u16");
 

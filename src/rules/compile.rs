@@ -99,7 +99,7 @@ impl Compiler<'_, '_> {
         for rule in file.rules.iter().take(RULES_MAX) {
             let before = std::mem::take(&mut self.used);
             conditions.push(rule.when.as_ref().and_then(|when| self.condition(when, &scope)));
-            meanings.push(meaning(rule, file, &self.used));
+            meanings.push((meaning(rule, file, &self.used), aggregates_of(file, &self.used)));
             self.used.extend(before);
         }
         self.costs(file, &conditions);
@@ -553,7 +553,15 @@ fn meaning(rule: &RuleDeclaration, file: &File, used: &HashSet<String>) -> u64 {
     hash.as_bytes()[..8].iter().fold(0, |meaning, byte| meaning << 8 | u64::from(*byte))
 }
 
-fn finished(rule: &RuleDeclaration, condition: &Bool, meaning: u64) -> Option<Rule> {
+/// See [`Rule::aggregates`].
+fn aggregates_of(file: &File, used: &HashSet<String>) -> u64 {
+    let places = file.aggregates.iter().take(AGGREGATES_MAX).enumerate();
+    places
+        .filter(|(_, aggregate)| used.contains(&aggregate.name.value))
+        .fold(0, |all, (place, _)| all | 1 << place)
+}
+
+fn finished(rule: &RuleDeclaration, condition: &Bool, (meaning, aggregates): (u64, u64)) -> Option<Rule> {
     let id = &rule.id.as_ref()?.value;
     let then: Effect = rule.then?;
     let text = rule.text.clone().unwrap_or_else(|| format!("Rule {id}."));
@@ -571,6 +579,7 @@ fn finished(rule: &RuleDeclaration, condition: &Bool, meaning: u64) -> Option<Ru
         group: Arc::from(rule.group.as_deref().unwrap_or("other")),
         when: Arc::from(rule.when.as_ref()?.text.as_str()),
         cost_ns: program::cost_ns(condition),
+        aggregates,
     })
 }
 

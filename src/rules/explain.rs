@@ -70,10 +70,11 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// `10 bytes for each card, 8 for each event within the window`; empty for what is no aggregate.
+    /// `10 bytes a key and 8 for each of its events of 38 days`; empty for what is no aggregate.
     pub fn memory(&self) -> String {
-        self.footprint.map_or(String::new(), |Footprint { bytes_per_key, bytes_per_event }| {
-            format!("{bytes_per_key} bytes a key and {bytes_per_event} for each event within the window")
+        self.footprint.map_or(String::new(), |Footprint { bytes_per_key, bytes_per_event, event_kept_ms }| {
+            let kept = length(event_kept_ms);
+            format!("{bytes_per_key} bytes a key and {bytes_per_event} for each event of the last {kept}")
         })
     }
 }

@@ -185,3 +185,37 @@ impl<'a> Report<'a> {
         }
     }
 }
+
+/// What is wrong at one place of a rules file, for who has nothing else to say of it.
+pub fn error_at(file: &str, source: &str, span: Range<usize>, message: String, help: String) -> Finding {
+    Report::new(file, source).finding(Severity::Error, span, message, Some(help))
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// The first byte that is not UTF-8, at its place.
+pub fn text_of(file: &str, bytes: Vec<u8>) -> Result<String, Finding> {
+    String::from_utf8(bytes).map_err(|error| {
+        let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
+        let line_start = bytes[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let rest = &bytes[line_start..];
+        let line = rest.split(|byte| *byte == b'\n').next().unwrap_or(rest);
+        let before = String::from_utf8_lossy(&bytes[line_start..at]);
+        let shown = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+        let is_first = line_start == 0 && before.starts_with(BYTE_ORDER_MARK);
+        Finding {
+            severity: Severity::Error,
+            file: file.to_owned(),
+            line: bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u32 + 1,
+            column: before.chars().count() as u32 + 1 - u32::from(is_first),
+            length: 1,
+            message: format!("the file is not UTF-8: byte {at}, 0x{:02x}, begins no character", bytes[at]),
+            help: Some("save it as UTF-8; offsets in bytes begin with 0".to_owned()),
+            source_line: match shown.len() <= SOURCE_LINE_BYTES_MAX {
+                true => shown.trim_start_matches(BYTE_ORDER_MARK).to_owned(),
+                false => String::new(),
+            },
+        }
+    })
+}

@@ -10,13 +10,13 @@
 //! Such blocks stand at the end of the text, among nothing but blank lines and other lines that begin with `#@`. A text
 //! that has the block of a file already keeps it: what was loaded once means the same wherever it is loaded again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use csv::StringRecord;
 
 use super::{
     check::ListValue,
-    finding::{Elsewhere, Report, Severity},
+    finding::{Elsewhere, Finding, Report, Severity},
     lists::FOR_EVER,
 };
 use crate::{
@@ -29,36 +29,35 @@ const LINE: &str = "#|";
 /// Lines of one file that are told to be wrong; whoever wrote it has seen enough then.
 const ERRORS_MAX: usize = 20;
 
-/// A line of a list's file that cannot stand in a comment.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("line {line}, column {column}: a control character cannot stand in a list")]
-pub struct BadLine {
-    pub line: usize,
-    /// In characters, from 1.
-    pub column: usize,
+/// A file that a list of a rules file names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListFile {
+    pub name: String,
+    /// Where the rules file names it first, in bytes.
+    pub at: Range<usize>,
 }
 
-/// The files that the lists of a rules file name, in its order.
-pub fn list_files(source: &str) -> Vec<String> {
+/// The files that the lists of a rules file name, in its order, each once.
+pub fn list_files(source: &str) -> Vec<ListFile> {
     let (root, _) = toml::de::DeTable::parse_recoverable(source);
     let lists = root.get_ref().iter().find(|(name, _)| name.get_ref().as_ref() == "lists");
     let lists = lists.and_then(|(_, lists)| lists.get_ref().as_table());
-    let mut files: Vec<(usize, String)> = lists
+    let mut named: Vec<ListFile> = lists
         .into_iter()
         .flat_map(|lists| lists.iter())
         .filter_map(|(_, list)| {
             let file = list.get_ref().as_table()?.iter().find(|(key, _)| key.get_ref().as_ref() == "file")?.1;
-            Some((file.span().start, file.get_ref().as_str()?.to_owned()))
+            Some(ListFile { name: file.get_ref().as_str()?.to_owned(), at: file.span() })
         })
         .collect();
-    files.sort_unstable();
-    let mut names: Vec<String> = Vec::new();
-    for (_, name) in files {
-        if !names.contains(&name) {
-            names.push(name);
+    named.sort_unstable_by_key(|file| file.at.start);
+    let mut files: Vec<ListFile> = Vec::new();
+    for file in named {
+        if files.iter().all(|before| before.name != file.name) {
+            files.push(file);
         }
     }
-    names
+    files
 }
 
 /// Whether the text has what stands in a list's file.
@@ -70,7 +69,7 @@ pub fn has_list_file(source: &str, name: &str) -> bool {
 ///
 /// # Errors
 /// The first line that cannot stand in a comment; the text is as it was then.
-pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Result<(), BadLine> {
+pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Result<(), Finding> {
     let content = content.strip_prefix('\u{feff}').unwrap_or(content);
     let mut block = String::with_capacity(content.len() + content.len() / 8);
     if !source.ends_with('\n') {
@@ -79,7 +78,16 @@ pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Resul
     block += &format!("{HEAD}{name}\n");
     for (index, line) in content.lines().enumerate() {
         if let Some(place) = line.chars().position(|c| c.is_control() && c != '\t') {
-            return Err(BadLine { line: index + 1, column: place + 1 });
+            return Err(Finding {
+                severity: Severity::Error,
+                file: name.to_owned(),
+                line: index as u32 + 1,
+                column: place as u32 + 1,
+                length: 1,
+                message: "a control character cannot stand in a list".to_owned(),
+                help: None,
+                source_line: line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}"),
+            });
         }
         block += if line.is_empty() { LINE } else { "#| " };
         block += line;
@@ -131,9 +139,10 @@ struct Reading<'b, 'r, 's> {
     errors: usize,
 }
 
-impl Reading<'_, '_, '_> {
+impl<'b> Reading<'b, '_, '_> {
     fn values(mut self) -> Option<Vec<ListValue>> {
-        let content = self.block.lines.join("\n");
+        let texts = self.closed_lines()?;
+        let content = texts.join("\n");
         let mut reader = csv::ReaderBuilder::new().from_reader(content.as_bytes());
         let headers = match reader.headers() {
             Ok(headers) => headers.clone(),
@@ -163,7 +172,7 @@ impl Reading<'_, '_, '_> {
                     continue;
                 }
             };
-            let line = self.line_of(&record);
+            let line = line_of(&texts, &record);
             let Some(value) = self.value(&record, places, line) else { continue };
             if let Some(first) = lines.insert(value.value.clone(), line) {
                 let message = format!("`{}` is there already, on line {first}", value.value);
@@ -211,11 +220,26 @@ impl Reading<'_, '_, '_> {
         Some(places)
     }
 
-    /// The line of a record, whose position is that of the blank lines before it.
-    fn line_of(&self, record: &StringRecord) -> u32 {
-        let line = record.position().map_or(1, csv::Position::line) as usize;
-        let blank = self.block.lines.iter().skip(line - 1).take_while(|text| text.is_empty()).count();
-        (line + blank) as u32
+    /// The lines, with those left blank whose quote is not closed: no cell of a list spans lines, and read on as CSV
+    /// such a one would take the rest of the file for its text. `None` where the header is among them.
+    fn closed_lines(&mut self) -> Option<Vec<&'b str>> {
+        let block = self.block;
+        let mut lines = Vec::with_capacity(block.lines.len());
+        for (number, text) in (1..).zip(&block.lines) {
+            let cells = Cells::of(text);
+            if !cells.last_is_open || self.errors >= ERRORS_MAX {
+                lines.push(*text);
+                continue;
+            }
+            let help = "close it with `\"` on the same line; inside quotes, a `\"` is written twice";
+            let message = "the quote that begins here is not closed on its line";
+            self.wrong(number, Some(cells.spans.len() - 1), message, Some(help));
+            if lines.iter().all(|line: &&str| line.is_empty()) {
+                return None;
+            }
+            lines.push("");
+        }
+        Some(lines)
     }
 
     fn value(&mut self, record: &StringRecord, places: [Option<usize>; 3], line: u32) -> Option<ListValue> {
@@ -247,17 +271,52 @@ impl Reading<'_, '_, '_> {
 
     fn say(&mut self, severity: Severity, line: u32, cell: Option<usize>, message: &str, help: Option<&str>) {
         let text = self.block.lines.get(line as usize - 1).copied().unwrap_or("");
-        // Where a cell is quoted, the commas say nothing of where it stands.
-        let cell = cell.filter(|_| !text.contains('"')).unwrap_or(0);
-        let before: usize = text.split(',').take(cell).map(|cell| cell.chars().count() + 1).sum();
-        let length = text.split(',').nth(cell).map_or(1, |cell| cell.chars().count());
+        let span = Cells::of(text).spans.into_iter().nth(cell.unwrap_or(0)).unwrap_or(0..0);
         let place = Elsewhere {
             file: self.block.name,
             line,
-            column: before as u32 + 1,
-            length: length.max(1) as u32,
+            column: span.start as u32 + 1,
+            length: span.len().max(1) as u32,
             text,
         };
         self.report.elsewhere(severity, place, message.to_owned(), help.map(str::to_owned));
+    }
+}
+
+/// The line of a record, whose position is that of the blank lines before it.
+fn line_of(lines: &[&str], record: &StringRecord) -> u32 {
+    let line = record.position().map_or(1, csv::Position::line) as usize;
+    let blank = lines.iter().skip(line - 1).take_while(|text| text.is_empty()).count();
+    (line + blank) as u32
+}
+
+/// Where the cells of one line stand, by the rules of CSV: a quote that begins a cell hides commas until it is closed.
+struct Cells {
+    /// In characters, quotes included; at least one.
+    spans: Vec<Range<usize>>,
+    /// The last one begins with a quote that is not closed.
+    last_is_open: bool,
+}
+
+impl Cells {
+    fn of(line: &str) -> Cells {
+        let (mut spans, mut start, mut length) = (Vec::new(), 0, 0);
+        let (mut is_open, mut may_reopen) = (false, false);
+        for (place, c) in line.chars().enumerate() {
+            length = place + 1;
+            let was_closed = std::mem::take(&mut may_reopen);
+            match c {
+                '"' if is_open => (is_open, may_reopen) = (false, true),
+                // Written twice, a quote stands for itself and closes nothing.
+                '"' => is_open = place == start || was_closed,
+                ',' if !is_open => {
+                    spans.push(start..place);
+                    start = length;
+                }
+                _ => {}
+            }
+        }
+        spans.push(start..length);
+        Cells { spans, last_is_open: is_open }
     }
 }

@@ -40,8 +40,8 @@ pub use self::{
     cases::{TestResult, run_tests},
     compile::compile,
     explain::{Explanation, Reading, aggregate as explain_aggregate, names},
-    finding::{Finding, Severity, did_you_mean, nearest},
-    listing::{BadLine, append_list_file, has_list_file, list_files},
+    finding::{Finding, Severity, did_you_mean, error_at, nearest, text_of},
+    listing::{ListFile, append_list_file, has_list_file, list_files},
     lists::{DeclaredList, Lists, ListsInForce},
     modes::{Entity, Suppression},
     policies::{LabelPolicy, PolicyField},
@@ -115,6 +115,8 @@ pub struct Rule {
     pub when: Arc<str>,
     /// Estimated time of one evaluation.
     pub cost_ns: u32,
+    /// The aggregates of the file that it reads, one bit for each place.
+    pub aggregates: u64,
 }
 
 /// What a fired rule asks for, in the order of precedence.
@@ -193,9 +195,11 @@ const WORDS: usize = RULES_MAX.div_ceil(64);
 pub struct Hits {
     fired: [u64; WORDS],
     unknown: [u64; WORDS],
-    /// Of those that fired, the ones that are suppressed, and those that are live for other cards.
+    /// Of those that fired, the ones that are suppressed, those that are live for other cards, and those that read what is
+    /// still being filled.
     suppressed: [u64; WORDS],
     not_here: [u64; WORDS],
+    unfilled: [u64; WORDS],
 }
 
 impl Hits {
@@ -214,9 +218,11 @@ impl Hits {
         self.suppressed.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
     }
 
-    fn is_held_back(&self, rule: usize) -> bool {
+    /// Whether a live rule fired and decides nothing here: it is suppressed, live for other cards, or reads what is still
+    /// being filled.
+    pub fn is_held_back(&self, rule: usize) -> bool {
         let word = rule / 64;
-        (self.suppressed[word] | self.not_here[word]) >> (rule % 64) & 1 == 1
+        (self.suppressed[word] | self.not_here[word] | self.unfilled[word]) >> (rule % 64) & 1 == 1
     }
 
     /// The rules whose condition is neither true nor false for want of a value, in the order of the file.

@@ -1,9 +1,10 @@
 //! Which of the rules that fired decide: a live rule may decide for a share of the cards alone, and be suppressed for
-//! a card or a merchant until a time. Where it does not decide it counts as in shadow.
+//! a card or a merchant until a time, and waits until all that it reads is filled. Where it does not decide it counts as
+//! in shadow.
 //!
 //! Costs a decision nothing where no rule is so restricted, and no allocation where one is.
 
-use super::{Hits, Mode, RuleSet, trailer::ModeSet};
+use super::{Hits, Mode, RuleSet, ones, trailer::ModeSet};
 use crate::{
     features::{
         catalog::slot,
@@ -134,6 +135,23 @@ impl RuleSet {
                 hits.not_here[word] |= bit;
             }
         }
+    }
+
+    /// Notes that rules that fired do not decide where they read an aggregate that is still being filled; `unfilled` has one
+    /// bit for each of the file's aggregates.
+    pub fn hold_back(&self, unfilled: u64, hits: &mut Hits) {
+        if unfilled == 0 {
+            return;
+        }
+        for rule in ones(hits.fired).filter(|rule| self.rules[*rule].aggregates & unfilled != 0) {
+            hits.unfilled[rule / 64] |= 1 << (rule % 64);
+        }
+    }
+
+    /// The aggregates that these rules read, one bit for each place in the file.
+    pub fn aggregates_read_by(&self, rules: &[u16]) -> u64 {
+        let read = rules.iter().filter_map(|rule| self.rules.get(usize::from(*rule)));
+        read.fold(0, |all, rule| all | rule.aggregates)
     }
 
     /// Whether a rule that fired decides; otherwise it counts as in shadow.

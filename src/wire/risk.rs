@@ -87,7 +87,7 @@ impl risk_server::Risk for Risk {
             .await?;
         let reloaded = match reloaded {
             Ok(reloaded) => reloaded,
-            Err(ReloadError::Rules(findings)) => {
+            Err(ReloadError::Rules(findings) | ReloadError::ReadInPart(findings)) => {
                 let findings = findings.iter().map(to_proto::finding).collect();
                 return Ok(Response::new(ReloadRulesResponse { version: String::new(), findings }));
             }

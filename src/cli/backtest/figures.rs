@@ -145,6 +145,11 @@ impl Figures {
         Quality::measure(&self.margins, &self.is_fraud, 1.0)
     }
 
+    /// Decisions of which nobody said what they were.
+    pub(super) fn unlabelled(&self) -> u64 {
+        self.whole.all.count - self.whole.labelled()
+    }
+
     pub(super) fn decided(&self) -> u64 {
         self.whole.all.count
     }

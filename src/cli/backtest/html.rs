@@ -241,6 +241,13 @@ fn rule_row(report: &Report<'_>, place: usize, rule: &Rule, has_labels: bool) ->
             }
             (yield_cells(&voice.fired, report.figures.whole.fraud.count, has_labels, Some(alone)))
         }
+        @if let Some(voice) = report.figures.voices.held_back(place) {
+            tr data-row={ (rule.id) " (held back)" } {
+                th { (rule.id) " " span.badge { "held back" } " " span.badge { (rule.then.name()) } }
+                (yield_cells(&voice.fired, report.figures.whole.fraud.count, has_labels,
+                    Some(rule.then.response_code().map(|_| &voice.alone))))
+            }
+        }
     }
 }
 
@@ -266,8 +273,9 @@ fn rules(report: &Report<'_>, has_labels: bool) -> Markup {
                     }
                     caption {
                         "A transaction stands under every rule that fired on it, so that the lines add up to more than \
-                         the decisions. Alone: nothing else spoke against the transaction; of a shadow rule, what was \
-                         not declined and would have been by it."
+                         the decisions. Held back: the rule is live for other cards, or suppressed there. Alone: nothing \
+                         else spoke against the transaction; of a rule in shadow or held back, what was not declined and \
+                         would have been by it."
                     }
                 }
             }

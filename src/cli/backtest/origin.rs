@@ -12,15 +12,18 @@ use crate::{
 };
 
 /// What a reader must know of the labels of a file.
-const LABELS_NOTE: &str = "windows over labels count each from when it was known";
+const LABELS_NOTE: &str =
+    "windows over labels count each from when it was known, and label policies follow it then";
 const NO_LABELS_NOTE: &str =
-    "no window of these rules reads labels, and there is no model: the label delay changes nothing";
+    "no window or policy of these rules reads labels, and there is no model: the label delay changes nothing";
 const JOURNAL_NOTE: &str =
     "openings, changes, reversals, voids and expiries of holds are those of the journal, at its times";
 const OBSERVED_NOTE: &str = "windows and holds follow what history decided, not these decisions";
 const UNLABELLED: &str = "no row says whether it was fraud: fraud figures need labels";
 const JOURNAL_UNLABELLED: &str =
-    "the journal says of no transaction whether it was fraud: fraud figures need labels";
+    "the journal has no label of any of these transactions: fraud figures need labels";
+const JOURNAL_LABELS_NOTE: &str =
+    "fraud figures take the newest label that the journal has of each transaction, whenever it came";
 
 /// What was replayed.
 pub(super) struct Origin {
@@ -41,8 +44,8 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn of_file(file: &Path, survey: &Survey, observe: bool, counts_labels: bool) -> Origin {
-        let labels = if counts_labels { LABELS_NOTE } else { NO_LABELS_NOTE };
+    pub(super) fn of_file(file: &Path, survey: &Survey, observe: bool, reads_labels: bool) -> Origin {
+        let labels = if reads_labels { LABELS_NOTE } else { NO_LABELS_NOTE };
         Origin {
             name: file.display().to_string(),
             rows: survey.rows,
@@ -62,7 +65,7 @@ impl Origin {
             period: None,
             is_sorted: false,
             skipped: Vec::new(),
-            notes: notes(&[JOURNAL_NOTE], observe),
+            notes: notes(&[JOURNAL_NOTE, JOURNAL_LABELS_NOTE], observe),
             unlabelled: JOURNAL_UNLABELLED,
         }
     }

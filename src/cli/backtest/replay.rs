@@ -16,6 +16,7 @@ use crate::{
     engine::backtest::{Backtest, PastJournal, Redone},
     history::{Placed, Survey, Transaction},
     journal::record::Record,
+    types::lists::FraudLabel,
 };
 
 /// Rows between two updates of the progress.
@@ -97,7 +98,8 @@ pub(super) fn journal(
         let other = other.as_mut().map(|other| redo(other, position, record, observe).0);
         let (past, time) = match record {
             Record::Decided(decided) => {
-                (Past { request: &decided.request, account: decided.account, is_fraud: None }, decided.time)
+                let is_fraud = journal.label_of(position).map(|label| label == FraudLabel::Fraud);
+                (Past { request: &decided.request, account: decided.account, is_fraud }, decided.time)
             }
             Record::Duplicated(duplicated) => {
                 (Past { request: &duplicated.request, account: None, is_fraud: None }, duplicated.time)

@@ -22,6 +22,10 @@ use crate::{
     types::{codes::Decision, money::Money},
 };
 
+/// What `alone` says of rules that decide nothing.
+const ADDED: &str =
+    "of a rule in shadow or held back (live for other cards, or suppressed), those it would have added";
+
 pub(super) struct Report<'a> {
     pub(super) args: &'a Args,
     pub(super) origin: &'a Origin,
@@ -78,12 +82,21 @@ impl Report<'_> {
             text += &self.line(code, &reason.decided, reason.is_suspicion.then_some(&reason.alone));
         }
         let _ = writeln!(text, "\n{:<34}{head}  amount", "by rule that fired");
-        for (rule, voice) in self.backtest.rules().rules.iter().zip(figures.voices.rules()) {
-            let alone = rule.then.response_code().map(|_| &voice.alone);
+        for (place, rule) in self.backtest.rules().rules.iter().enumerate() {
+            let voice = &figures.voices.rules()[place];
+            let speaks_against = rule.then.response_code().is_some();
+            let alone = speaks_against.then_some(&voice.alone);
             match rule.mode {
                 Mode::Off => {}
                 Mode::Live => text += &self.line(&rule.id, &voice.fired, alone),
                 Mode::Shadow => text += &self.line(&format!("{} (shadow)", rule.id), &voice.fired, alone),
+            }
+            if let Some(voice) = figures.voices.held_back(place) {
+                text += &self.line(
+                    &format!("{} (held back)", rule.id),
+                    &voice.fired,
+                    speaks_against.then_some(&voice.alone),
+                );
             }
         }
         if self.backtest.model().is_some() {
@@ -106,7 +119,11 @@ impl Report<'_> {
 
     /// What was not simply decided, where there was any.
     pub(super) fn remarks(&self) -> Vec<(u64, &'static str)> {
+        let whole = &self.figures.whole;
+        // Where none has one, that is said instead.
+        let unlabelled = if whole.labelled() > 0 { self.figures.unlabelled() } else { 0 };
         let all = [
+            (unlabelled, "decisions without a label, in no figure of fraud"),
             (self.figures.repeated, "repeats of an id, answered again"),
             (self.figures.duplicates, "ids used again with another body, declined with 94"),
             (self.origin.skipped.len() as u64, "rows passed over that cannot be read"),
@@ -141,7 +158,7 @@ impl Report<'_> {
         let Figures { whole, episodes, .. } = self.figures;
         if whole.labelled() == 0 {
             return format!(
-                "\n{}\nalone: decisions that nothing else spoke against; of a shadow rule, those it would have added\n",
+                "\n{}\nalone: decisions that nothing else spoke against; {ADDED}\n",
                 self.origin.unlabelled
             );
         }
@@ -180,8 +197,7 @@ impl Report<'_> {
                 _ => format!(", {} declined for credit or status", amounts(stopped_otherwise)),
             }
         );
-        text +=
-            "alone: frauds that nothing else spoke against; of a shadow rule, those it would have added\n";
+        let _ = writeln!(text, "alone: frauds that nothing else spoke against; {ADDED}");
         if let Some(quality) = self.figures.quality() {
             let Quality { rows, frauds, auc, average_precision, .. } = quality;
             let _ = writeln!(

@@ -67,7 +67,8 @@ impl Overlap {
 /// What the figures say of a rule or of the model.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Voice {
-    /// Where it fired; of the model, where its score was at or above its threshold.
+    /// Where it fired; of a live rule, where it was to decide as well. Of the model, where its score was at or above its
+    /// threshold.
     pub(super) fired: Yield,
     /// Where nothing else spoke against the transaction, so that it would have been approved, or declined for another
     /// reason than suspicion, without it. For a shadow rule: what is not declined, and would be by it.
@@ -90,6 +91,8 @@ pub(super) struct Voices {
     decline_threshold: Option<u16>,
     /// In the order of the rules file; behind them the model, whether or not one scores.
     voices: Vec<Voice>,
+    /// Of each rule, where it is live for others alone, or suppressed: it counts as in shadow there.
+    held_back: Vec<Voice>,
     pub(super) overlap: Overlap,
     /// Reason codes of the rules in the order of the file, each once; then the model's.
     pub(super) reason_codes: Vec<String>,
@@ -127,6 +130,7 @@ impl Voices {
         reason_codes.push(engine::MODEL_SCORE.code.to_string());
         Voices {
             voices: vec![Voice::default(); kinds.len() + 1],
+            held_back: vec![Voice::default(); kinds.len()],
             kinds,
             decline_threshold,
             overlap: Overlap::default(),
@@ -140,6 +144,11 @@ impl Voices {
     /// One for each rule, in the order of the file.
     pub(super) fn rules(&self) -> &[Voice] {
         &self.voices[..self.kinds.len()]
+    }
+
+    /// What a live rule would have done where it is live for other cards, or suppressed; absent where that was nowhere.
+    pub(super) fn held_back(&self, rule: usize) -> Option<&Voice> {
+        self.held_back.get(rule).filter(|voice| voice.fired.all.count > 0)
     }
 
     pub(super) fn model(&self) -> &Voice {
@@ -160,6 +169,13 @@ impl Voices {
         let mut is_silenced = false;
         for rule in heard.hits.fired() {
             let kind = self.kinds[rule];
+            if kind.is_live && heard.hits.is_held_back(rule) {
+                self.held_back[rule].fired.add(billed, is_fraud);
+                if kind.is_against && !is_against {
+                    self.held_back[rule].alone.add(billed, is_fraud);
+                }
+                continue;
+            }
             self.present.push(rule);
             self.voices[rule].fired.add(billed, is_fraud);
             is_silenced |= kind.silences_model;

@@ -4,6 +4,7 @@
 //! was approved here. Records keep their positions, so that a reversal finds its authorisation where it stood.
 
 use std::{
+    collections::HashMap,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -25,6 +26,7 @@ use crate::{
     },
     types::{
         auth::{AuthAnswer, Subject},
+        lists::FraudLabel,
         time::Timestamp,
     },
 };
@@ -35,6 +37,8 @@ pub struct PastJournal {
     names: Names,
     chain: VerifyReport,
     records: u64,
+    /// The newest label of each transaction that has one, by the position of its authorisation.
+    labels: HashMap<u64, FraudLabel>,
 }
 
 impl PastJournal {
@@ -44,9 +48,14 @@ impl PastJournal {
     /// Where the chain is broken or a record cannot be read.
     pub fn open(data_dir: &Path) -> Result<PastJournal, VerifyError> {
         let names = Names::default();
-        let (chain, epochs, _) = epochs(data_dir, &names)?;
+        let mut labels = HashMap::new();
+        let (chain, epochs, _) = epochs(data_dir, &names, &mut |record| {
+            if let Record::Labelled(labelled) = record {
+                labels.insert(labelled.of, labelled.labelling.label);
+            }
+        })?;
         let records = epochs.iter().map(|epoch| epoch.records).sum();
-        Ok(PastJournal { data_dir: data_dir.to_owned(), names, chain, records })
+        Ok(PastJournal { data_dir: data_dir.to_owned(), names, chain, records, labels })
     }
 
     /// What its log holds.
@@ -61,6 +70,12 @@ impl PastJournal {
 
     pub fn last_position(&self) -> u64 {
         self.chain.summary.last_position.unwrap_or(0)
+    }
+
+    /// What the transaction that was authorised at this position was found to be, by the newest label that the journal
+    /// has of it; `None` where it has none.
+    pub fn label_of(&self, position: u64) -> Option<FraudLabel> {
+        self.labels.get(&position).copied()
     }
 
     /// The rules that the journal named last.
@@ -229,7 +244,9 @@ impl Backtest {
         // Two that decided at one time may have read in the other order than they were recorded.
         let is_behind = self.shared.complete_to() > to;
         if is_behind && decided.answer.rules_version == self.setup.rules_version {
-            return SharedRead::again(to, plan, &decided.considered.aggregates, &decided.considered.vector);
+            let considered = &decided.considered;
+            let decided_by = self.setup.rules.aggregates_read_by(&considered.fired);
+            return SharedRead::again(to, plan, &considered.aggregates, &considered.vector, decided_by);
         }
         SharedRead { to, ..SharedRead::of(&self.shared, plan, &Parts::of(&decided.request), decided.time) }
     }

@@ -5,6 +5,10 @@ use crate::{
     engine::tests as live,
     model,
     sim::{self, World},
+    types::{
+        auth::Subject,
+        ids::{AccountId, Id},
+    },
 };
 
 fn backtest(world: &World) -> Backtest {
@@ -76,7 +80,7 @@ fn a_label_counts_from_the_day_it_is_known_and_not_from_that_of_its_fraud() {
     let rules = Source { name: "known".to_owned(), text: KNOWN.to_owned() };
     for observe in [false, true] {
         let mut backtest = Backtest::new(&rules, None).unwrap();
-        assert!(backtest.counts_labels());
+        assert!(backtest.reads_labels());
         let open = live::account(1, 100_000_000);
         backtest.upsert(RequestKey::new("open").unwrap(), open).unwrap();
         let mut row = |name: &str, day: i64, label: Option<(FraudLabel, i64)>| {
@@ -99,6 +103,97 @@ fn a_label_counts_from_the_day_it_is_known_and_not_from_that_of_its_fraud() {
         assert!(row("t30", 30, None), "the first is just inside the window");
         assert!(!row("t31", 31, None), "it has left it");
     }
+}
+
+/// A device and a card that a fraud puts on lists once it is told of, for as long as the policies say.
+#[test]
+fn a_label_of_a_file_fills_the_lists_of_its_policies_when_it_is_known_and_not_before() {
+    const LISTED: &str = "version = 1\n[lists.devices]\nvalues = []\n[lists.cards]\nvalues = []\n\
+         [lists.stolen]\nvalues = []\n\
+         [[label_policies]]\nlabel = 'fraud'\nlist = 'devices'\nadd = 'device.id'\nexpires_in = '10d'\n\
+         [[label_policies]]\nlabel = 'fraud'\nlist = 'cards'\nadd = 'card.token'\n\
+         [[label_policies]]\nlabel = 'fraud'\nkind = 'stolen'\nlist = 'stolen'\nadd = 'merchant.id'\n\
+         [[rules]]\nid = 'd'\nwhen = 'device.id in lists.devices'\nthen = 'decline'\nreason = 'DEVICE'\n\
+         [[rules]]\nid = 'c'\nwhen = 'card.token in lists.cards'\nthen = 'refer'\nreason = 'CARD'\n\
+         [[rules]]\nid = 's'\nwhen = 'merchant.id in lists.stolen'\nthen = 'decline'\nreason = 'STOLEN'\n";
+    const DAY_MS: i64 = 86_400_000;
+    let rules = Source { name: "listed".to_owned(), text: LISTED.to_owned() };
+    for observe in [false, true] {
+        let mut backtest = Backtest::new(&rules, None).unwrap();
+        assert!(backtest.reads_labels());
+        for account in [1, 2] {
+            let key = RequestKey::new(&format!("open-{account}")).unwrap();
+            backtest.upsert(key, live::account(account, 100_000_000)).unwrap();
+        }
+        let mut row = |name: &str, card: usize, device: &str, day: i64, label: Option<(FraudLabel, i64)>| {
+            let mut request = live::request(name, card, 100, 1_000 + day * DAY_MS);
+            request.device_id = Some(Id::new(device).unwrap());
+            if card == 1 {
+                // Its one card is meant.
+                request.subject = Subject::Account(AccountId::new("A1").unwrap());
+            }
+            let approved = Observed { approved: true, response_code: None };
+            let (answer, how) = match observe {
+                true => backtest.observe(&request, approved, true, &mut ()).unwrap(),
+                false => backtest.decide(&request, true, &mut ()).unwrap(),
+            };
+            if let Some((label, known_on)) = label {
+                backtest.label(label, Timestamp(1_000 + known_on * DAY_MS));
+            }
+            match how {
+                Replayed::Decided => answer.reasons.first().map_or(String::new(), |r| r.code.to_string()),
+                _ => "repeated".to_owned(),
+            }
+        };
+        assert_eq!(row("t0", 1, "D-1", 0, Some((FraudLabel::Fraud, 12))), "");
+        // A repeat says nothing new, and what is genuine is on no list.
+        assert_eq!(row("t0", 1, "D-1", 0, Some((FraudLabel::Fraud, 1))), "repeated");
+        assert_eq!(row("t1", 2, "D-2", 1, Some((FraudLabel::Genuine, 2))), "");
+        assert_eq!(row("t11", 2, "D-1", 11, None), "", "it is not known yet");
+        assert_eq!(row("t12", 2, "D-1", 12, None), "DEVICE");
+        assert_eq!(row("t13", 1, "D-2", 13, None), "CARD", "of an account that the row named alone");
+        assert_eq!(row("t15", 2, "D-2", 15, None), "");
+        assert_eq!(row("t21", 2, "D-1", 21, None), "DEVICE");
+        assert_eq!(row("t22", 2, "D-1", 22, None), "", "ten days are over, counted from when it was known");
+        assert_eq!(row("t23", 1, "D-2", 23, None), "CARD");
+    }
+}
+
+/// With the default budget nothing would have to go, and what the journal's engine did not know would be known.
+#[tokio::test]
+async fn a_journal_is_decided_again_with_the_memory_for_windows_that_its_own_settings_give() {
+    // Each condition has its own memory of a device, so that few devices fill it.
+    let aggregates = (1..=8).map(|n| {
+        format!(
+            "[aggregates.device_{n}]\nby = 'device'\nwindow = '1h'\ncount = true\nwhere = 'amount_base < {n}.00'\n"
+        )
+    });
+    let rules = format!(
+        "version = 1\n{}[[rules]]\nid = 'r'\nwhen = 'device_1 >= 1'\nthen = 'decline'\nreason = 'SEEN'\n",
+        aggregates.collect::<String>()
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.windows.shared_bytes = 1024 * 1024;
+    let (engine, _) = crate::engine::Engine::open(live::settings_with(dir.path(), &rules, config)).unwrap();
+    let bench = live::Bench::of(engine);
+    for account in 1..=50 {
+        bench.account(account, 1_000_000_000).await;
+    }
+    let devices = 2_500;
+    let mut forgotten = 0;
+    for number in 0..2 * devices {
+        let device = number % devices;
+        let mut request = live::request(&format!("t{number}"), 1 + number % 50, 1, 1_000_000 + number as i64);
+        request.device_id = Some(Id::new(&format!("D-{device}")).unwrap());
+        // Posted at once, so that no account runs out of holds.
+        request.single_message = true;
+        let answer = bench.authorise(request).await.answer;
+        forgotten += usize::from(number >= devices && answer.decision == Decision::Approved);
+    }
+    assert!(forgotten > 100, "{forgotten} devices were seen before and are not known any more");
+    bench.engine.close().unwrap();
+    a_journal_repeats_itself(dir.path());
 }
 
 /// Every decision of a journal as it was recorded, and as it comes out under `rules` or those it names.

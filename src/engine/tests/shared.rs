@@ -175,7 +175,8 @@ async fn windows_that_a_snapshot_does_not_have_are_filled_from_the_journal() {
 #[tokio::test]
 async fn a_flood_of_new_devices_stays_inside_its_memory_and_washes_out_no_device_that_is_known() {
     let dir = tempfile::tempdir().unwrap();
-    let budget_bytes = crate::limits::SHARED_BUDGET_BYTES_MIN;
+    // The least that the settings take.
+    let budget_bytes = 1024 * 1024;
     let mut config = Config::default();
     config.windows.shared_bytes = budget_bytes as u64;
     let bench = open_as(dir.path(), DEVICES, config);
@@ -277,6 +278,88 @@ async fn a_reload_of_other_windows_drops_nothing_and_begins_with_what_is_known()
     engine.close().unwrap();
     drop((before, with_more, bench, engine));
     assert_eq!(verified(dir.path()), 10);
+}
+
+/// A rule that fires because something is unknown must not decline everybody while the engine does not know it yet.
+#[tokio::test]
+async fn a_rule_on_what_is_still_being_filled_decides_nothing_and_is_made_again_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = Settings {
+        time: TimeSource::Clock(Box::new(crate::engine::SystemClock)),
+        ..settings(dir.path(), DEVICES)
+    };
+    let (engine, _) = Engine::open(live).unwrap();
+    let bench = Bench::of(engine.clone());
+    for account in 0..20 {
+        bench.account(account, 100_000_000).await;
+    }
+    let now = |name: &str, card, device: Option<&str>| {
+        let mut wanted = from_device(name, card, 10, 0, "D");
+        wanted.device_id = device.map(|device| Id::new(device).unwrap());
+        wanted.transaction_time = None;
+        wanted
+    };
+    let caught_up = async || {
+        while engine.in_force.load().shared.complete_to() < engine.journal.durable() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    for card in 0..4 {
+        bench.authorise(now(&format!("t{card}"), card, Some("D-1"))).await;
+    }
+    caught_up().await;
+    let rule = |id: &str, when: &str| {
+        let reason = id.to_uppercase();
+        format!("[[rules]]\nid = \"{id}\"\nwhen = \"{when}\"\nthen = \"decline\"\nreason = \"{reason}\"\n")
+    };
+    let text = [
+        DEVICES,
+        "[aggregates.merchant_count_1h]\nby = \"merchant\"\nwindow = \"1h\"\ncount = true\n",
+        &rule("missing", "!has(merchant_count_1h)"),
+        &rule("either", "device_cards_1h >= 2 || merchant_count_1h >= 9"),
+        &rule("nameless", "!has(device_cards_1h)"),
+    ]
+    .concat();
+    let before = Arc::clone(&engine.in_force.load().shared);
+    // The thread that fills is busy elsewhere.
+    let held = before.hold();
+    engine.reload_rules(crate::engine::Source { name: "rules.toml".into(), text }).unwrap();
+    let filling = Arc::clone(&engine.in_force.load().shared);
+    assert!(filling.filled_to().is_some());
+    assert_eq!(reason_of(&bench, now("cold", 5, Some("D-2"))).await, "", "`!has` says nothing yet");
+    assert_eq!(reason_of(&bench, now("warm", 5, Some("D-1"))).await, "DEVICE_CARDS", "all of it is known");
+    assert_eq!(reason_of(&bench, now("none", 5, None)).await, "NAMELESS", "that is how the request is");
+    drop(held);
+    while filling.filled_to().is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    caught_up().await;
+    let mut nowhere = now("nowhere", 6, Some("D-2"));
+    nowhere.merchant.merchant_id = None;
+    assert_eq!(reason_of(&bench, nowhere).await, "MISSING", "no merchant was sent");
+    for card in [6, 7] {
+        assert_eq!(reason_of(&bench, now(&format!("full{card}"), card, Some("D-3"))).await, "");
+    }
+    caught_up().await;
+    assert_eq!(reason_of(&bench, now("full", 8, Some("D-3"))).await, "EITHER");
+    engine.close().unwrap();
+
+    let mut fired = std::collections::BTreeMap::new();
+    crate::journal::verify(&dir.path().join("journal"), &mut |frame| {
+        if let Ok(Record::Decided(decided)) = Record::decode(frame.payload, frame.position, &*engine.names) {
+            let considered = decided.considered;
+            fired.insert(decided.request.key.to_string(), (considered.fired, considered.shadow_fired));
+        }
+        Ok(())
+    })
+    .unwrap();
+    // By their places in the file: device-cards, merchant-sum, missing, either, nameless.
+    assert_eq!(fired["cold"], (vec![], vec![2]), "it fired, and decided nothing");
+    assert_eq!(fired["warm"], (vec![0], vec![2, 3]));
+    assert_eq!(fired["none"], (vec![4], vec![2]));
+    assert_eq!(fired["full"], (vec![3], vec![]));
+    drop((before, filling, bench, engine));
+    assert_eq!(verified(dir.path()), 11);
 }
 
 /// Under the replay clock nothing is ever unknown for a while.

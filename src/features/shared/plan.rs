@@ -57,7 +57,8 @@ pub(super) struct Series {
     pub attributes: Vec<Attribute>,
     /// Windows whose counts and sums are read, each with a summary of its own.
     pub summed_ms: Vec<i64>,
-    /// Events this much older than the newest are in no window of a decision that may still come.
+    /// Events this much older than the newest are in no window of a decision that may still come: one may be of a time up
+    /// to [`LATENESS_MAX_MS`] back, and must read what it would have read then.
     pub horizon_ms: i64,
     /// Apart from the other series, which may be over the same parts.
     pub salt: u64,

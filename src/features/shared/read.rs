@@ -9,6 +9,7 @@ use crate::{
         catalog::{CATALOG, MODEL_FEATURES, model_index_of, slot},
         values::{Slot, Values},
     },
+    limits::AGGREGATES_MAX,
     types::{base::BaseCurrency, money::Money, time::Timestamp},
 };
 
@@ -19,31 +20,46 @@ pub struct SharedRead {
     pub to: u64,
     /// In the order of the plan's readings.
     pub values: ArrayVec<SharedValue, READINGS_MAX>,
+    /// The aggregates of the file, one bit for each place, whose windows are still being filled: unknown for a while, and
+    /// for no cause that lies in the request.
+    pub unfilled: u64,
 }
+
+const _: () = assert!(AGGREGATES_MAX <= u64::BITS as usize, "each aggregate has its bit");
 
 impl SharedRead {
     /// Reads what a decision at `time` needs. Allocates nothing.
     pub fn of(shared: &Shared, plan: &SharedPlan, parts: &Parts, time: Timestamp) -> SharedRead {
-        let mut read = SharedRead { to: shared.complete_to(), values: ArrayVec::new() };
+        let mut read = SharedRead { to: shared.complete_to(), ..SharedRead::default() };
         shared.read(plan, parts, time, &mut read.values);
         read
     }
 
     /// The same values for a plan that has them elsewhere, as [`SharedPlan::found_in`] says; what it has besides is
-    /// unknown. Allocates nothing.
-    pub fn moved(&self, found: &[Option<usize>]) -> SharedRead {
+    /// unknown and yet to be filled. Allocates nothing.
+    pub fn moved(&self, plan: &SharedPlan, found: &[Option<usize>]) -> SharedRead {
         let value = |place: &Option<usize>| place.and_then(|place| self.values.get(place)).copied();
         let values = found.iter().map(|place| value(place).unwrap_or_default());
-        SharedRead { to: self.to, values: values.take(READINGS_MAX).collect() }
+        let unfilled = plan.places().iter().zip(found).filter(|(_, found)| found.is_none());
+        SharedRead {
+            to: self.to,
+            values: values.take(READINGS_MAX).collect(),
+            unfilled: unfilled.fold(0, |all, (place, _)| all | 1 << place),
+        }
     }
 
     /// What a record says was read: the values that stand at the plan's places among all the file's aggregates, and
     /// those of the plan's features, which are among the model's.
+    ///
+    /// `decided_by` are the aggregates, by their bits, that the rules read which fired and decided. What is unknown and
+    /// not among them may have been yet to be filled: it is taken for that. A rule that fired and reads it did so in
+    /// shadow, whatever the cause, so that nothing comes out otherwise where it was not.
     pub fn again(
         to: u64,
         plan: &SharedPlan,
         aggregates: &[Option<i64>],
         vector: &[f32; MODEL_FEATURES],
+        decided_by: u64,
     ) -> SharedRead {
         let value = |place: &u16| aggregates.get(usize::from(*place)).copied().flatten();
         // Far fewer events are kept of a key than a float counts exactly.
@@ -51,9 +67,11 @@ impl SharedRead {
             let read = model_index_of(*slot).map(|index| vector[index]).filter(|value| !value.is_nan());
             read.map(|value| value as i64)
         };
+        let unknown = plan.places().iter().filter(|place| value(place).is_none());
+        let unknown = unknown.fold(0, |all, place| all | 1 << place);
         let values = plan.places().iter().map(value).chain(plan.features().iter().map(feature));
         let values = values.map(|value| SharedValue { value, saturated: false });
-        SharedRead { to, values: values.take(READINGS_MAX).collect() }
+        SharedRead { to, values: values.take(READINGS_MAX).collect(), unfilled: unknown & !decided_by }
     }
 
     /// Sets the values of those of the file's aggregates that cross accounts, of the features that do, and of the present

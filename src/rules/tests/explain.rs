@@ -95,9 +95,9 @@ fn what_an_aggregate_takes_in_memory_is_said() {
         memory,
         [
             ("amount", String::new()),
-            ("by_card", "10 bytes a key and 8 for each event within the window".to_owned()),
-            ("shops", "0 bytes a key and 8 for each event within the window".to_owned()),
-            ("by_device", format!("{key_bytes} bytes a key and 16 for each event within the window")),
+            ("by_card", "10 bytes a key and 8 for each event of the last 38 days".to_owned()),
+            ("shops", "0 bytes a key and 8 for each event of the last 38 days".to_owned()),
+            ("by_device", format!("{key_bytes} bytes a key and 16 for each event of the last 169 hours")),
         ]
     );
 }

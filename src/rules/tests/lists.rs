@@ -187,7 +187,11 @@ fn with_file(content: &str) -> String {
 
 #[test]
 fn a_list_from_a_file_is_part_of_the_version_and_ends_as_its_lines_say() {
-    assert_eq!(list_files(WITH_FILE), ["shops.csv"]);
+    let files = list_files(WITH_FILE);
+    assert_eq!(
+        (files.len(), &*files[0].name, &WITH_FILE[files[0].at.clone()]),
+        (1, "shops.csv", "'shops.csv'")
+    );
     let source = with_file("source,value,expires_at\nVisa,M-1,1970-01-01T00:00:01Z\n\"a, b\",M-2,\n");
     assert!(has_list_file(&source, "shops.csv") && !has_list_file(WITH_FILE, "shops.csv"));
     let rules = compiled(&source);
@@ -240,6 +244,37 @@ fn a_list_s_file_is_told_to_be_wrong_at_its_own_line() {
     let mut source = WITH_FILE.to_owned();
     let bad = append_list_file(&mut source, "shops.csv", "value\nM-\u{7}1\n").unwrap_err();
     assert_eq!((bad.line, bad.column, source == WITH_FILE), (2, 3, true));
+}
+
+#[test]
+fn an_unclosed_quote_in_a_list_s_file_is_told_and_does_not_swallow_the_rest() {
+    const OPEN: &str = "the quote that begins here is not closed on its line | close it with `\"` on the same line; \
+                        inside quotes, a `\"` is written twice";
+    let wrong = |content: &str| found(&with_file(content));
+    // To the end of the file, over several lines up to the next quote, on the last line, in the header.
+    assert_eq!(wrong("value\nM-1\n\"M-2\nM-3\n"), [format!("shops.csv:3:1 {OPEN}")]);
+    let two =
+        wrong("value,source\nM-1,\"Visa\n\n\"M-2\"\"\",\"alert\"\" 17\n\"M, 3\",\"a \"\"b\"\"\"\nM-1\n");
+    assert_eq!(
+        two,
+        [
+            format!("shops.csv:2:5 {OPEN}"),
+            format!("shops.csv:4:9 {OPEN}"),
+            "shops.csv:6:1 the line has 1 cells where the header has 2".to_owned(),
+        ]
+    );
+    assert_eq!(wrong("value\nM-1\n\"M-2"), [format!("shops.csv:3:1 {OPEN}")]);
+    assert_eq!(wrong("\nsource,\"value\nM-1\n"), [format!("shops.csv:2:8 {OPEN}")]);
+    let many = wrong(&format!("value\n{}", "\"M\n".repeat(30)));
+    assert_eq!(many.len(), 20);
+    // What is quoted as it should be keeps its commas and quotes, and a quote inside a cell is only a sign.
+    let rules = compiled(&with_file("value,source\n\"a, \"\"b\"\"\",\"\"\n6\" pipe,x\"\n"));
+    let page = rules.list("shops").unwrap().page(None, Timestamp(0), "", 9);
+    let read: Vec<[&str; 2]> = page.iter().map(|entry| [&*entry.entry.value, &*entry.entry.source]).collect();
+    assert_eq!(read, [["6\" pipe", "x\""], ["a, \"b\"", ""]]);
+    // The place is right behind a quoted cell too.
+    let behind = wrong("source,expires_at,value\n\"a, b\",soon,M-1\n");
+    assert!(behind[0].starts_with("shops.csv:2:8 `soon` is no time"), "{behind:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{
     super::{
         episodes::EPISODE_GAP_DAYS,
         slices::Band,
-        voices::Overlap,
+        voices::{Overlap, Voice},
         volume::{Slice, Volume, Yield, share},
     },
     Report,
@@ -25,12 +25,23 @@ impl Report<'_> {
             value["alone"] = reason.is_suspicion.then(|| yield_json(&reason.alone)).into();
             value
         });
-        let rules = backtest.rules().rules.iter().zip(figures.voices.rules()).map(|(rule, voice)| {
+        let rules = backtest.rules().rules.iter().zip(figures.voices.rules()).enumerate();
+        let rules = rules.map(|(place, (rule, voice))| {
             let mut value = with(self.yield_json(&voice.fired), "rule", &*rule.id);
             value["mode"] = rule.mode.name().into();
             value["then"] = rule.then.name().into();
             value["reason"] = (*rule.reason).into();
-            value["alone"] = rule.then.response_code().map(|_| yield_json(&voice.alone)).into();
+            let alone = |voice: &Voice| rule.then.response_code().map(|_| yield_json(&voice.alone));
+            value["alone"] = alone(voice).into();
+            value["held_back"] = figures
+                .voices
+                .held_back(place)
+                .map(|voice| {
+                    let mut value = self.yield_json(&voice.fired);
+                    value["alone"] = alone(voice).into();
+                    value
+                })
+                .into();
             value
         });
         let model = backtest.model().map(|model| {
@@ -70,6 +81,7 @@ impl Report<'_> {
             "default_limit": args.default_limit,
             "limit": args.limit,
             "decided": figures.decided(),
+            "unlabelled": figures.unlabelled(),
             "repeated": figures.repeated,
             "duplicates": figures.duplicates,
             "undecided": figures.undecided,

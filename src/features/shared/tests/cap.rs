@@ -124,3 +124,25 @@ fn a_summary_is_given_up_once_no_window_reaches_it() {
     let fresh = World::new(world.aggregates.clone(), PLENTY).shared.figures().bytes;
     assert!(figures.bytes < fresh + 512, "the room of 4,096 events is given back: {figures:?}");
 }
+
+/// The memory of a short window is mostly that of the week in which something may still be told late, and is said to be.
+#[test]
+fn an_event_is_kept_until_nothing_late_can_ask_for_it_and_no_longer() {
+    let kept = aggregate(Keys::MERCHANT, HOUR_MS, Measure::Count, None);
+    let kept_ms = kept.footprint().event_kept_ms;
+    assert_eq!(kept_ms, HOUR_MS + LATENESS_MAX_MS);
+    let plan = SharedPlan::new(&[kept]);
+    let merchant = Parts { merchant: Some(1), ..Parts::default() };
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for (later_ms, events, late) in [(kept_ms, 2, Some(1)), (kept_ms + 1, 1, None)] {
+        let mut shared = Shared::new(&plan, PLENTY);
+        for (position, time_ms) in [(1, START_MS), (2, START_MS + later_ms)] {
+            shared.apply(&plan, position, Some(&event(&mut rng, merchant, time_ms)));
+        }
+        assert_eq!(shared.figures().events, events, "{later_ms} ms later");
+        // As late as may be, a decision reads what it would have read then; later still, it does not know.
+        let mut out = ArrayVec::new();
+        shared.read(&plan, &merchant, Timestamp(START_MS + HOUR_MS), &mut out);
+        assert_eq!(out[0].value, late, "{later_ms} ms later");
+    }
+}
