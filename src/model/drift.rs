@@ -248,4 +248,4 @@ fn of_bin(actual: f64, expected: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

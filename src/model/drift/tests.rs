@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -130,6 +132,11 @@ fn two_samples_of_the_same_rows_differ_by_chance_alone() {
 fn file() -> ReferenceFile {
     let rows: Vec<[f32; MODEL_FEATURES]> = (0..10_u8).map(|at| [f32::from(at); MODEL_FEATURES]).collect();
     ReferenceFile::of_rows(&rows, |_| 2.0, |row| row[0] as u16 * 100, |_| "f").unwrap()
+}
+
+/// What those rows were like.
+pub(crate) fn reference() -> Arc<Reference> {
+    Arc::new(file().read(&names()).unwrap())
 }
 
 fn names() -> Vec<String> {
