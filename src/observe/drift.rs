@@ -51,6 +51,8 @@ struct Mark {
 pub(super) struct Drift {
     /// Decisions that this is about.
     pub(super) rows: u64,
+    /// Within which they came.
+    pub(super) window: Duration,
     /// Stability indices, by feature in the order of a row, then of the score; `None` for too few decisions.
     pub(super) indices: Option<(Vec<f64>, f64)>,
 }
@@ -92,6 +94,7 @@ impl DriftCounts {
             })
         };
         let index = |place: usize, bins: &Bins| bins.stability_index(&since(place));
+        let window = marks.front().map_or(Duration::ZERO, age);
         let rows = since(SCORE).iter().sum();
         let indices = (rows >= ROWS_MIN).then(|| {
             let features = cells.reference.features().iter().enumerate();
@@ -103,7 +106,7 @@ impl DriftCounts {
         if marks.back().is_none_or(|newest| age(newest) >= MARK_EVERY) {
             marks.push_back(Mark { at: now, totals });
         }
-        Drift { rows, indices }
+        Drift { rows, window, indices }
     }
 }
 

@@ -89,6 +89,9 @@ families! {
     MODEL_DRIFT_ROWS = "saker_model_drift_rows" Kind::Gauge, []
         "Decisions that the stability indices are about; absent where the model's file does not say what its training rows \
          were like.";
+    MODEL_DRIFT_WINDOW = "saker_model_drift_window_seconds" Kind::Gauge, []
+        "Time within which those decisions came: a day to 25 hours, and less after a start or a new model. In less than a day \
+         the hours of the day are not all there, and weekday_utc has one value in any.";
     CALIBRATION_LABELLED = "saker_model_calibration_labelled_total" Kind::Counter, ["band"]
         "Transactions that were labelled for the first time, decided by the model that scores now, by band of the score.";
     CALIBRATION_OBSERVED = "saker_model_calibration_observed_total" Kind::Counter, ["band"]

@@ -566,8 +566,13 @@ impl Inner {
         }
         text.push('\n');
         write_head(text, &table::MODEL_DRIFT_ROWS);
-        if let Some(Drift { rows, .. }) = drift {
+        if let Some(Drift { rows, .. }) = &drift {
             let _ = writeln!(text, "{} {rows}", table::MODEL_DRIFT_ROWS.name);
+        }
+        text.push('\n');
+        write_head(text, &table::MODEL_DRIFT_WINDOW);
+        if let Some(Drift { window, .. }) = &drift {
+            let _ = writeln!(text, "{} {}", table::MODEL_DRIFT_WINDOW.name, window.as_secs_f64());
         }
         text.push('\n');
     }

@@ -19,7 +19,7 @@ fn nothing_is_said_of_a_few_decisions_and_the_same_of_lanes_as_of_one() {
     for number in 0..ROWS_MIN {
         for counts in [&one, &several] {
             let drift = counts.drift(now);
-            assert_eq!(drift, Drift { rows: number, indices: None });
+            assert_eq!(drift, Drift { rows: number, window: Duration::ZERO, indices: None });
         }
         let value = if number % 10 == 0 { f32::NAN } else { number as f32 / 100.0 };
         expected[if value.is_nan() { MISSING } else { one.0.reference.features()[0].cell_of(value) }] += 1;
@@ -55,7 +55,7 @@ fn what_is_older_than_a_day_is_forgotten_and_what_is_younger_is_not() {
     }
     see(0.0, 250);
     let after = counts.drift(start + HOUR * 25);
-    assert_eq!(after.rows, 24_000, "a day of them, without the strange ones");
+    assert_eq!((after.rows, after.window), (24_000, WINDOW), "a day of them, without the strange ones");
     let after = after.indices.unwrap().0[0];
     assert!(before > 5.0 && after < 0.01, "{before} {after}");
     assert!(counts.0.marks.lock().len() <= 26);
@@ -66,7 +66,8 @@ fn an_engine_that_nobody_scraped_for_days_shows_what_came_since_the_last_mark() 
     let start = Instant::now();
     let counts = counts(1, start);
     (0..3_000).for_each(|_| counts.saw(0, &row(1.0), 0));
-    assert_eq!(counts.drift(start + HOUR).rows, 3_000);
+    let first = counts.drift(start + HOUR);
+    assert_eq!((first.rows, first.window), (3_000, HOUR));
     (0..2_000).for_each(|_| counts.saw(0, &row(2.0), 0));
     assert_eq!(counts.drift(start + HOUR * 100).rows, 2_000);
     assert_eq!(counts.drift(start + HOUR * 124).rows, 0);
