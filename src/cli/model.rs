@@ -137,6 +137,7 @@ fn shown(model: &Model) -> serde_json::Value {
         "trees": model.trees(),
         "decline_threshold": model.decline_threshold(),
         "golden_rows": model.golden_rows(),
+        "drift_rows": model.drift().map(|drift| drift.rows()),
         "features": features,
         "training": model.training(),
     })
@@ -149,6 +150,10 @@ fn say_text(model: &Model) {
     say(format_args!("trees        {}", model.trees()));
     say(format_args!("declines     from score {} on, {}", model.decline_threshold(), training.threshold_by));
     say(format_args!("golden rows  {}, all scored as written", model.golden_rows()));
+    say(match model.drift() {
+        Some(drift) => format!("drift        shown against {} of the rows that were fitted", drift.rows()),
+        None => "drift        not shown: the file does not say what the rows were like that were fitted".to_owned(),
+    });
     for (name, quality, period) in [
         ("validation", &training.validation, training.validation_period),
         ("test", &training.test, training.test_period),

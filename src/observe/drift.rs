@@ -71,9 +71,9 @@ impl DriftCounts {
     pub fn saw(&self, lane: usize, row: &[f32; MODEL_FEATURES], score: u16) {
         let lane = &self.0.lanes[lane % self.0.lanes.len()];
         for (feature, (bins, value)) in self.0.reference.features().iter().zip(row).enumerate() {
-            lane.add(feature * CELLS + bins.cell_of(*value), 1);
+            lane.add_roughly(feature * CELLS + bins.cell_of(*value));
         }
-        lane.add(SCORE * CELLS + self.0.reference.score().cell_of(f32::from(score)), 1);
+        lane.add_roughly(SCORE * CELLS + self.0.reference.score().cell_of(f32::from(score)));
     }
 
     /// What was counted within about a day before `now`, and keeps a mark where it is time for one. Where nobody asks for

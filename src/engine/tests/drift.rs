@@ -152,6 +152,13 @@ async fn a_label_counts_once_for_the_model_that_decided_and_not_for_the_one_that
     }
     // An unknown card reaches no model.
     bench.authorise(request("nobody", 9, 600, 1_000_009)).await;
+    let rows = || {
+        let text = bench.engine.metrics().render();
+        text.lines().find_map(|line| line.strip_prefix("saker_model_drift_rows ")).map(str::to_owned)
+    };
+    bench.engine.reload_model(ModelRole::Challenger, source(0.0)).unwrap();
+    bench.engine.reload_rules(Source { name: "rules.toml".into(), text: RULES.into() }).unwrap();
+    assert_eq!(rows().as_deref(), Some("4"), "neither a challenger nor rules begin the count anew");
     let mut told = 0;
     let mut said = async |of: &str, label| {
         told += 1;
@@ -170,6 +177,9 @@ async fn a_label_counts_once_for_the_model_that_decided_and_not_for_the_one_that
     assert_eq!(said("nobody", FraudLabel::Fraud).await, [2.0, 2.0, 2.0]);
     let loaded = bench.engine.reload_model(ModelRole::Champion, source(-40.0)).unwrap();
     assert!(loaded.changed);
+    assert_eq!(rows().as_deref(), Some("0"), "what the former saw");
     assert_eq!(said("t2", FraudLabel::Fraud).await, [2.0, 2.0, 2.0], "of a model that scores no more");
+    bench.engine.reload_model(ModelRole::Champion, None).unwrap();
+    assert_eq!(rows(), None, "no model");
     bench.engine.close().unwrap();
 }
