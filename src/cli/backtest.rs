@@ -16,6 +16,7 @@ mod slices;
 mod thresholds;
 mod voices;
 mod volume;
+mod weights;
 
 use std::{
     fs::{File, OpenOptions},
@@ -32,6 +33,7 @@ use self::{
     figures::{Decided, Figures, Past},
     origin::{Input, Origin},
     report::Report,
+    weights::Weights,
 };
 use super::{
     Format, output,
@@ -126,6 +128,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         before.as_deref().map(|before| Against::new(before, &after, args.changes.as_deref(), args.observe));
     let mut tally = Tally {
         figures: Figures::new(&backtest),
+        weights: match (&model, args.report.is_some() || args.format == Format::Json) {
+            (Some(model), true) => Some(Weights::new(model)?),
+            _ => None,
+        },
         against: against.transpose()?,
         scores: args.scores.as_deref().map(Scores::create).transpose()?,
     };
@@ -150,7 +156,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let took = began.elapsed();
-    let Tally { figures, mut against, scores } = tally;
+    let Tally { figures, weights, mut against, scores } = tally;
     scores.map_or(Ok(()), Scores::finish)?;
     against.as_mut().map_or(Ok(()), Against::finish)?;
 
@@ -160,6 +166,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         inputs: &inputs,
         backtest: &backtest,
         figures: &figures,
+        weights: weights.as_ref(),
         against: against.as_ref(),
         recorded: recorded.as_ref(),
         took,
@@ -272,6 +279,8 @@ fn not_kept(path: &Path, what: &str, why: &str) -> anyhow::Error {
 /// Everything that is told of each row.
 struct Tally<'a> {
     figures: Figures,
+    /// Where the report shows them.
+    weights: Option<Weights>,
     against: Option<Against<'a>>,
     scores: Option<Scores>,
 }
@@ -289,6 +298,10 @@ impl Tally<'_> {
             against.count(past, other, decided)?;
         }
         self.figures.count(past, decided);
+        let heard = &decided.1;
+        if let (Some(weights), Some(score), Some(row)) = (&mut self.weights, heard.score, &heard.row) {
+            weights.take(row, score);
+        }
         if let Some(scores) = &mut self.scores {
             let answer = decided.0.as_ref().ok().map(|(answer, _)| answer);
             scores.put(place, line(&past.request.key, answer))?;

@@ -16,12 +16,15 @@ use super::{
     report::{Report, named, percent},
     slices::Band,
     volume::{Slice, share},
+    weights::Weights,
 };
 use crate::rules::{Mode, Rule};
 
 const STYLE: &str = include_str!("html/style.css");
 /// Bars in a plot by day; a longer time has several days a bar.
 const BARS_MAX: usize = 370;
+/// Features listed by what they weigh.
+const WEIGHTS_LISTED: usize = 15;
 /// Overlapping pairs listed.
 const PAIRS_LISTED: usize = 25;
 /// Rules that fired, up to which the overlap is also a square.
@@ -54,6 +57,7 @@ pub(super) fn page(report: &Report<'_>) -> Markup {
                 (rules(report, has_labels))
                 (overlap(report))
                 @if report.backtest.model().is_some() && has_labels { (scores(report)) }
+                @if let Some(weights) = report.weights { (weighty(weights)) }
                 @if has_labels { (accounts(report)) }
                 (cuts(report, has_labels))
                 @if let Some(against) = report.against { (changes(against, report, has_labels)) }
@@ -400,6 +404,39 @@ fn scores(report: &Report<'_>) -> Markup {
                     (format!("AUC {:.4}, average precision {:.4}, recall {:.1} % at 1 % and {:.1} % at 0.1 % of false \
                         positives.", quality.auc, quality.average_precision, 100.0 * quality.recall_at_1_percent,
                         100.0 * quality.recall_at_0_1_percent))
+                }
+            }
+        }
+    }
+}
+
+/// The features that the model's declines rest on.
+fn weighty(weights: &Weights) -> Markup {
+    let heaviest = weights.heaviest();
+    if heaviest.is_empty() {
+        return html! {};
+    }
+    let all: f64 = heaviest.iter().map(|weight| weight.absolute).sum();
+    html! {
+        section {
+            h2 { "What the model's declines rest on" }
+            p.note {
+                "Exact Shapley values (TreeSHAP), in log-odds, of " (grouped(weights.sampled() as i128)) " of the "
+                (grouped(i128::from(weights.declined()))) " decisions with a score at or above the model's threshold: how far \
+                 a feature moves the score, whichever way, and on the whole."
+            }
+            table data-table="weight" {
+                thead { tr { th { "feature" } th { "moves" } th { "%" } th { "towards fraud" } th.text { "what it is" } } }
+                tbody {
+                    @for weight in heaviest.iter().take(WEIGHTS_LISTED) {
+                        tr data-row=(weight.feature.name) {
+                            th { (weight.feature.name) }
+                            td { (format!("{:.3}", weight.absolute)) }
+                            (rate(Some(weight.absolute / all)))
+                            td { (format!("{:+.3}", weight.towards_fraud)) }
+                            td.text { (weight.feature.doc) }
+                        }
+                    }
                 }
             }
         }

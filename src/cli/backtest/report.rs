@@ -14,6 +14,7 @@ use super::{
     origin::{Input, Origin},
     recorded::Recorded,
     volume::{Slice, Volume, Yield, share},
+    weights::Weights,
 };
 use crate::{
     engine::backtest::Backtest,
@@ -32,6 +33,8 @@ pub(super) struct Report<'a> {
     pub(super) inputs: &'a [Input],
     pub(super) backtest: &'a Backtest,
     pub(super) figures: &'a Figures,
+    /// Of what the model would decline.
+    pub(super) weights: Option<&'a Weights>,
     /// Where another rules file is compared with.
     pub(super) against: Option<&'a Against<'a>>,
     /// Where a journal is replayed.

@@ -3,6 +3,7 @@
 use super::volume::{Row, Yield};
 use crate::{
     authorise::Seen,
+    features::catalog::MODEL_FEATURES,
     rules::{Effect, Hits, Mode, RuleSet},
     types::{auth::AuthAnswer, codes::ReasonSource, reasons::engine},
 };
@@ -218,11 +219,14 @@ impl Voices {
 pub(super) struct Heard {
     pub(super) hits: Hits,
     pub(super) score: Option<u16>,
+    /// What was scored.
+    pub(super) row: Option<[f32; MODEL_FEATURES]>,
 }
 
 impl crate::authorise::Watch for Heard {
     fn decided(&mut self, seen: &Seen<'_>) {
         (self.hits, self.score) = (*seen.hits, seen.score);
+        self.row = seen.score.map(|_| *seen.vector);
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
         slices::Band,
         voices::{Overlap, Voice},
         volume::{Slice, Volume, Yield, share},
+        weights::{Weight, Weights},
     },
     Report,
 };
@@ -96,6 +97,7 @@ impl Report<'_> {
             "by": self.slices_json(),
             "accounts": self.accounts_json(),
             "model_quality": figures.quality(),
+            "model_weights": self.weights.map(weights_json),
             "scores": thresholds.collect::<Vec<_>>(),
             "recorded": self.recorded.map(super::Recorded::json),
             "against": self.against.map(super::Against::json),
@@ -197,6 +199,17 @@ fn volume_json(volume: &Volume) -> Value {
 
 fn shares_json(shares: &[(Currency, f64)]) -> Value {
     shares.iter().map(|(currency, share)| (currency.alpha().to_owned(), Value::from(*share))).collect()
+}
+
+fn weights_json(weights: &Weights) -> Value {
+    let features = weights.heaviest().into_iter().map(|Weight { feature, absolute, towards_fraud }| {
+        json!({ "feature": feature.name, "mean_absolute": absolute, "mean": towards_fraud })
+    });
+    json!({
+        "rows": weights.sampled(),
+        "of": weights.declined(),
+        "features": features.collect::<Vec<_>>(),
+    })
 }
 
 fn overlap_json(overlap: &Overlap, names: &[String]) -> Value {
