@@ -511,4 +511,4 @@ fn golden_rows(validation: &Examples, margins: &[f64]) -> Vec<[f32; MODEL_FEATUR
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -22,6 +22,13 @@ pub(super) fn examples(rows: usize, seed: u64) -> Examples {
     examples
 }
 
+/// What a model's file would say that these rows were like.
+pub(crate) fn reference_of(model: &Model, examples: &Examples) -> drift::Reference {
+    let names: Vec<String> =
+        (0..MODEL_FEATURES).map(|feature| catalog::model_feature(feature).name.to_owned()).collect();
+    reference(model, examples).unwrap().read(&names).unwrap()
+}
+
 fn quick_settings() -> Settings {
     Settings { trees: 12, threshold: Threshold::FalsePositiveRate(0.01), label_delay_ms: 0, seed: 9 }
 }
