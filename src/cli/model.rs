@@ -152,7 +152,7 @@ fn say_text(model: &Model) {
     say(format_args!("golden rows  {}, all scored as written", model.golden_rows()));
     say(match model.drift() {
         Some(drift) => format!("drift        shown against {} of the rows that were fitted", drift.rows()),
-        None => "drift        not shown: the file does not say what the rows were like that were fitted".to_owned(),
+        None => "drift        not shown: the file does not say what was fitted".to_owned(),
     });
     for (name, quality, period) in [
         ("validation", &training.validation, training.validation_period),

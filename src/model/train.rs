@@ -32,7 +32,10 @@ use super::{
     quality::{Intervals, Quality},
     scale::score_table,
 };
-use crate::features::catalog::{self, MODEL_FEATURES};
+use crate::{
+    features::catalog::{self, MODEL_FEATURES},
+    types::time::DAY_MS,
+};
 
 /// What training can be told.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -102,6 +105,8 @@ const FRAUDS_MIN: usize = 10;
 /// Share of the training rows, the youngest, that settings, calibration and threshold are chosen on.
 const VALIDATION_SHARE: f64 = 0.25;
 const GOLDEN_ROWS: usize = 24;
+/// Of the windows that the features read.
+const LONGEST_WINDOW_MS: i64 = 30 * DAY_MS;
 /// Numbers of trees that are compared on the validation period, as shares of what was fitted.
 const TREE_SHARES: [f64; 4] = [0.4, 0.6, 0.8, 1.0];
 
@@ -398,11 +403,16 @@ fn finish(
     Ok(Named { text, model })
 }
 
-/// What the rows were like that were fitted.
+/// What the rows were like that were fitted. A training that begins without a past has windows that fill for a month; what
+/// is served later is compared with the rows behind that, where a week of them or more is left.
 fn reference(model: &Model, training: &Examples) -> Option<ReferenceFile> {
-    let weight = |at: usize| if training.is_fraud[at] { 1.0 } else { training.genuine_weight() };
+    let (first_ms, last_ms) = training.period_ms()?;
+    let filled_ms = first_ms.saturating_add(LONGEST_WINDOW_MS);
+    let is_long = last_ms >= filled_ms.saturating_add(7 * DAY_MS);
+    let from = if is_long { training.time_ms.partition_point(|time| *time < filled_ms) } else { 0 };
+    let weight = |at: usize| if training.is_fraud[from + at] { 1.0 } else { training.genuine_weight() };
     let name = |feature| catalog::model_feature(feature).name;
-    ReferenceFile::of_rows(&training.rows, weight, |row| model.score(row).score, name)
+    ReferenceFile::of_rows(&training.rows[from..], weight, |row| model.score(row).score, name)
 }
 
 /// A tree that says nothing, where a straight line says it all.
@@ -505,4 +515,4 @@ fn golden_rows(validation: &Examples, margins: &[f64]) -> Vec<[f32; MODEL_FEATUR
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

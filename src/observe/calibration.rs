@@ -1,11 +1,18 @@
 //! What the model expected of the decisions that were labelled, against what they turned out to be, by bands of the score.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
+use super::{
+    metrics::{self as table, Family},
+    recorder::write_head,
+};
 use crate::{model::Scored, types::lists::FraudLabel};
 
 /// A hundred points of the score each.
-pub(super) const BANDS: [&str; 10] = [
+const BANDS: [&str; 10] = [
     "000-099", "100-199", "200-299", "300-399", "400-499", "500-599", "600-699", "700-799", "800-899",
     "900-999",
 ];
@@ -35,14 +42,14 @@ struct Band {
 
 /// What is known of a band.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct BandFigures {
-    pub(super) band: &'static str,
+struct BandFigures {
+    band: &'static str,
     /// Transactions.
-    pub(super) labelled: u64,
+    labelled: u64,
     /// Frauds among them.
-    pub(super) observed: u64,
+    observed: u64,
     /// Frauds that the model expected among them.
-    pub(super) expected: f64,
+    expected: f64,
 }
 
 impl Calibration {
@@ -62,7 +69,23 @@ impl Calibration {
         }
     }
 
-    pub(super) fn figures(&self) -> impl Iterator<Item = BandFigures> {
+    /// Writes the sums for Prometheus: the registry's counters are integers, and what belongs together stays together.
+    pub(super) fn write(&self, text: &mut String) {
+        let figures: Vec<BandFigures> = self.figures().collect();
+        let mut one = |family: &Family, value: &dyn Fn(&BandFigures) -> f64| {
+            write_head(text, family);
+            for figures in &figures {
+                let (band, value) = (figures.band, value(figures));
+                let _ = writeln!(text, "{}{{{}=\"{band}\"}} {value}", family.name, family.labels[0]);
+            }
+            text.push('\n');
+        };
+        one(&table::CALIBRATION_LABELLED, &|band| band.labelled as f64);
+        one(&table::CALIBRATION_OBSERVED, &|band| band.observed as f64);
+        one(&table::CALIBRATION_EXPECTED, &|band| band.expected);
+    }
+
+    fn figures(&self) -> impl Iterator<Item = BandFigures> {
         BANDS.into_iter().zip(&self.0).map(|(band, sums)| BandFigures {
             band,
             labelled: sums.labelled.load(Relaxed),

@@ -6,15 +6,20 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Write as _,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
-use super::lanes::Cells;
+use super::{
+    lanes::Cells,
+    metrics::{self as table, Family},
+    recorder::write_head,
+};
 use crate::{
-    features::catalog::MODEL_FEATURES,
+    features::catalog::{MODEL_FEATURES, model_feature},
     model::drift::{Bins, CELLS, Reference},
 };
 
@@ -108,6 +113,28 @@ impl DriftCounts {
         }
         Drift { rows, window, indices }
     }
+}
+
+/// Writes what is known for Prometheus; the names alone where it cannot be said what the training rows were like. Written
+/// and not registered: the registry would go on showing the figures of a model that scores no more.
+pub(super) fn write(text: &mut String, drift: Option<&Drift>) {
+    let indices = drift.and_then(|drift| drift.indices.as_ref());
+    write_head(text, &table::MODEL_DRIFT);
+    let Family { name, labels, .. } = table::MODEL_DRIFT;
+    for (feature, index) in indices.iter().flat_map(|(features, _)| features).enumerate() {
+        let _ = writeln!(text, "{name}{{{}=\"{}\"}} {index}", labels[0], model_feature(feature).name);
+    }
+    text.push('\n');
+    let mut one = |family: &Family, value: Option<f64>| {
+        write_head(text, family);
+        if let Some(value) = value {
+            let _ = writeln!(text, "{} {value}", family.name);
+        }
+        text.push('\n');
+    };
+    one(&table::MODEL_SCORE_DRIFT, indices.map(|(_, score)| *score));
+    one(&table::MODEL_DRIFT_ROWS, drift.map(|drift| drift.rows as f64));
+    one(&table::MODEL_DRIFT_WINDOW, drift.map(|drift| drift.window.as_secs_f64()));
 }
 
 #[cfg(test)]

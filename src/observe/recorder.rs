@@ -15,9 +15,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use parking_lot::Mutex;
 
 use super::{
-    calibration::{BandFigures, Calibration, ScoreLabelled},
+    calibration::{Calibration, ScoreLabelled},
     calls::{Call, CallResult},
-    drift::{Drift, DriftCounts},
+    drift::{self, DriftCounts},
     group::ReasonGroup,
     lanes::{Buckets, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, response_code_labels},
     metrics::{self as table, FAMILIES, Family, Kind},
@@ -25,7 +25,6 @@ use super::{
     rules::{LoadedRule, RuleCounts, RuleSeries},
 };
 use crate::{
-    features::catalog::model_feature,
     model::drift::Reference,
     types::{auth::Degraded, challenge::Declining, codes::Decision, lists::FraudLabel, money::Currency},
 };
@@ -499,8 +498,9 @@ impl Metrics {
             let _ = writeln!(text, "{} {}\n", table::CPU_TIME.name, usage.cpu_seconds);
         }
         inner.write_histograms(&mut text);
-        inner.write_drift(&mut text);
-        inner.write_calibration(&mut text);
+        let drift = inner.versions.lock().drift.clone();
+        drift::write(&mut text, drift.map(|counts| counts.drift(Instant::now())).as_ref());
+        inner.calibration.write(&mut text);
         inner.write_versions(&mut text);
         text
     }
@@ -547,50 +547,6 @@ impl Inner {
 
     fn calls(&self, call: Call, result: CallResult) -> u64 {
         self.lanes.iter().map(|lane| lane.calls(call, result)).sum()
-    }
-
-    /// Written here and not registered: the registry would go on showing the figures of a model that scores no more.
-    fn write_drift(&self, text: &mut String) {
-        let counts = self.versions.lock().drift.clone();
-        let drift = counts.map(|counts| counts.drift(Instant::now()));
-        let indices = drift.as_ref().and_then(|drift| drift.indices.as_ref());
-        write_head(text, &table::MODEL_DRIFT);
-        let Family { name, labels, .. } = table::MODEL_DRIFT;
-        for (feature, index) in indices.iter().flat_map(|(features, _)| features).enumerate() {
-            let _ = writeln!(text, "{name}{{{}=\"{}\"}} {index}", labels[0], model_feature(feature).name);
-        }
-        text.push('\n');
-        write_head(text, &table::MODEL_SCORE_DRIFT);
-        if let Some((_, index)) = indices {
-            let _ = writeln!(text, "{} {index}", table::MODEL_SCORE_DRIFT.name);
-        }
-        text.push('\n');
-        write_head(text, &table::MODEL_DRIFT_ROWS);
-        if let Some(Drift { rows, .. }) = &drift {
-            let _ = writeln!(text, "{} {rows}", table::MODEL_DRIFT_ROWS.name);
-        }
-        text.push('\n');
-        write_head(text, &table::MODEL_DRIFT_WINDOW);
-        if let Some(Drift { window, .. }) = &drift {
-            let _ = writeln!(text, "{} {}", table::MODEL_DRIFT_WINDOW.name, window.as_secs_f64());
-        }
-        text.push('\n');
-    }
-
-    /// Written here, because the registry's counters are integers, and three that belong together stay together.
-    fn write_calibration(&self, text: &mut String) {
-        let figures: Vec<BandFigures> = self.calibration.figures().collect();
-        let mut one = |family: &Family, value: &dyn Fn(&BandFigures) -> f64| {
-            write_head(text, family);
-            for figures in &figures {
-                let (band, value) = (figures.band, value(figures));
-                let _ = writeln!(text, "{}{{{}=\"{band}\"}} {value}", family.name, family.labels[0]);
-            }
-            text.push('\n');
-        };
-        one(&table::CALIBRATION_LABELLED, &|band| band.labelled as f64);
-        one(&table::CALIBRATION_OBSERVED, &|band| band.observed as f64);
-        one(&table::CALIBRATION_EXPECTED, &|band| band.expected);
     }
 
     /// Versions are written here and not registered, because the registry would show every one there ever was.
@@ -793,7 +749,7 @@ fn key(family: &Family, values: &[&str]) -> Key {
     Key::from_parts(family.name, labels.collect::<Vec<_>>())
 }
 
-fn write_head(text: &mut String, family: &Family) {
+pub(super) fn write_head(text: &mut String, family: &Family) {
     let kind = match family.kind {
         Kind::Counter => "counter",
         Kind::Gauge | Kind::Info => "gauge",

@@ -6,8 +6,10 @@ use super::*;
 use crate::{
     authorise::{Seen, Watch},
     engine::backtest::Backtest,
-    features::catalog::MODEL_FEATURES,
+    features::catalog::{MODEL_FEATURES, model_feature},
     model::{
+        Model,
+        drift::CELLS,
         model_text,
         train::{self, Example, Examples, train},
     },
@@ -30,8 +32,8 @@ impl Watch for Row {
     }
 }
 
-/// A small model of a world, on the rows that the serving code makes of it.
-fn trained_on(world: World) -> String {
+/// The rows that the serving code makes of a world.
+fn rows_of(world: World) -> Examples {
     let rules = Source { name: "rules.toml".into(), text: NO_RULES.into() };
     let mut backtest = Backtest::new(&rules, None).unwrap();
     for (number, change) in world.accounts.into_iter().enumerate() {
@@ -44,8 +46,13 @@ fn trained_on(world: World) -> String {
         let time_ms = transaction.request.transaction_time.unwrap().0;
         examples.push(Example { row: &row.0, is_fraud: transaction.is_fraud, account, time_ms });
     }
+    examples
+}
+
+/// A small model of a world.
+fn trained_on(world: World) -> String {
     let settings = train::Settings { trees: 8, ..train::Settings::default() };
-    train(&examples, None, settings, &mut |_| {}).unwrap().champion.text
+    train(&rows_of(world), None, settings, &mut |_| {}).unwrap().champion.text
 }
 
 /// The stability indices after a world was served by this model, by feature and of `score`.
@@ -137,6 +144,31 @@ async fn another_world_of_the_same_kind_does_not_drift_and_a_shifted_one_does_wh
         assert!(on_the_web[feature] > 0.25, "{feature}: {}", on_the_web[feature]);
     }
     assert!(on_the_web["hour_utc"] < 0.1 && on_the_web["amount_major"] < 0.1);
+}
+
+/// What the alert would say of an engine in its usual course: a day of it is compared with weeks of training, and those began
+/// without a past.
+#[test]
+fn one_day_of_an_engine_whose_windows_are_full_is_no_drift_but_for_its_weekday() {
+    let world = |seed| sim::generate(sim::Settings { accounts: 1_000, days: 45, seed, start: DEFAULT_START });
+    let model = Model::load(crate::model::SHIPPED).unwrap();
+    let reference = train::tests::reference_of(&model, &rows_of(world(1)));
+    let served = rows_of(world(2));
+    let drifted = |day: i64| -> Vec<&str> {
+        let is_of_day = |at: &usize| (served.time_ms[*at] - DEFAULT_START.0).div_euclid(DAY_MS) == day;
+        let rows = served.select((0..served.len()).filter(is_of_day)).rows;
+        assert!(rows.len() > 1_000, "enough to say something: {}", rows.len());
+        let features = reference.features().iter().enumerate().filter(|(feature, bins)| {
+            let mut counts = [0; CELLS];
+            rows.iter().for_each(|row| counts[bins.cell_of(row[*feature])] += 1);
+            bins.stability_index(&counts) > 0.1
+        });
+        features.map(|(feature, _)| model_feature(feature).name).collect()
+    };
+    for day in [38, 39, 43, 44] {
+        assert_eq!(drifted(day), ["weekday_utc"], "day {day}");
+    }
+    assert!(drifted(3).contains(&"card.count_30d"), "a young engine is seen to be one");
 }
 
 #[tokio::test]

@@ -22,6 +22,13 @@ pub(super) fn examples(rows: usize, seed: u64) -> Examples {
     examples
 }
 
+/// What a model's file would say that these rows were like.
+pub(crate) fn reference_of(model: &Model, examples: &Examples) -> drift::Reference {
+    let names: Vec<String> =
+        (0..MODEL_FEATURES).map(|feature| catalog::model_feature(feature).name.to_owned()).collect();
+    reference(model, examples).unwrap().read(&names).unwrap()
+}
+
 fn quick_settings() -> Settings {
     Settings { trees: 12, threshold: Threshold::FalsePositiveRate(0.01), label_delay_ms: 0, seed: 9 }
 }
@@ -44,7 +51,11 @@ fn a_trained_model_beats_chance_on_rows_it_never_saw_and_so_does_its_challenger(
         assert!((low..=high).contains(&test.average_precision));
         assert!(model.golden_rows() >= 20);
         let drift = model.drift().unwrap();
-        assert_eq!(drift.rows(), 5_000, "all that was fitted, at the last");
+        assert_eq!(
+            drift.rows(),
+            5_000 - 30 * 24,
+            "all that was fitted at the last, but the first thirty days"
+        );
         let [mut served, mut shifted] = [[0; drift::CELLS]; 2];
         for row in &examples(2_000, 4).rows {
             served[drift.features()[2].cell_of(row[2])] += 1;
@@ -58,6 +69,14 @@ fn a_trained_model_beats_chance_on_rows_it_never_saw_and_so_does_its_challenger(
     assert_eq!(algorithms.len(), 4, "{algorithms:?}");
     assert!(tried.is_sorted_by(|a, b| a.validation.average_precision >= b.validation.average_precision));
     assert_ne!(challenger.model.training().algorithm, champion.model.training().algorithm);
+}
+
+#[test]
+fn what_is_served_is_compared_with_rows_whose_windows_are_full_and_a_short_training_with_all_it_has() {
+    let model = Model::load(crate::model::SHIPPED).unwrap();
+    let rows = |hours| reference(&model, &examples(hours, 1)).unwrap().rows;
+    assert_eq!([24, 36 * 24, 37 * 24, 38 * 24].map(rows), [24, 36 * 24, 37 * 24, 8 * 24]);
+    assert_eq!(reference(&model, &Examples::default()), None);
 }
 
 #[test]
