@@ -22,6 +22,8 @@ use crate::{
         record::{Counted, Labelled, Record},
     },
     limits::LABELS_AT_HAND_MAX,
+    model::Scored,
+    observe::ScoreLabelled,
     rules::Lists,
     types::{
         challenge::Challenged,
@@ -34,6 +36,14 @@ use crate::{
 /// Older labels of one transaction that are shown behind the newest.
 const FORMER_LABELS_SHOWN: usize = 15;
 const NO_TRANSACTION: Fault = Fault::NotFound { what: "transaction" };
+
+/// What the models made of a transaction that is labelled.
+#[derive(Clone, Copy)]
+struct Scores {
+    /// Of the model that scores now; absent where another one decided.
+    scored: Option<Scored>,
+    challenged: Option<Challenged>,
+}
 
 /// The newest label of each transaction: the position of its record, by that of the transaction's authorisation. The
 /// transactions that were first labelled longest ago make way; what was said of them stays in the journal.
@@ -163,7 +173,7 @@ impl Engine {
         if let Some(found) = self.remembered(key).await? {
             return self.label_again(found, labelling, arrival).await;
         }
-        let (transaction, challenged) = self.transaction(&labelling, arrival).await?;
+        let (transaction, Scores { scored, challenged }) = self.transaction(&labelling, arrival).await?;
         loop {
             let former = self.labels.lock().of(transaction.of);
             let said = self.said_with(former, &arrival.lane).await?;
@@ -198,6 +208,11 @@ impl Engine {
                 let label = labelled.labelling.label;
                 engine.metrics.labelled(label.name());
                 let is_new = labelled.counted.is_none_or(|counted| !counted.has_said(label));
+                let is_first = labelled.before == 0;
+                // What windows do not remember keeps no note of the labels that came.
+                if let Some(scored) = scored.filter(|_| is_first || (is_new && labelled.counted.is_some())) {
+                    engine.metrics.score_labelled(ScoreLabelled { scored, label, is_first });
+                }
                 if let Some(challenged) = challenged.filter(|_| is_new) {
                     engine.metrics.challenge_labelled(challenged.declining, label);
                 }
@@ -236,12 +251,12 @@ impl Engine {
         self.repeat_outcome(found, same, arrival).await
     }
 
-    /// The authorisation that is labelled, and what a challenger made of it.
+    /// The authorisation that is labelled, and what the models made of it.
     async fn transaction(
         self: &Arc<Self>,
         labelling: &Labelling,
         arrival: &Arrival,
-    ) -> Result<(Transaction, Option<Challenged>), Fault> {
+    ) -> Result<(Transaction, Scores), Fault> {
         let key = self.state.answers.hash(arrival.client.0, &labelling.transaction);
         let found = self.remembered(key).await?.ok_or(NO_TRANSACTION)?;
         let stored = self.stored(found.position, &arrival.lane).await?;
@@ -255,7 +270,10 @@ impl Engine {
             before: 0,
             counted: authorise::counted_of(decided.answer.position, &decided, 0),
         };
-        Ok((transaction, decided.challenged))
+        let scores = decided.answer.margin.map(|margin| Scored { margin, score: decided.answer.score });
+        let is_of_present = decided.answer.model_version == self.in_force.load().setup.model_version;
+        let scored = scores.filter(|_| is_of_present);
+        Ok((transaction, Scores { scored, challenged: decided.challenged }))
     }
 
     /// What was said of a transaction, the newest first; of one that was labelled long ago perhaps nothing.

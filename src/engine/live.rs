@@ -25,7 +25,7 @@ use crate::{
         record::{Introduced, VersionNumbers, Versioned},
     },
     model::ModelError,
-    observe::{ListCounts, LoadedRule, Metrics, ReadAnew, RuleCounts},
+    observe::{DriftCounts, ListCounts, LoadedRule, Metrics, ReadAnew, RuleCounts},
     rules::{self, Finding, Lists, Mode, ModeSet, RuleSet, did_you_mean},
     types::{
         auth::Degraded,
@@ -40,6 +40,8 @@ pub(super) struct InForce {
     /// The windows across accounts that the rules ask for.
     pub(super) shared: Arc<SharedWindows>,
     pub(super) rule_counts: RuleCounts,
+    /// Where the model's rows are counted, if its file says what those of its training were like.
+    pub(super) drift: Option<DriftCounts>,
     /// Whether a decision had to do without the model.
     without_model: Arc<AtomicBool>,
 }
@@ -55,7 +57,8 @@ impl InForce {
             cost_ns: rule.cost_ns,
         });
         let rule_counts = metrics.rules_loaded(&setup.rules_version, &counted.collect::<Vec<_>>());
-        InForce { setup, shared, rule_counts, without_model: Arc::default() }
+        let drift = model_loaded(&setup, metrics);
+        InForce { setup, shared, rule_counts, drift, without_model: Arc::default() }
     }
 
     /// How long the lists are that the rules declare.
@@ -87,12 +90,14 @@ impl InForce {
     /// The same rules beside what else this setup has.
     pub(super) fn with_setup(&self, setup: Setup) -> InForce {
         let (shared, rule_counts) = (Arc::clone(&self.shared), self.rule_counts.clone());
-        InForce { setup, shared, rule_counts, without_model: Arc::clone(&self.without_model) }
+        let (drift, without_model) = (self.drift.clone(), Arc::clone(&self.without_model));
+        InForce { setup, shared, rule_counts, drift, without_model }
     }
 
     /// The same rules beside other models, which have yet to fail.
-    pub(super) fn with_models(&self, setup: Setup) -> InForce {
-        InForce { without_model: Arc::default(), ..self.with_setup(setup) }
+    pub(super) fn with_models(&self, setup: Setup, metrics: &Metrics) -> InForce {
+        let drift = model_loaded(&setup, metrics);
+        InForce { drift, without_model: Arc::default(), ..self.with_setup(setup) }
     }
 
     /// Takes note of what a decision was made without, and tells the operator once.
@@ -110,6 +115,13 @@ impl InForce {
             false => Degraded::NONE,
         }
     }
+}
+
+/// Tells of the models that score, and gives where the rows of the one that decides are counted.
+fn model_loaded(setup: &Setup, metrics: &Metrics) -> Option<DriftCounts> {
+    metrics.challenger_loaded(&setup.challenger_version());
+    let reference = setup.model.as_ref().and_then(|model| model.drift());
+    metrics.model_loaded(&setup.model_version, reference)
 }
 
 /// Rules or a model that were put in force.

@@ -190,9 +190,6 @@ impl Engine {
 
     /// Lets the models of this setup score from now on, whose versions are introduced.
     fn score_by(&self, before: &InForce, setup: Setup) {
-        let (version, challenger) = (setup.model_version.clone(), setup.challenger_version());
-        self.in_force.store(Arc::new(before.with_models(setup)));
-        self.metrics.model_loaded(&version);
-        self.metrics.challenger_loaded(&challenger);
+        self.in_force.store(Arc::new(before.with_models(setup, &self.metrics)));
     }
 }

@@ -392,8 +392,6 @@ impl Engine {
         setup.plan = plans.note(setup.numbers.rules, setup.plan);
         metrics.expect_shed(&super::SHED_CAUSES);
         metrics.configured(&versions::version_of(&config_text));
-        metrics.model_loaded(&setup.model_version);
-        metrics.challenger_loaded(&setup.challenger_version());
         let engine = Arc::new(Engine {
             state,
             in_force: ArcSwap::from_pointee(InForce::new(setup, shared, &metrics)),

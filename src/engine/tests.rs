@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod amounts;
+mod drift;
 mod labels;
 mod models;
 mod modes;

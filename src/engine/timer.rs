@@ -103,6 +103,9 @@ impl Watch for Timer<'_> {
             self.metrics.expired_on_touch(seen.expired_holds as u64);
         }
         self.count_rules(seen);
+        if let (Some(drift), Some(score)) = (&self.in_force.drift, seen.score) {
+            drift.saw(self.lane, seen.vector, score);
+        }
         if seen.decided_by == Some(ReasonSource::Rule) {
             self.declined_by = self.in_force.setup.rules.decisive(seen.hits);
         }

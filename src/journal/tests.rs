@@ -625,6 +625,41 @@ fn many_threads_lose_nothing_and_every_position_reads_back() {
     assert_eq!(journal.read(1_234).expect("a readable record"), Some(payload(1_234)));
 }
 
+/// Whoever is told that a record is durable may ask for it at once: a repeat does. The first record of a segment is the one
+/// that nothing before it leads to.
+#[test]
+fn a_record_can_be_read_in_the_moment_that_it_is_durable_also_where_a_segment_begins() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open_on(&disk).unwrap();
+    const RECORDS: u64 = 6_000;
+    // Each lane that is told of it takes a moment.
+    let _lanes: Vec<_> = (0..2_000).map(|_| journal.lane()).collect();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut last = 0;
+            while last < RECORDS {
+                let durable = journal.durable();
+                if durable != last {
+                    let read = journal.read(durable).unwrap_or_else(|error| panic!("{durable}: {error}"));
+                    assert_eq!(read, Some(payload(durable)));
+                    last = durable;
+                }
+                std::hint::spin_loop();
+            }
+        });
+        for position in 1..=RECORDS {
+            if reader.is_finished() {
+                break;
+            }
+            assert_eq!(publish(&journal), Some(position));
+        }
+        wait_durable(&journal, RECORDS);
+        reader.join().unwrap();
+    });
+    assert!(journal.closed_segments() > 100, "{} segments", journal.closed_segments());
+    journal.close().unwrap();
+}
+
 #[test]
 fn a_panic_between_sequence_and_publish_leaves_no_gap() {
     let disk = SimulatedDisk::new();

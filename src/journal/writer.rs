@@ -187,9 +187,10 @@ impl Writer {
         self.shared.disk_task.end();
         // Who waited for a disk that hung has been told that the outcome is open, and stays told.
         self.check_not_stopped()?;
+        // First, because whoever is told of a position may read it at once.
+        self.note_places(frames_bytes);
         self.announce(last);
 
-        self.note_places(frames_bytes);
         *self.shared.end.lock() = Anchor {
             sequence: last,
             group: self.next_group,

@@ -5,9 +5,12 @@
 //! of that. A file that says anything else than this program understands is refused with the reason; there is no
 //! half-loaded model. Deliberately absent: expressions, and functions whose last bit depends on the machine.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
+    drift::{Reference, ReferenceFile},
     forest::Forest,
     linear::{self, Term},
     quality::{Intervals, Quality},
@@ -19,7 +22,7 @@ use crate::{
     types::reasons::Label,
 };
 
-/// Raised when a field is added, goes or changes its meaning.
+/// Raised when a field that every file has is added, goes or changes its meaning. One that files may lack raises nothing.
 const FORMAT: u32 = 2;
 /// The highest score; the lowest is 0.
 pub(super) const SCORE_MAX: u16 = 999;
@@ -33,6 +36,7 @@ pub struct Model {
     decline_threshold: u16,
     version: Label,
     training: Training,
+    drift: Option<Arc<Reference>>,
     golden_rows: usize,
 }
 
@@ -127,6 +131,8 @@ pub enum ModelError {
     Line(String),
     #[error("the model's calibration cannot be used: {0}")]
     Calibration(String),
+    #[error("the model's `drift` cannot be used: {0}; train it again, or leave `drift` out")]
+    Drift(String),
     /// What the file says a row scores is not what it scores.
     #[error("golden row {row} of the model: {why}")]
     Golden { row: usize, why: String },
@@ -149,6 +155,9 @@ pub(super) struct ModelFile {
     pub score_from: Vec<f32>,
     /// Declined from this score on.
     pub decline_threshold: u16,
+    /// What the training rows were like; imported models and those of before have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<ReferenceFile>,
     pub golden: Vec<GoldenRow>,
     pub trees: Vec<Tree>,
     /// Added to the trees.
@@ -194,6 +203,8 @@ impl Model {
             return Err(ModelError::Golden { row: MODEL_GOLDEN_ROWS_MAX, why });
         }
         linear::check(&file.line, features).map_err(ModelError::Line)?;
+        let drift = file.drift.as_ref().map(|drift| drift.read(&file.features)).transpose();
+        let drift = drift.map_err(ModelError::Drift)?.map(Arc::new);
         let model = Model {
             forest,
             line: file.line.clone(),
@@ -201,6 +212,7 @@ impl Model {
             decline_threshold: file.decline_threshold,
             version: Label::Static(""),
             training: file.training.clone(),
+            drift,
             golden_rows: file.golden.len(),
         };
         for (row, golden) in file.golden.iter().enumerate() {
@@ -246,6 +258,11 @@ impl Model {
     /// How it was trained and what it was worth.
     pub fn training(&self) -> &Training {
         &self.training
+    }
+
+    /// What the rows were like that it was fitted on, where its file says so.
+    pub fn drift(&self) -> Option<&Arc<Reference>> {
+        self.drift.as_ref()
     }
 
     /// Number of trees.
@@ -305,6 +322,7 @@ impl ModelFile {
             bias,
             score_from,
             decline_threshold,
+            drift: None,
             golden: Vec::new(),
             trees,
             line,
@@ -332,10 +350,10 @@ impl ModelFile {
         format!("{{\n{content},\n\"checksum\": \"{checksum}\"\n}}\n")
     }
 
-    /// Every field but the checksum, one to a line, and one line for each tree and golden row.
+    /// Every field but the checksum that the file has, one to a line, and one line for each tree and golden row.
     fn content(&self) -> String {
         let lines = |values: Vec<String>| format!("[\n{}\n]", values.join(",\n"));
-        let fields = [
+        let mut fields = vec![
             ("format", json(&self.format)),
             ("feature_hash", json(&self.feature_hash)),
             ("features", json(&self.features)),
@@ -347,7 +365,10 @@ impl ModelFile {
             ("trees", lines(self.trees.iter().map(json).collect())),
             ("line", lines(self.line.iter().map(json).collect())),
         ];
-        fields.map(|(name, value)| format!("\"{name}\": {value}")).join(",\n")
+        // Without it the content is what it was before there was such a field, and so is the checksum.
+        fields.extend(self.drift.as_ref().map(|drift| ("drift", json(drift))));
+        let lines = fields.into_iter().map(|(name, value)| format!("\"{name}\": {value}"));
+        lines.collect::<Vec<_>>().join(",\n")
     }
 }
 

@@ -7,6 +7,7 @@
 /// The model that scores where none is given: trained by `models/train.sh` on a simulated world.
 pub const SHIPPED: &str = include_str!("../../models/default.json");
 
+pub mod drift;
 mod explain;
 mod file;
 mod forest;

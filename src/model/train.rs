@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 pub use self::examples::{Example, Examples, GENUINE_MAX};
 use self::{calibrate::calibrate, learned::Learned};
 use super::{
+    drift::ReferenceFile,
     file::{AtThreshold, Model, ModelError, ModelFile, Period, SCORE_MAX, Training, Tried},
     quality::{Intervals, Quality},
     scale::score_table,
@@ -383,6 +384,7 @@ fn finish(
     );
     let model = Model::from_file(&file)?;
     let margins: Vec<f64> = validation.rows.iter().map(|row| model.score(row).margin).collect();
+    file.drift = reference(&model, training);
     if let Some(test) = test {
         let margins: Vec<f64> = test.rows.iter().map(|row| model.score(row).margin).collect();
         file.training.test = Quality::measure(&margins, &test.is_fraud, test.genuine_weight());
@@ -394,6 +396,13 @@ fn finish(
     let text = file.to_text();
     let model = Model::load(&text)?;
     Ok(Named { text, model })
+}
+
+/// What the rows were like that were fitted.
+fn reference(model: &Model, training: &Examples) -> Option<ReferenceFile> {
+    let weight = |at: usize| if training.is_fraud[at] { 1.0 } else { training.genuine_weight() };
+    let name = |feature| catalog::model_feature(feature).name;
+    ReferenceFile::of_rows(&training.rows, weight, |row| model.score(row).score, name)
 }
 
 /// A tree that says nothing, where a straight line says it all.

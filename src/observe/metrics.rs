@@ -80,6 +80,25 @@ families! {
         "Repeats answered with the answer given before.";
     SCORE_POINTS = "saker_score" Kind::Histogram(SCORE), []
         "The model's score, 0 to 999, of every authorisation that was scored.";
+    MODEL_DRIFT = "saker_model_drift_psi" Kind::Gauge, ["feature"]
+        "Population stability index of a model's feature: how far the decisions of about the last day lie from its training \
+         rows. Under 0.1 nothing moved, above 0.25 it did. Absent where the model's file does not say what they were like, \
+         and for under a thousand decisions.";
+    MODEL_SCORE_DRIFT = "saker_model_score_psi" Kind::Gauge, []
+        "The same of the model's score, 0 to 999.";
+    MODEL_DRIFT_ROWS = "saker_model_drift_rows" Kind::Gauge, []
+        "Decisions that the stability indices are about; absent where the model's file does not say what its training rows \
+         were like.";
+    MODEL_DRIFT_WINDOW = "saker_model_drift_window_seconds" Kind::Gauge, []
+        "Time within which those decisions came: a day to 25 hours, and less after a start or a new model. In less than a day \
+         the hours of the day are not all there, and weekday_utc has one value in any.";
+    CALIBRATION_LABELLED = "saker_model_calibration_labelled_total" Kind::Counter, ["band"]
+        "Transactions that were labelled for the first time, decided by the model that scores now, by band of the score.";
+    CALIBRATION_OBSERVED = "saker_model_calibration_observed_total" Kind::Counter, ["band"]
+        "Frauds among them.";
+    CALIBRATION_EXPECTED = "saker_model_calibration_expected_total" Kind::Counter, ["band"]
+        "Frauds that the model expected among them: the sum of their probabilities. It is comparable to the frauds observed \
+         where genuine transactions are labelled as well.";
     MODEL_CONTROL = "saker_model_control_total" Kind::Counter, ["outcome"]
         "Authorisations of the control share, whose decline by the model alone was set aside: let_through, or declined for \
          want of credit.";

@@ -5,7 +5,9 @@
 //! allocates, locks or asks the operating system happens when somebody looks. Labels come from closed sets alone:
 //! never an account, a card or a merchant.
 
+mod calibration;
 pub mod calls;
+mod drift;
 pub mod group;
 pub mod lanes;
 pub mod metrics;
@@ -13,7 +15,9 @@ pub mod process;
 mod recorder;
 mod rules;
 
+pub use calibration::ScoreLabelled;
 pub use calls::{Call, CallResult};
+pub use drift::DriftCounts;
 pub use group::{ReasonGroup, RuleGroups};
 pub use lanes::{DecisionSeen, STAGES, Stage};
 pub use recorder::{GuardVerdict, KeyFileMade, ListCounts, Live, LookUp, Metrics, ReadAnew};

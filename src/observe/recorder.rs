@@ -15,15 +15,19 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use parking_lot::Mutex;
 
 use super::{
+    calibration::{BandFigures, Calibration, ScoreLabelled},
     calls::{Call, CallResult},
+    drift::{Drift, DriftCounts},
     group::ReasonGroup,
     lanes::{Buckets, DecisionSeen, LaneCounts, NS_PER_SECOND, Stage, response_code_labels},
     metrics::{self as table, FAMILIES, Family, Kind},
     process::Usage,
     rules::{LoadedRule, RuleCounts, RuleSeries},
 };
-use crate::types::{
-    auth::Degraded, challenge::Declining, codes::Decision, lists::FraudLabel, money::Currency,
+use crate::{
+    features::catalog::model_feature,
+    model::drift::Reference,
+    types::{auth::Degraded, challenge::Declining, codes::Decision, lists::FraudLabel, money::Currency},
 };
 
 /// What an engine can say of itself at a moment; read at each scrape.
@@ -112,6 +116,7 @@ struct Inner {
     changes: NamedCounters,
     labels: NamedCounters,
     challenge_labels: NamedCounters,
+    calibration: Calibration,
     live: ArcSwapOption<LiveProbe>,
     versions: Mutex<Versions>,
     scrape: Mutex<Scrape>,
@@ -174,6 +179,7 @@ struct Versions {
     /// Rule, mode and estimated cost of those that are loaded.
     rule_costs: Vec<(String, &'static str, u32)>,
     model: String,
+    drift: Option<DriftCounts>,
     challenger: String,
     config: String,
 }
@@ -231,6 +237,7 @@ impl Metrics {
             changes: NamedCounters::new(table::CHANGES),
             labels: NamedCounters::new(table::LABELS),
             challenge_labels: NamedCounters::new(table::CHALLENGE_LABELS),
+            calibration: Calibration::default(),
             live: ArcSwapOption::empty(),
             versions: Mutex::default(),
             scrape: Mutex::default(),
@@ -290,6 +297,11 @@ impl Metrics {
     /// A label came for a transaction that a challenger had scored too.
     pub fn challenge_labelled(&self, declining: Declining, label: FraudLabel) {
         self.count_challenge_labels(declining, label, 1);
+    }
+
+    /// A label came that had not come before for a transaction, which the model that scores now had scored.
+    pub fn score_labelled(&self, labelled: ScoreLabelled) {
+        self.0.calibration.labelled(labelled);
     }
 
     fn count_challenge_labels(&self, declining: Declining, label: FraudLabel, count: u64) {
@@ -438,9 +450,16 @@ impl Metrics {
         counts
     }
 
-    /// This model scores from now on; empty where none does.
-    pub fn model_loaded(&self, version: &str) {
-        version.clone_into(&mut self.0.versions.lock().model);
+    /// This model scores from now on; empty where none does. Gives where its decisions are counted, if it can be said what
+    /// its training rows were like: where it scored already, those of before.
+    pub fn model_loaded(&self, version: &str, reference: Option<&Arc<Reference>>) -> Option<DriftCounts> {
+        let mut versions = self.0.versions.lock();
+        if version != versions.model {
+            version.clone_into(&mut versions.model);
+            let counts = |reference| DriftCounts::new(self.0.lanes.len(), reference, Instant::now());
+            versions.drift = reference.map(counts);
+        }
+        versions.drift.clone()
     }
 
     /// This model scores in shadow from now on; empty where none does.
@@ -480,6 +499,8 @@ impl Metrics {
             let _ = writeln!(text, "{} {}\n", table::CPU_TIME.name, usage.cpu_seconds);
         }
         inner.write_histograms(&mut text);
+        inner.write_drift(&mut text);
+        inner.write_calibration(&mut text);
         inner.write_versions(&mut text);
         text
     }
@@ -526,6 +547,50 @@ impl Inner {
 
     fn calls(&self, call: Call, result: CallResult) -> u64 {
         self.lanes.iter().map(|lane| lane.calls(call, result)).sum()
+    }
+
+    /// Written here and not registered: the registry would go on showing the figures of a model that scores no more.
+    fn write_drift(&self, text: &mut String) {
+        let counts = self.versions.lock().drift.clone();
+        let drift = counts.map(|counts| counts.drift(Instant::now()));
+        let indices = drift.as_ref().and_then(|drift| drift.indices.as_ref());
+        write_head(text, &table::MODEL_DRIFT);
+        let Family { name, labels, .. } = table::MODEL_DRIFT;
+        for (feature, index) in indices.iter().flat_map(|(features, _)| features).enumerate() {
+            let _ = writeln!(text, "{name}{{{}=\"{}\"}} {index}", labels[0], model_feature(feature).name);
+        }
+        text.push('\n');
+        write_head(text, &table::MODEL_SCORE_DRIFT);
+        if let Some((_, index)) = indices {
+            let _ = writeln!(text, "{} {index}", table::MODEL_SCORE_DRIFT.name);
+        }
+        text.push('\n');
+        write_head(text, &table::MODEL_DRIFT_ROWS);
+        if let Some(Drift { rows, .. }) = &drift {
+            let _ = writeln!(text, "{} {rows}", table::MODEL_DRIFT_ROWS.name);
+        }
+        text.push('\n');
+        write_head(text, &table::MODEL_DRIFT_WINDOW);
+        if let Some(Drift { window, .. }) = &drift {
+            let _ = writeln!(text, "{} {}", table::MODEL_DRIFT_WINDOW.name, window.as_secs_f64());
+        }
+        text.push('\n');
+    }
+
+    /// Written here, because the registry's counters are integers, and three that belong together stay together.
+    fn write_calibration(&self, text: &mut String) {
+        let figures: Vec<BandFigures> = self.calibration.figures().collect();
+        let mut one = |family: &Family, value: &dyn Fn(&BandFigures) -> f64| {
+            write_head(text, family);
+            for figures in &figures {
+                let (band, value) = (figures.band, value(figures));
+                let _ = writeln!(text, "{}{{{}=\"{band}\"}} {value}", family.name, family.labels[0]);
+            }
+            text.push('\n');
+        };
+        one(&table::CALIBRATION_LABELLED, &|band| band.labelled as f64);
+        one(&table::CALIBRATION_OBSERVED, &|band| band.observed as f64);
+        one(&table::CALIBRATION_EXPECTED, &|band| band.expected);
     }
 
     /// Versions are written here and not registered, because the registry would show every one there ever was.

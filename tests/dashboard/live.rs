@@ -44,7 +44,9 @@ fn a_real_prometheus_answers_every_query_of_dashboard_and_alerts() -> anyhow::Re
     let settings = directory.path().join("saker.toml");
     std::fs::write(&settings, "[snapshots]\nevery_s = 1\nafter_records = 1\n")?;
     let settings = settings.to_str().context("the path of the settings is text")?;
-    let engine = Server::start(&directory.path().join("data"), &log, &["--config", settings])?;
+    let model = trained(directory.path())?;
+    let more = ["--config", settings, "--model", &model];
+    let engine = Server::start(&directory.path().join("data"), &log, &more)?;
     let prometheus = Prometheus::start(directory.path(), engine.admin)?;
     let mut loads = vec![load(&engine, "unary")?, load(&engine, "stream")?];
     prometheus.wait_for_data()?;
@@ -109,6 +111,26 @@ fn promtool_finds_nothing_wrong_and_the_alerts_fire_when_they_should() -> anyhow
         ensure!(said.status.success(), "promtool {arguments:?}: {}", String::from_utf8_lossy(&said.stderr));
     }
     Ok(())
+}
+
+/// A small model that was trained here, so that its file says what its rows were like.
+fn trained(directory: &Path) -> anyhow::Result<String> {
+    let saker = |command: &str| {
+        let mut saker = Command::new(env!("CARGO_BIN_EXE_saker"));
+        saker.arg(command).current_dir(directory);
+        saker
+    };
+    let mut simulate = saker("simulate");
+    simulate.args(["--accounts", "200", "--days", "10", "--seed", "1", "--out", "world"]);
+    let mut train = saker("train");
+    train.args(["--transactions", "world/transactions.csv", "--accounts", "world/accounts.csv"]);
+    train.args(["--label-delay", "0", "--trees", "4", "--out", "model.json"]);
+    for mut command in [simulate, train] {
+        let said = command.output()?;
+        ensure!(said.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    let model = directory.join("model.json");
+    Ok(model.to_str().context("the path of the model is text")?.to_owned())
 }
 
 /// Traffic of one kind over a few accounts, so that velocity declines some; it opens them itself.
@@ -181,7 +203,7 @@ impl Prometheus {
         let began = Instant::now();
         let enough = format!(
             r#"sum(rate(saker_decisions_total{{decision="declined"}}[{RATE_INTERVAL}])) > 0 and
-               sum(count_over_time(up{{job="saker"}}[1m])) >= {SCRAPES}"#
+               sum(count_over_time(up{{job="saker"}}[1m])) >= {SCRAPES} and count(saker_model_drift_psi) > 0"#
         );
         loop {
             match self.has_numbers(&enough) {

@@ -25,7 +25,13 @@ fn row(rng: &mut ChaCha8Rng) -> [f32; MODEL_FEATURES] {
     std::array::from_fn(|feature| if row[feature].is_infinite() { 0.5 } else { row[feature] })
 }
 
-/// A small model with random trees and three golden rows.
+/// Of a hundred rows drawn at random.
+fn reference(model: &Model, rng: &mut ChaCha8Rng) -> Option<ReferenceFile> {
+    let rows: Vec<_> = (0..100).map(|_| row(rng)).collect();
+    ReferenceFile::of_rows(&rows, |_| 1.0, |row| model.score(row).score, |at| model_feature(at).name)
+}
+
+/// A small model with random trees, three golden rows and a reference for drift.
 fn file() -> ModelFile {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let training = Training {
@@ -45,6 +51,7 @@ fn file() -> ModelFile {
     let mut file = ModelFile::new(training, -0.1, trees, line, score_from, 700);
     let rows: Vec<_> = (0..3).map(|_| row(&mut rng)).collect();
     let model = Model::from_file(&file).unwrap();
+    file.drift = reference(&model, &mut rng);
     file.set_golden(&model, &rows);
     file
 }
@@ -252,4 +259,32 @@ fn reasons_are_the_largest_contributions_towards_fraud() {
         longest = longest.max(reasons.len());
     }
     assert_eq!(longest, CONTRIBUTIONS_MAX);
+}
+
+#[test]
+fn a_file_without_a_reference_for_drift_is_what_it_was_before_there_was_one() {
+    let mut file = file();
+    assert_eq!(Model::load(&file.to_text()).unwrap().drift().unwrap().rows(), 100);
+    file.drift = None;
+    let text = file.to_text();
+    assert!(!text.contains("drift"), "nothing of it stands in the file");
+    assert_eq!(Model::load(&text).unwrap().drift(), None);
+    let shipped = Model::load(crate::model::SHIPPED).unwrap();
+    assert!(shipped.drift().is_none_or(|drift| drift.features().len() == MODEL_FEATURES));
+}
+
+#[test]
+fn a_reference_for_drift_that_cannot_be_used_is_refused_whole() {
+    let refused = |change: &dyn Fn(&mut ReferenceFile)| {
+        let text = changed(|file| change(file.drift.as_mut().unwrap()), true);
+        Model::load(&text).unwrap_err().to_string()
+    };
+    let error = refused(&|drift| drift.features.swap(0, 1));
+    assert!(error.contains("`drift` cannot be used") && error.contains("stands where"), "{error}");
+    let error = refused(&|drift| drift.score.shares[0] = 1.5);
+    assert!(error.contains("a share of `score` is 1.5"), "{error}");
+    let error = refused(&|drift| drift.features[0].edges = vec![0.0; 1_000_000]);
+    assert!(error.contains("has 1000000 edges; at most 9"), "{error}");
+    let unsigned = changed(|file| file.drift.as_mut().unwrap().rows += 1, false);
+    assert_eq!(Model::load(&unsigned).unwrap_err(), ModelError::Checksum);
 }

@@ -2,6 +2,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::model::drift;
 
 /// Rows of noise, an hour apart, in which fraud depends on three features, one of which is often missing.
 pub(super) fn examples(rows: usize, seed: u64) -> Examples {
@@ -42,6 +43,15 @@ fn a_trained_model_beats_chance_on_rows_it_never_saw_and_so_does_its_challenger(
         let (low, high) = training.test_intervals.unwrap().average_precision;
         assert!((low..=high).contains(&test.average_precision));
         assert!(model.golden_rows() >= 20);
+        let drift = model.drift().unwrap();
+        assert_eq!(drift.rows(), 5_000, "all that was fitted, at the last");
+        let [mut served, mut shifted] = [[0; drift::CELLS]; 2];
+        for row in &examples(2_000, 4).rows {
+            served[drift.features()[2].cell_of(row[2])] += 1;
+            shifted[drift.features()[2].cell_of(row[2] + 0.5)] += 1;
+        }
+        let [served, shifted] = [served, shifted].map(|counts| drift.features()[2].stability_index(&counts));
+        assert!(served < 0.03 && shifted > 0.25, "{served} {shifted}");
     }
     let tried = &champion.model.training().tried;
     let algorithms: std::collections::HashSet<_> = tried.iter().map(|tried| &tried.algorithm).collect();

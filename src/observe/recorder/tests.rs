@@ -105,6 +105,43 @@ fn a_scrape_holds_every_family_of_the_table_and_none_beside() {
 }
 
 #[test]
+fn drift_is_shown_of_the_model_that_scores_and_goes_with_it() {
+    let metrics = Metrics::new(2);
+    let reference = crate::model::drift::tests::reference();
+    assert!(metrics.model_loaded("m1", None).is_none());
+    assert!(!metrics.render().contains("\nsaker_model_drift_rows "), "its file says nothing of its rows");
+    let counts = metrics.model_loaded("m2", Some(&reference)).unwrap();
+    assert_eq!(value(&metrics.render(), "saker_model_drift_rows"), 0.0);
+    let row = [f32::NAN; crate::features::catalog::MODEL_FEATURES];
+    (0..1_500).for_each(|number| counts.saw(number % 2, &row, 400));
+    for _ in 0..2 {
+        let text = metrics.render();
+        assert_eq!(value(&text, "saker_model_drift_rows"), 1_500.0);
+        assert!(value(&text, r#"saker_model_drift_psi{feature="card.count_1h"}"#) > 5.0);
+        assert!(value(&text, "saker_model_score_psi") > 1.0);
+        // Rules that are read anew tell of the same model again.
+        assert!(metrics.model_loaded("m2", Some(&reference)).is_some());
+    }
+    metrics.model_loaded("m3", Some(&reference)).unwrap();
+    let text = metrics.render();
+    assert_eq!(value(&text, "saker_model_drift_rows"), 0.0);
+    assert!(!text.contains("saker_model_drift_psi{"), "what another model saw says nothing of this one");
+}
+
+#[test]
+fn what_was_expected_stands_beside_what_was_observed_from_the_start() {
+    let metrics = Metrics::new(1);
+    assert_eq!(value(&metrics.render(), r#"saker_model_calibration_expected_total{band="900-999"}"#), 0.0);
+    let scored = crate::model::Scored { margin: 0.0, score: 500 };
+    metrics.score_labelled(ScoreLabelled { scored, label: FraudLabel::Fraud, is_first: true });
+    let text = metrics.render();
+    for (what, expected) in [("labelled", 1.0), ("observed", 1.0), ("expected", 0.5)] {
+        let series = format!("saker_model_calibration_{what}_total{{band=\"500-599\"}}");
+        assert_eq!(value(&text, &series), expected);
+    }
+}
+
+#[test]
 fn a_call_is_counted_by_who_was_at_fault_and_shown_from_its_first_use() {
     let metrics = Metrics::new(2);
     let unused = metrics.render();
