@@ -1422,3 +1422,58 @@ async fn health_names_each_service_and_a_sigterm_is_told_before_the_end() {
     let ended = tokio::task::spawn_blocking(move || engine.child.wait().unwrap()).await.unwrap();
     assert_eq!(ended.code(), Some(0));
 }
+
+/// A client that writes each request in a frame of its own, faster than any is decided, and reads the answers as they come.
+#[tokio::test]
+async fn a_stream_of_tiny_frames_without_a_pause_is_slowed_and_not_cut_off() {
+    use http_body_util::BodyExt as _;
+    use prost::Message as _;
+    use tower_service::Service as _;
+    const FRAMES: u64 = 50_000;
+    let engine = Engine::with_account(1_000).await;
+    // As short as a request can be: a card that does not exist.
+    let frame = |number: u64| {
+        let request = AuthoriseRequest {
+            transaction_id: format!("{number}"),
+            kind: Kind::Purchase.into(),
+            card_token: "c".into(),
+            amount: Some(Money { currency_code: "USD".into(), minor_units: 1 }),
+            ..Default::default()
+        };
+        let item = AuthoriseItem { correlation: number, request: Some(request), answer_within: None };
+        let mut bytes = vec![0];
+        bytes.extend((item.encoded_len() as u32).to_be_bytes());
+        item.encode(&mut bytes).unwrap();
+        assert!((29..48).contains(&bytes.len()), "{} bytes", bytes.len());
+        Ok::<_, Status>(http_body::Frame::data(bytes::Bytes::from(bytes)))
+    };
+    let frames = tokio_stream::iter((10_000..10_000 + FRAMES).map(frame));
+    let request =
+        http::Request::post(format!("http://{}/saker.v1.Authorisation/AuthoriseStream", engine.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(tonic::body::Body::new(http_body_util::StreamBody::new(frames)))
+            .unwrap();
+    let mut channel = engine.channel.clone();
+    std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+    let mut answers = channel.call(request).await.unwrap().into_body();
+    let (mut answered, mut unread, mut status) = (0, bytes::BytesMut::new(), None);
+    while let Some(frame) = answers.frame().await {
+        let frame = frame.unwrap_or_else(|error| panic!("cut off after {answered} answers: {error}"));
+        match frame.into_data() {
+            Ok(data) => unread.extend_from_slice(&data),
+            Err(frame) => {
+                status = frame.trailers_ref().and_then(|trailers| trailers.get("grpc-status")).cloned()
+            }
+        }
+        while let Some(head) = unread.get(1..5) {
+            let length = 5 + u32::from_be_bytes(head.try_into().unwrap()) as usize;
+            if unread.len() < length {
+                break;
+            }
+            unread.advance(length);
+            answered += 1;
+        }
+    }
+    assert_eq!((answered, status.as_ref().and_then(|status| status.to_str().ok())), (FRAMES, Some("0")));
+}

@@ -39,9 +39,17 @@ use crate::{
 
 /// Unread bytes of one stream: several hundred requests, and far below the in-flight bound, so that one poll of a
 /// stream is short.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// Unread bytes of one connection.
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// Unread bytes of one connection. h2 ends a connection (`too_many_data_frames`) whose unread frames fall short of 256
+/// bytes by more than half of this in sum, and hyper has no other setting for it: sixteen times the window of a stream, so
+/// that one stream of the shortest requests there are, each in a frame of its own, is slowed and never cut off.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * STREAM_WINDOW_BYTES;
+/// The least that a request in a frame of its own has, its five bytes of gRPC included.
+const REQUEST_FRAME_BYTES_MIN: u32 = 29;
+const _: () = assert!(
+    STREAM_WINDOW_BYTES / REQUEST_FRAME_BYTES_MIN * (256 - REQUEST_FRAME_BYTES_MIN)
+        <= CONNECTION_WINDOW_BYTES / 2
+);
 /// Unsent bytes of one stream.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
