@@ -56,7 +56,13 @@ fn an_engine_starts_on_a_full_disk_and_reverses_there() -> anyhow::Result<()> {
             disk.fill()?;
             health.wait_for(NotServing, begun, Duration::from_secs(60))?;
             end(server)?;
-            // What was being written when the disk was full has been taken back and left room.
+            // What could not be written was taken back, and its room may have become a segment, which a start prepares anew.
+            for entry in fs::read_dir(campaign.data.join("journal"))? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|ending| ending == "prepared") {
+                    fs::remove_file(path)?;
+                }
+            }
             let ballast = disk.fill()?;
 
             let arguments = campaign.plain_arguments()?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     drift::{Reference, ReferenceFile},
-    forest::Forest,
+    forest::{Forest, Sum},
     linear::{self, Term},
     quality::{Intervals, Quality},
     trees::Tree,
@@ -160,6 +160,9 @@ pub(super) struct ModelFile {
     pub drift: Option<ReferenceFile>,
     pub golden: Vec<GoldenRow>,
     pub trees: Vec<Tree>,
+    /// Whether leaves are added up in 32 bits, as the library did that the model comes from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adds_in_f32: bool,
     /// Added to the trees.
     pub line: Vec<Term>,
     /// BLAKE3 of [`ModelFile::content`], in hexadecimal.
@@ -196,7 +199,7 @@ impl Model {
     pub(super) fn from_file(file: &ModelFile) -> Result<Model, ModelError> {
         check_features(file)?;
         let features = file.features.len();
-        let forest = Forest::new(&file.trees, file.bias, features).map_err(ModelError::Trees)?;
+        let forest = Forest::new(&file.trees, file.bias, features, file.sum()).map_err(ModelError::Trees)?;
         check_calibration(file).map_err(ModelError::Calibration)?;
         if file.golden.len() > MODEL_GOLDEN_ROWS_MAX {
             let why = format!("is one of {}; at most {MODEL_GOLDEN_ROWS_MAX} are read", file.golden.len());
@@ -325,6 +328,7 @@ impl ModelFile {
             drift: None,
             golden: Vec::new(),
             trees,
+            adds_in_f32: false,
             line,
             checksum: String::new(),
         }
@@ -341,6 +345,10 @@ impl ModelFile {
             }
         };
         self.golden = rows.iter().map(golden).collect();
+    }
+
+    fn sum(&self) -> Sum {
+        if self.adds_in_f32 { Sum::Single } else { Sum::Double }
     }
 
     /// The text of the file, with its checksum.
@@ -365,7 +373,8 @@ impl ModelFile {
             ("trees", lines(self.trees.iter().map(json).collect())),
             ("line", lines(self.line.iter().map(json).collect())),
         ];
-        // Without it the content is what it was before there was such a field, and so is the checksum.
+        // Without these the content is what it was before there were such fields, and so is the checksum.
+        fields.extend(self.adds_in_f32.then(|| ("adds_in_f32", json(&true))));
         fields.extend(self.drift.as_ref().map(|drift| ("drift", json(drift))));
         let lines = fields.into_iter().map(|(name, value)| format!("\"{name}\": {value}"));
         lines.collect::<Vec<_>>().join(",\n")

@@ -13,14 +13,22 @@
 //! too, the node asks for a kind in which it is.
 //!
 //! A node by category has a threshold that is no number and holds the place of its list. The margin is the bias plus
-//! one leaf of each tree, added in the order of the trees in 64 bits, so that it is the same bit for bit however the
-//! walk is arranged.
+//! one leaf of each tree, added in the order of the trees, so that it is the same bit for bit however the walk is
+//! arranged: in 64 bits, or in 32 where the library that a model comes from adds so ([`Sum`]).
 
 use super::trees::{Categories, Tree, is_zero};
 use crate::{
     features::catalog::MODEL_FEATURES,
     limits::{MODEL_DEPTH_MAX, MODEL_TREE_NODES_MAX, MODEL_TREES_MAX},
 };
+
+/// How leaves are added up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sum {
+    Double,
+    /// Each leaf and each sum rounded to 32 bits, as XGBoost does it.
+    Single,
+}
 
 /// Trees walked side by side, so that their memory accesses overlap.
 const ABREAST: usize = 10;
@@ -38,6 +46,7 @@ pub struct Forest {
     zero_missing: bool,
     features: usize,
     bias: f64,
+    sum: Sum,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +121,7 @@ impl Forest {
     ///
     /// # Errors
     /// Says which tree is no tree, is too large, or reads a feature that rows do not have.
-    pub fn new(trees: &[Tree], bias: f64, features: usize) -> Result<Forest, String> {
+    pub fn new(trees: &[Tree], bias: f64, features: usize, sum: Sum) -> Result<Forest, String> {
         if trees.is_empty() || trees.len() > MODEL_TREES_MAX {
             return Err(format!("{} trees; 1 to {MODEL_TREES_MAX} are possible", trees.len()));
         }
@@ -130,6 +139,7 @@ impl Forest {
             zero_missing: trees.iter().any(|tree| !tree.zero_missing.is_empty()),
             features,
             bias,
+            sum,
         };
         for (number, tree) in trees.iter().enumerate() {
             let planted = tree.check(features).and_then(|depth| forest.plant(tree, depth));
@@ -201,7 +211,13 @@ impl Forest {
     /// Where the row is shorter than the forest was made for.
     pub fn margin(&self, row: &[f32]) -> f64 {
         let table = self.table(row);
-        if self.lists.is_empty() { self.walk::<true>(&table) } else { self.walk::<false>(&table) }
+        match (self.lists.is_empty(), self.sum) {
+            (true, Sum::Double) => self.walk::<true, _>(&table, self.bias, |sum, leaf| sum + leaf),
+            (false, Sum::Double) => self.walk::<false, _>(&table, self.bias, |sum, leaf| sum + leaf),
+            (_, Sum::Single) => {
+                f64::from(self.walk::<false, _>(&table, self.bias as f32, |sum, leaf| sum + leaf as f32))
+            }
+        }
     }
 
     fn table(&self, row: &[f32]) -> Table {
@@ -221,8 +237,8 @@ impl Forest {
         table
     }
 
-    fn walk<const PLAIN: bool>(&self, table: &Table) -> f64 {
-        let mut margin = self.bias;
+    fn walk<const PLAIN: bool, T: Copy>(&self, table: &Table, bias: T, add: impl Fn(T, f64) -> T) -> T {
+        let mut margin = bias;
         for group in self.roots.chunks(ABREAST) {
             // Behind the last tree, others are walked once more and left out of the sum.
             let mut at: [u32; ABREAST] =
@@ -234,14 +250,14 @@ impl Forest {
                 }
             }
             for node in &at[..group.len()] {
-                margin += self.values[*node as usize];
+                margin = add(margin, self.values[*node as usize]);
             }
         }
         margin
     }
 
     /// Adds to each feature what it contributed to the margin, and gives what is left of it: the bias and the
-    /// values of the roots. A split's feature gets the change in value from the node to the child taken (Saabas,
+    /// values of the roots, and what single precision rounds away. A split's feature gets the change in value from the node to the child taken (Saabas,
     /// "Interpreting random forests", 2014): one walk, but an approximation that favours splits near the leaves;
     /// [`super::shap`] is exact.
     ///
@@ -250,6 +266,7 @@ impl Forest {
     pub fn contributions(&self, row: &[f32], contributions: &mut [f64]) -> f64 {
         let table = self.table(row);
         let mut base = self.bias;
+        let mut told = 0.0;
         let mut paths = [[0; ABREAST]; MODEL_DEPTH_MAX + 1];
         for group in self.roots.chunks(ABREAST) {
             // Walked abreast like the margin, so that the loads of many trees overlap; added up tree by tree, so that
@@ -274,11 +291,15 @@ impl Forest {
                     }
                     let child_value = self.values[child as usize];
                     contributions[self.nodes[node as usize].feature()] += child_value - value;
+                    told += child_value - value;
                     value = child_value;
                 }
             }
         }
-        base
+        match self.sum {
+            Sum::Double => base,
+            Sum::Single => self.margin(row) - told,
+        }
     }
 
     /// The child a row goes to, without a branch where nodes only compare; a leaf stays where it is.

@@ -60,6 +60,7 @@ impl Categories {
 
 impl Tree {
     /// The leaf that a row ends in, found step by step.
+    #[cfg(test)]
     pub fn leaf(&self, row: &[f32]) -> usize {
         let mut node = 0;
         while self.left[node] != 0 {
@@ -264,7 +265,8 @@ pub(super) mod tests {
             (0, f32::INFINITY, 1.0),
             (0, f32::NEG_INFINITY, -1.0),
         ] {
-            let forest = Forest::new(&[tree(missing_left)], 0.0, 1).unwrap();
+            let forest =
+                Forest::new(&[tree(missing_left)], 0.0, 1, crate::model::forest::Sum::Double).unwrap();
             assert_eq!(forest.margin(&[x]), value, "{x} {missing_left}");
         }
     }
@@ -281,8 +283,11 @@ pub(super) mod tests {
             zero_missing: vec![0],
             ..Tree::default()
         };
-        let margin =
-            |tree: &Tree, x: f32| Forest::new(std::slice::from_ref(tree), 0.0, 1).unwrap().margin(&[x]);
+        let margin = |tree: &Tree, x: f32| {
+            Forest::new(std::slice::from_ref(tree), 0.0, 1, crate::model::forest::Sum::Double)
+                .unwrap()
+                .margin(&[x])
+        };
         for (x, value) in
             [(0.0, -1.0), (-0.0, -1.0), (1e-36, -1.0), (1e-30, 1.0), (f32::NAN, -1.0), (-2.0, -1.0)]
         {
@@ -316,11 +321,11 @@ pub(super) mod tests {
             cover: vec![1.0; 5],
             ..Tree::default()
         };
-        assert!(Forest::new(std::slice::from_ref(&good), 0.0, 2).is_ok());
+        assert!(Forest::new(std::slice::from_ref(&good), 0.0, 2, crate::model::forest::Sum::Double).is_ok());
         let spoil = |change: &dyn Fn(&mut Tree), why: &str| {
             let mut tree = good.clone();
             change(&mut tree);
-            let error = Forest::new(&[tree], 0.0, 2).unwrap_err();
+            let error = Forest::new(&[tree], 0.0, 2, crate::model::forest::Sum::Double).unwrap_err();
             assert!(error.starts_with("tree 0: ") && error.contains(why), "{error}");
         };
         spoil(&|t| t.left[2] = 3, "two parents");
@@ -344,8 +349,8 @@ pub(super) mod tests {
         spoil(&|t| (t.threshold[0], t.categories) = (0.0, vec![by(0, &[])]), "not 1 to");
         spoil(&|t| (t.threshold[0], t.categories) = (0.0, vec![by(0, &[1 << 24])]), "above 16777215");
         spoil(&|t| *t = Tree::default(), "0 nodes");
-        assert!(Forest::new(&[], 0.0, 2).is_err());
-        assert!(Forest::new(&[good], f64::NAN, 2).is_err());
+        assert!(Forest::new(&[], 0.0, 2, crate::model::forest::Sum::Double).is_err());
+        assert!(Forest::new(&[good], f64::NAN, 2, crate::model::forest::Sum::Double).is_err());
         let chain = MODEL_DEPTH_MAX + 1;
         let nodes = 2 * chain + 1;
         let mut deep = Tree {
@@ -360,6 +365,8 @@ pub(super) mod tests {
         for level in 0..chain {
             deep.left[if level == 0 { 0 } else { 2 * level }] = 2 * level as u32 + 1;
         }
-        assert!(Forest::new(&[deep], 0.0, 2).unwrap_err().contains("too deep"));
+        assert!(
+            Forest::new(&[deep], 0.0, 2, crate::model::forest::Sum::Double).unwrap_err().contains("too deep")
+        );
     }
 }

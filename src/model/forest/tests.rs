@@ -14,7 +14,7 @@ fn the_walk_abreast_is_the_naive_walk_bit_for_bit() {
                 random_tree(&mut rng, depth, 10)
             })
             .collect();
-        let forest = Forest::new(&trees, -2.5, 10).unwrap();
+        let forest = Forest::new(&trees, -2.5, 10, Sum::Double).unwrap();
         for _ in 0..2_000 {
             let row = random_row(&mut rng, 10);
             let naive = trees.iter().fold(-2.5, |sum, t| sum + t.value[t.leaf(&row)]);
@@ -42,7 +42,7 @@ fn values_at_the_ends_of_what_a_float_holds_part_at_the_threshold_whichever_way_
                 zero_missing,
                 ..Tree::default()
             };
-            let forest = Forest::new(std::slice::from_ref(&tree), 0.0, 1).unwrap();
+            let forest = Forest::new(std::slice::from_ref(&tree), 0.0, 1, Sum::Double).unwrap();
             for x in &xs {
                 assert_eq!(forest.margin(&[*x]), tree.value[tree.leaf(&[*x])], "{x:e} {tree:?}");
             }
@@ -54,7 +54,7 @@ fn values_at_the_ends_of_what_a_float_holds_part_at_the_threshold_whichever_way_
 fn contributions_are_those_of_the_path_through_each_tree_bit_for_bit() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let trees: Vec<Tree> = (0..23).map(|_| random_tree(&mut rng, 6, 10)).collect();
-    let forest = Forest::new(&trees, 0.75, 10).unwrap();
+    let forest = Forest::new(&trees, 0.75, 10, Sum::Double).unwrap();
     for _ in 0..500 {
         let row = random_row(&mut rng, 10);
         let mut naive = [0.0; 10];
@@ -76,7 +76,7 @@ fn contributions_are_those_of_the_path_through_each_tree_bit_for_bit() {
 fn contributions_and_base_add_up_to_the_margin() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let trees: Vec<Tree> = (0..25).map(|_| random_tree(&mut rng, 6, 10)).collect();
-    let forest = Forest::new(&trees, 0.75, 10).unwrap();
+    let forest = Forest::new(&trees, 0.75, 10, Sum::Double).unwrap();
     let expected_base = trees.iter().fold(0.75, |sum, t| sum + t.value[0]);
     for _ in 0..1_000 {
         let row = random_row(&mut rng, 10);
@@ -97,12 +97,33 @@ fn splits_count_each_node_that_asks_under_its_own_feature() {
         let asks = (0..tree.left.len()).filter(|node| tree.left[*node] != 0);
         asks.for_each(|node| splits[usize::from(tree.feature[node])] += 1);
     }
-    assert_eq!(Forest::new(&trees, 0.0, 10).unwrap().splits(), splits);
+    assert_eq!(Forest::new(&trees, 0.0, 10, Sum::Double).unwrap().splits(), splits);
 }
 
 #[test]
 fn rows_wider_than_a_table_are_refused() {
     let tree = random_tree(&mut ChaCha8Rng::seed_from_u64(9), 0, 1);
-    assert!(Forest::new(std::slice::from_ref(&tree), 0.0, FREE).is_ok());
-    assert!(Forest::new(&[tree], 0.0, FREE + 1).unwrap_err().contains("at most"));
+    assert!(Forest::new(std::slice::from_ref(&tree), 0.0, FREE, Sum::Double).is_ok());
+    assert!(Forest::new(&[tree], 0.0, FREE + 1, Sum::Double).unwrap_err().contains("at most"));
+}
+
+/// XGBoost rounds after every tree; a model of its margins that does not is off by more than is allowed.
+#[test]
+fn a_sum_in_single_precision_rounds_after_every_tree_and_is_explained_whole() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let trees: Vec<Tree> = (0..60).map(|_| random_tree(&mut rng, 4, 10)).collect();
+    let single = Forest::new(&trees, 0.3, 10, Sum::Single).unwrap();
+    let double = Forest::new(&trees, 0.3, 10, Sum::Double).unwrap();
+    let mut differ = 0;
+    for _ in 0..200 {
+        let row = random_row(&mut rng, 10);
+        let leaves = trees.iter().map(|tree| tree.value[tree.leaf(&row)] as f32);
+        let expected = leaves.fold(0.3_f32, |sum, leaf| sum + leaf);
+        assert_eq!(single.margin(&row), f64::from(expected));
+        differ += u32::from(single.margin(&row) != double.margin(&row));
+        let mut contributions = [0.0; 10];
+        let base = single.contributions(&row, &mut contributions);
+        assert!((base + contributions.iter().sum::<f64>() - single.margin(&row)).abs() < 1e-12);
+    }
+    assert!(differ > 100, "{differ}");
 }

@@ -64,9 +64,8 @@ pub(super) fn compare(text: &str, foreign: &Foreign, model: &Model) -> Result<(C
         }
         let wanted = number(record.get(at).unwrap_or(""))? * foreign.scale;
         let margin = model.score(&row).margin;
-        let as_added = if foreign.adds_in_f32 { foreign.margin_in_f32(&row) } else { margin };
-        let (away, away_as_added) = ((margin - wanted).abs(), (as_added - wanted).abs());
-        if away > TOLERANCE && away_as_added > TOLERANCE {
+        let away = (margin - wanted).abs();
+        if away > TOLERANCE {
             return Err(format!(
                 "golden rows, line {line}: the margin is {margin} here, not {wanted}; the model and the rows do not \
                  belong together, or the rows were not written in full precision"
@@ -74,7 +73,6 @@ pub(super) fn compare(text: &str, foreign: &Foreign, model: &Model) -> Result<(C
         }
         compared.rows += 1;
         compared.largest = compared.largest.max(away);
-        compared.largest_as_added_there = compared.largest_as_added_there.max(away_as_added);
         if kept.len() < KEPT {
             kept.push(row);
         }
@@ -82,13 +80,5 @@ pub(super) fn compare(text: &str, foreign: &Foreign, model: &Model) -> Result<(C
     match compared.rows {
         0 => Err("there are no golden rows in the file; write some, or leave --golden out".to_owned()),
         _ => Ok((compared, kept)),
-    }
-}
-
-impl Foreign {
-    /// The margin as a library has it that adds up in 32 bits, tree by tree.
-    fn margin_in_f32(&self, row: &Row) -> f64 {
-        let leaves = self.trees.iter().map(|tree| tree.value[tree.leaf(row)] as f32);
-        f64::from(leaves.fold(self.bias as f32, |sum, leaf| sum + leaf))
     }
 }

@@ -51,8 +51,6 @@ pub struct Compared {
     pub rows: u64,
     /// Between the library's margin and ours.
     pub largest: f64,
-    /// Between the library's margin and the same leaves added up as the library does.
-    pub largest_as_added_there: f64,
 }
 
 /// Turns XGBoost's JSON or LightGBM's text into a model that declines from a score of `decline_from` on. `golden` is a
@@ -80,6 +78,7 @@ pub fn import(text: &str, decline_from: u16, golden: Option<&str>) -> Result<Imp
     };
     let (trees, table) = (foreign.trees.clone(), score_table(1.0, 0.0));
     let mut file = ModelFile::new(training, foreign.bias, trees, Vec::new(), table, decline_from);
+    file.adds_in_f32 = foreign.adds_in_f32;
     let model = Model::from_file(&file).map_err(|error| error.to_string())?;
     let (mut rows, mut compared) = (golden::rows_of(&foreign.trees), None);
     if let Some(golden) = golden {

@@ -183,8 +183,13 @@ fn values_of_the_deepest_trees_still_add_up() {
             tree.value.push(rng.random_range(-5.0..5.0));
             tree.cover.push(1e6 * 0.5_f32.powi(node as i32 / 2) * rng.random_range(0.1..1.0));
         }
-        let forest =
-            crate::model::forest::Forest::new(std::slice::from_ref(&tree), 0.0, MODEL_FEATURES).unwrap();
+        let forest = crate::model::forest::Forest::new(
+            std::slice::from_ref(&tree),
+            0.0,
+            MODEL_FEATURES,
+            crate::model::forest::Sum::Double,
+        )
+        .unwrap();
         for _ in 0..20 {
             let row: Vec<f32> = random_row(&mut rng, MODEL_FEATURES).iter().map(|x| x.abs()).collect();
             let mut values = vec![0.0; MODEL_FEATURES];

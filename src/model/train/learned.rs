@@ -3,7 +3,12 @@
 use super::TrainError;
 use crate::{
     features::catalog::MODEL_FEATURES,
-    model::{file::ModelError, forest::Forest, linear::Term, trees::Tree},
+    model::{
+        file::ModelError,
+        forest::{Forest, Sum},
+        linear::Term,
+        trees::Tree,
+    },
 };
 
 /// A margin in the units of whatever learned it: bias, one leaf of each tree and every term of the line.
@@ -24,7 +29,8 @@ impl Learned {
         if self.trees.is_empty() {
             return Ok(rows.iter().map(|row| self.bias + line(row)).collect());
         }
-        let forest = Forest::new(&self.trees, self.bias, MODEL_FEATURES).map_err(ModelError::Trees)?;
+        let forest =
+            Forest::new(&self.trees, self.bias, MODEL_FEATURES, Sum::Double).map_err(ModelError::Trees)?;
         Ok(rows.iter().map(|row| forest.margin(row) + line(row)).collect())
     }
 
