@@ -55,7 +55,9 @@ fn treeshap_equals_the_reference_values_of_the_pypi_package_shap() {
                 largest_value = largest_value.max(ours.abs());
             }
             let sum = ours.iter().sum::<f64>() + explainer.expected();
-            assert!((sum - explainer.model().score(&row).margin).abs() < 1e-9, "{name}");
+            // A margin of XGBoost is added up in 32 bits.
+            let rounding = if name.starts_with("xgb") { 3e-6 } else { 1e-9 };
+            assert!((sum - explainer.model().score(&row).margin).abs() < rounding, "{name}");
         }
         println!("{name}: largest difference {largest:.1e}, largest value {largest_value:.2}");
         assert!(largest_value > 0.5, "{name} explains nothing");
