@@ -684,6 +684,7 @@ async fn rules_change_whole_or_not_at_all_and_no_decision_is_dropped() {
     let file = engine.data.path().join("rules.toml");
     let mut risk = RiskClient::new(engine.channel.clone());
     let empty = until_rules_are(&mut risk, EMPTY).await;
+    assert_eq!(engine.authorise(purchase("e-0", 600)).await.unwrap().rules_version, empty);
 
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let mut client = engine.authorisation();
@@ -701,6 +702,7 @@ async fn rules_change_whole_or_not_at_all_and_no_decision_is_dropped() {
 
     std::fs::write(&file, STRICT).unwrap();
     let strict = until_rules_are(&mut risk, STRICT).await;
+    assert_eq!(engine.authorise(purchase("s-0", 600)).await.unwrap().rules_version, strict);
 
     // A file that is wrong changes nothing, whoever asks for it.
     std::fs::write(&file, "version = 1\n[[rules]]\nid = 'half'\n").unwrap();
@@ -721,6 +723,7 @@ async fn rules_change_whole_or_not_at_all_and_no_decision_is_dropped() {
     let again = format!("{STRICT}# once more\n");
     std::fs::write(&file, &again).unwrap();
     let strict_again = until_rules_are(&mut risk, &again).await;
+    assert_eq!(engine.authorise(purchase("a-0", 600)).await.unwrap().rules_version, strict_again);
     // The file is as it was read: nothing but the signal has it read again.
     let content = proto::ReloadRulesRequest { content: EMPTY.into() };
     assert_eq!(risk.reload_rules(content).await.unwrap().into_inner().version, empty);
@@ -757,9 +760,7 @@ async fn rules_change_whole_or_not_at_all_and_no_decision_is_dropped() {
 
     stop.send(()).unwrap();
     let answers = traffic.await.unwrap();
-    for version in [&empty, &strict, &strict_again] {
-        assert!(answers.iter().any(|(named, _)| named == version), "nothing was decided by {version}");
-    }
+    assert!(!answers.is_empty());
     for (version, code) in &answers {
         if *version != counted.version {
             assert_eq!(code, if *version == empty { "00" } else { "59" }, "decided by {version}");
