@@ -288,3 +288,41 @@ fn a_reference_for_drift_that_cannot_be_used_is_refused_whole() {
     let unsigned = changed(|file| file.drift.as_mut().unwrap().rows += 1, false);
     assert_eq!(Model::load(&unsigned).unwrap_err(), ModelError::Checksum);
 }
+
+/// An engine that has learned more features goes on with the model that it has, and that model sees none of the new ones.
+#[test]
+fn a_model_of_an_earlier_program_scores_what_it_knows_and_reads_nothing_behind_it() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let known = |features: usize, rng: &mut ChaCha8Rng| {
+        let mut file = ModelFile {
+            features: (0..MODEL_FEATURES_FIRST).map(|f| model_feature(f).name.to_owned()).collect(),
+            feature_hash: format!("{:016x}", feature_hash(MODEL_FEATURES_FIRST)),
+            trees: (0..9).map(|_| random_tree(rng, 4, features)).collect(),
+            drift: None,
+            golden: Vec::new(),
+            ..file()
+        };
+        file.checksum.clear();
+        file
+    };
+    let mut file = known(MODEL_FEATURES_FIRST, &mut rng);
+    let unsigned = Model::from_file(&file).unwrap();
+    file.set_golden(&unsigned, &[row(&mut rng), row(&mut rng)]);
+    file.golden.iter_mut().for_each(|golden| golden.row.truncate(MODEL_FEATURES_FIRST));
+    let model = Model::load(&file.to_text()).unwrap();
+    for _ in 0..100 {
+        let mut row = row(&mut rng);
+        let scored = model.score(&row);
+        row[MODEL_FEATURES_FIRST..].fill(1e9);
+        assert_eq!(model.score(&row), scored);
+        row[MODEL_FEATURES_FIRST..].fill(f32::NAN);
+        assert_eq!(model.score(&row), scored);
+    }
+    let mut ahead = known(MODEL_FEATURES_FIRST, &mut rng);
+    ahead.trees[0].feature[0] = MODEL_FEATURES_FIRST as u16;
+    assert!(Model::load(&ahead.to_text()).unwrap_err().to_string().contains("no such feature"));
+    ahead = known(MODEL_FEATURES_FIRST, &mut rng);
+    ahead.line =
+        vec![Term { feature: MODEL_FEATURES_FIRST as u16, weight: 1.0, centre: 0.0, low: 0.0, high: 1.0 }];
+    assert!(Model::load(&ahead.to_text()).unwrap_err().to_string().contains("no such feature"));
+}
