@@ -137,21 +137,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let html = args.report.as_deref().map(Html::create).transpose()?;
     let began = Instant::now();
+    let how = replay::How { observe: args.observe, label_delay_ms: i64::from(args.label_delay) * DAY_MS };
     let (origin, recorded) = match &history {
         History::File(path, survey, _) => {
-            let how =
-                replay::How { observe: args.observe, label_delay_ms: i64::from(args.label_delay) * DAY_MS };
             replay::file(survey, how, &mut backtest, other.as_mut(), &mut tally)?;
             let reads_labels =
                 [Some(&backtest), other.as_ref()].into_iter().flatten().any(Backtest::reads_labels);
             (Origin::of_file(path, survey, args.observe, reads_labels), None)
         }
         History::Journal(path, journal) => {
-            let (observe, limit) = (args.observe, args.limit.unwrap_or(u64::MAX));
-            let mut origin = Origin::of_journal(path, observe);
+            let limit = args.limit.unwrap_or(u64::MAX);
+            let mut origin = Origin::of_journal(path, args.observe);
             let other = other.as_mut();
             let recorded =
-                replay::journal(journal, (observe, limit), &mut backtest, other, &mut tally, &mut origin)?;
+                replay::journal(journal, (how, limit), &mut backtest, other, &mut tally, &mut origin)?;
             (origin, Some(recorded))
         }
     };

@@ -121,9 +121,14 @@ pub fn names(format_json: bool) -> ExitCode {
         say(format_args!("{}", json!({ "names": names })));
         return ExitCode::SUCCESS;
     }
-    for name in names {
+    let typed = names.into_iter().map(|name| {
         let unit = if name.unit.is_empty() { String::new() } else { format!(" in {}", name.unit) };
-        say(format_args!("{:<32}{:<26}{}", name.name, format!("{}{unit}", name.ty), name.meaning));
+        (format!("{}{unit}", name.ty), name)
+    });
+    let typed: Vec<_> = typed.collect();
+    let width = typed.iter().map(|(ty, _)| ty.len()).max().unwrap_or(0) + 2;
+    for (ty, name) in typed {
+        say(format_args!("{:<32}{ty:<width$}{}", name.name, name.meaning));
     }
     ExitCode::SUCCESS
 }

@@ -105,6 +105,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             output::outside((flag, out), ("--journal", journal))?;
         }
     }
+    let directory = args.out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(missing) = directory.filter(|directory| !directory.is_dir()) {
+        bail!("--out {}: there is no directory {}; make it first", args.out.display(), missing.display());
+    }
     let mut rows = Rows {
         periods: Periods::new(&args),
         table: args.features.as_deref().map(Table::create).transpose()?,

@@ -28,7 +28,7 @@ use crate::{
         setup::{Challenger, Setup},
     },
     config::Config,
-    features::shared::SharedRead,
+    features::{catalog::MODEL_FEATURES, shared::SharedRead},
     journal::{
         self,
         record::{
@@ -349,10 +349,24 @@ fn again(
         _ => SharedRead::default(),
     };
     setup.see(lists.seen_by(record)?);
-    let with = Some((&*setup, &shared));
+    let features = match record {
+        Record::Decided(decided) => decided.considered.features,
+        _ => MODEL_FEATURES,
+    };
+    let with = Some(With { setup: &setup, shared: &shared, features });
     let put = &mut |made: Lists| lists.put(made);
     make_again(state, with, put, retention, (position, record), &mut bytes, &mut ())?;
     Ok(bytes)
+}
+
+/// What a decision is made again with.
+#[derive(Clone, Copy)]
+pub(super) struct With<'a> {
+    pub(super) setup: &'a Setup,
+    pub(super) shared: &'a SharedRead,
+    /// How many of the model's features are known: as many as were then, where the same is to come out; all, where
+    /// another model is asked.
+    pub(super) features: usize,
 }
 
 /// Makes a record again, on the accounts as the records before it left them, and appends it to `bytes`, which must be
@@ -362,7 +376,7 @@ fn again(
 /// In words, where the accounts and the keys do not stand as the record says; nothing changed then.
 pub(super) fn make_again(
     state: &State,
-    with: Option<(&Setup, &SharedRead)>,
+    with: Option<With<'_>>,
     put: &mut dyn FnMut(Lists),
     retention: &mut Retention,
     (position, record): (u64, &Record),
@@ -380,7 +394,7 @@ pub(super) fn make_again(
 
 fn try_again(
     state: &State,
-    with: Option<(&Setup, &SharedRead)>,
+    with: Option<With<'_>>,
     put: &mut dyn FnMut(Lists),
     record: &Record,
     sink: Scratch<'_>,
@@ -389,19 +403,19 @@ fn try_again(
     match record {
         Record::Introduced(_) | Record::Duplicated(_) => record.encode(sink.bytes),
         Record::Decided(decided) => {
-            let (setup, shared) = with.ok_or(NOTHING_TO_DECIDE_WITH)?;
-            return decide(state, setup, shared, decided, sink, watch).map(Some);
+            let with = with.ok_or(NOTHING_TO_DECIDE_WITH)?;
+            return decide(state, with, decided, sink, watch).map(Some);
         }
         Record::Reversed(reversed) => reverse_again(state, reversed, sink)?,
         Record::Maintained(maintained) => maintain_again(state, maintained, sink)?,
         Record::Voided(voided) => void_again(state, voided, sink)?,
         Record::Expiry(expiry) => expire_again(state, expiry, sink)?,
         Record::Listed(listed) => {
-            let (setup, _) = with.ok_or(NOTHING_TO_DECIDE_WITH)?;
+            let With { setup, .. } = with.ok_or(NOTHING_TO_DECIDE_WITH)?;
             list_again(state, setup, listed, sink, put)?;
         }
         Record::Labelled(labelled) => {
-            let (setup, _) = with.ok_or(NOTHING_TO_DECIDE_WITH)?;
+            let With { setup, .. } = with.ok_or(NOTHING_TO_DECIDE_WITH)?;
             label_again(state, setup, labelled, sink, put)?;
         }
     }
@@ -448,8 +462,7 @@ fn label_again(
 
 fn decide(
     state: &State,
-    setup: &Setup,
-    shared: &SharedRead,
+    With { setup, shared, features }: With<'_>,
     decided: &Decided,
     sink: Scratch<'_>,
     watch: &mut impl Watch,
@@ -464,7 +477,7 @@ fn decide(
     match authorise::authorise(
         state,
         setup,
-        Attempt { request: &decided.request, asked, shared, features: decided.considered.features },
+        Attempt { request: &decided.request, asked, shared, features },
         sink,
         watch,
     ) {

@@ -22,8 +22,8 @@ const OBSERVED_NOTE: &str = "windows and holds follow what history decided, not 
 const UNLABELLED: &str = "no row says whether it was fraud: fraud figures need labels";
 const JOURNAL_UNLABELLED: &str =
     "the journal has no label of any of these transactions: fraud figures need labels";
-const JOURNAL_LABELS_NOTE: &str =
-    "fraud figures take the newest label that the journal has of each transaction, whenever it came";
+const JOURNAL_LABELS_NOTE: &str = "fraud figures take the newest label that the journal has of each transaction, whenever it came; what nobody labelled \
+     and is older than the label delay counts as genuine";
 
 /// What was replayed.
 pub(super) struct Origin {

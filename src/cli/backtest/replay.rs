@@ -80,7 +80,7 @@ fn row(transaction: &Transaction, how: How, again: bool, backtest: &mut Backtest
 /// Where it cannot be read any more, or an output cannot be written.
 pub(super) fn journal(
     journal: &PastJournal,
-    (observe, limit): (bool, u64),
+    (how, limit): (How, u64),
     backtest: &mut Backtest,
     mut other: Option<&mut Backtest>,
     tally: &mut Tally<'_>,
@@ -94,11 +94,15 @@ pub(super) fn journal(
         if position.is_multiple_of(PROGRESS_EVERY) {
             progress.set_position(position);
         }
-        let (decided, again) = redo(backtest, position, record, observe);
-        let other = other.as_mut().map(|other| redo(other, position, record, observe).0);
+        let (decided, again) = redo(backtest, position, record, how.observe);
+        let other = other.as_mut().map(|other| redo(other, position, record, how.observe).0);
         let (past, time) = match record {
             Record::Decided(decided) => {
-                let is_fraud = journal.label_of(position).map(|label| label == FraudLabel::Fraud);
+                // Nobody reports a payment that was all right.
+                let is_silent =
+                    journal.has_labels() && decided.time.plus_ms(how.label_delay_ms) <= journal.last_time();
+                let said = journal.label_of(position).map(|label| label == FraudLabel::Fraud);
+                let is_fraud = said.or_else(|| is_silent.then_some(false));
                 (Past { request: &decided.request, account: decided.account, is_fraud }, decided.time)
             }
             Record::Duplicated(duplicated) => {

@@ -88,9 +88,10 @@ impl Periods {
         }
         if training.is_empty() {
             let delay = args.label_delay;
+            let before = if args.train_from.is_some() { ", the others lie before --train-from" } else { "" };
             bail!(
                 "no row is left to learn from: {unused} rows before the test, or the end, have a label that was not known by then \
-                 (--label-delay is {delay} days), the others lie before --train-from"
+                 (--label-delay is {delay} days), {unlabelled} have none{before}"
             );
         }
         if let Some(test_from) = args.test_from.filter(|_| test.is_empty()) {

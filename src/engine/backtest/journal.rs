@@ -15,11 +15,14 @@ use crate::{
     config::Config,
     engine::{
         recover::{OpenError, Source, journal_dir, setup_of},
-        replay::{VerifyError, epochs, kept, make_again},
+        replay::{VerifyError, With, epochs, kept, make_again},
         stored::duplicate_answer,
         versions::Names,
     },
-    features::shared::{Parts, SharedRead},
+    features::{
+        catalog::MODEL_FEATURES,
+        shared::{Parts, SharedRead},
+    },
     journal::{
         self, VerifyReport,
         record::{Decided, Record, Versioned},
@@ -39,6 +42,7 @@ pub struct PastJournal {
     records: u64,
     /// The newest label of each transaction that has one, by the position of its authorisation.
     labels: HashMap<u64, FraudLabel>,
+    last_time: Timestamp,
 }
 
 impl PastJournal {
@@ -49,13 +53,17 @@ impl PastJournal {
     pub fn open(data_dir: &Path) -> Result<PastJournal, VerifyError> {
         let names = Names::default();
         let mut labels = HashMap::new();
-        let (chain, epochs, _) = epochs(data_dir, &names, &mut |record| {
-            if let Record::Labelled(labelled) = record {
+        let mut last_time = Timestamp(i64::MIN);
+        let (chain, epochs, _) = epochs(data_dir, &names, &mut |record| match record {
+            Record::Labelled(labelled) => {
+                last_time = last_time.max(labelled.time);
                 labels.insert(labelled.of, labelled.labelling.label);
             }
+            Record::Decided(decided) => last_time = last_time.max(decided.time),
+            _ => {}
         })?;
         let records = epochs.iter().map(|epoch| epoch.records).sum();
-        Ok(PastJournal { data_dir: data_dir.to_owned(), names, chain, records, labels })
+        Ok(PastJournal { data_dir: data_dir.to_owned(), names, chain, records, labels, last_time })
     }
 
     /// What its log holds.
@@ -76,6 +84,16 @@ impl PastJournal {
     /// has of it; `None` where it has none.
     pub fn label_of(&self, position: u64) -> Option<FraudLabel> {
         self.labels.get(&position).copied()
+    }
+
+    /// Whether anything was ever labelled.
+    pub fn has_labels(&self) -> bool {
+        !self.labels.is_empty()
+    }
+
+    /// The time of the last decision or label.
+    pub fn last_time(&self) -> Timestamp {
+        self.last_time
     }
 
     /// The rules that the journal named last.
@@ -205,7 +223,7 @@ impl Backtest {
             _ => SharedRead::default(),
         };
         let mut watch = Noting { watch, base: &self.setup.base, event: None };
-        let with = Some((&self.setup, &shared));
+        let with = Some(With { setup: &self.setup, shared: &shared, features: MODEL_FEATURES });
         let (put, retention) = (&mut |_| {}, &mut self.retention);
         let answer = make_again(&self.state, with, put, retention, at, &mut self.record, &mut watch)?;
         let mut event = watch.event;

@@ -2,12 +2,12 @@
 //! is stored with them. One run of bytes cut into items wherever one is full; all numbers are little-endian.
 //!
 //! ```text
-//!   1  version, 1
+//!   1  version, 2
 //!  16  fingerprint of the plan
 //!   8  complete up to this position
 //!   8  time of the newest event there was, ms
 //!   8  keys that were evicted
-//!      evicted keys: 4 lines, 0 for none; where there are some, 8 base, and for every line a byte, 1 where the line
+//!      evicted keys, but for those that labels are counted by, and then these: 4 lines, 0 for none; where there are some, 8 base, and for every line a byte, 1 where the line
 //!      follows (64 bytes), 0 where nothing is in it
 //!      for each series of the plan the keys on probation, then the established ones: 4 number of tracks, and each of
 //!      them, the least recently written first:
@@ -23,10 +23,11 @@ use std::collections::VecDeque;
 
 use super::{
     Shared, SharedPlan,
+    evicted::Evicted,
     plan::Series,
     rows::Rows,
     track::{Left, Track},
-    tracks::{ESTABLISHED, PROBATION, Tracks},
+    tracks::{ESTABLISHED, PROBATION},
 };
 use crate::{
     features::window::overflow::{STEPS_MAX, Step, Summary, step_ms},
@@ -34,7 +35,9 @@ use crate::{
     types::bytes::Misread,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Had one table of evicted keys: what is in it is told again by the journal.
+const VERSION_OF_ONE_TABLE: u8 = 1;
 const ITEM_BYTES_MAX: usize = 64 * 1024;
 /// Nothing that is worked out from a time, or from a step of one, overflows.
 const TIME_MAX_MS: i64 = 1 << 47;
@@ -62,6 +65,7 @@ impl Shared {
         items.put(&self.newest_ms.to_le_bytes());
         items.put(&self.tracks.evicted_keys.to_le_bytes());
         self.tracks.evicted.encode(&mut |bytes| items.put(bytes));
+        self.tracks.evicted_labelled.encode(&mut |bytes| items.put(bytes));
         for series in 0..self.tracks.series() {
             for list in [PROBATION, ESTABLISHED] {
                 items.put(&(self.tracks.list(series, list).count() as u32).to_le_bytes());
@@ -86,7 +90,11 @@ impl Shared {
         items: impl Iterator<Item = &'b [u8]>,
     ) -> Result<Shared, SharedDecodeError> {
         let mut reader = Reader { items, item: &[], byte: 0 };
-        if reader.take()? != [VERSION] {
+        let [version] = reader.take()?;
+        if version == VERSION_OF_ONE_TABLE {
+            return Err(SharedDecodeError::OtherPlan);
+        }
+        if version != VERSION {
             return Err(reader.bad("a version that is not known here").into());
         }
         if reader.take()? != plan.fingerprint() {
@@ -99,7 +107,8 @@ impl Shared {
             newest_ms => reader.time(newest_ms)?,
         };
         shared.tracks.evicted_keys = u64::from_le_bytes(reader.take()?);
-        evicted(&mut reader, &mut shared.tracks)?;
+        evicted(&mut reader, &mut shared.tracks.evicted)?;
+        evicted(&mut reader, &mut shared.tracks.evicted_labelled)?;
         for (number, series) in plan.series.iter().enumerate() {
             for list in [PROBATION, ESTABLISHED] {
                 for _ in 0..u32::from_le_bytes(reader.take()?) {
@@ -150,7 +159,7 @@ fn put_track(items: &mut Items, track: &Track, width: usize) {
 
 fn evicted<'b>(
     reader: &mut Reader<'b, impl Iterator<Item = &'b [u8]>>,
-    tracks: &mut Tracks,
+    table: &mut Evicted,
 ) -> Result<(), Misread> {
     let lines = u32::from_le_bytes(reader.take()?) as usize;
     if lines == 0 {
@@ -160,12 +169,12 @@ fn evicted<'b>(
         return Err(reader.bad("evicted keys in a table that nobody makes"));
     }
     let base = i64::from_le_bytes(reader.take()?);
-    reader.time(base.saturating_mul(tracks.evicted.unit_ms))?;
-    tracks.evicted.begin(base);
+    reader.time(base.saturating_mul(table.unit_ms))?;
+    table.begin(base);
     for line in 0..lines {
         match reader.take()? {
             [0] => {}
-            [1] => tracks.evicted.restore(line, lines, &reader.take()?),
+            [1] => table.restore(line, lines, &reader.take()?),
             _ => return Err(reader.bad("neither a line of evicted keys nor none")),
         }
     }

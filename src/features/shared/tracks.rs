@@ -23,8 +23,9 @@ pub const TRACK_BYTES: usize = size_of::<Track>() + 1;
 /// One row of an event without attributes is the least that a track holds.
 const TRACK_BYTES_MIN: usize = TRACK_BYTES + 16;
 const BLOCK: usize = 64;
-/// Of the budget, for the keys that were evicted.
+/// Of the budget, for the keys that were evicted, and for those of them that labels are counted by.
 const EVICTED_SHARE: usize = 16;
+const EVICTED_LABELLED_SHARE: usize = 64;
 /// Of the tracks' bytes, for keys on probation where others want room.
 const PROBATION_SHARE: usize = 5;
 /// Of the tracks' bytes, for keys that labels are counted by where others want room.
@@ -53,6 +54,8 @@ pub struct Tracks {
     /// For each series whether labels are counted.
     is_labelled: Vec<bool>,
     pub evicted: Evicted,
+    /// Those that labels are counted by, apart: however many others go, a place that nobody reported reads none.
+    pub evicted_labelled: Evicted,
     /// Bytes of the tracks, of those on probation, and of those that labels are counted by, which are never among them.
     bytes: usize,
     probation_bytes: usize,
@@ -82,10 +85,14 @@ impl Tracks {
     pub fn new(plan: &SharedPlan, budget_bytes: usize) -> Tracks {
         let budget_bytes = budget_bytes.max(SHARED_BUDGET_BYTES_MIN);
         let evicted = Evicted::new(budget_bytes / EVICTED_SHARE, plan.horizon_ms());
+        let evicted_labelled = Evicted::new(budget_bytes / EVICTED_LABELLED_SHARE, plan.horizon_ms());
         // One event may add a track for each series before any is evicted.
         let tracks_max = budget_bytes / TRACK_BYTES_MIN + READINGS_MAX;
         let places = tracks_max * 4 / 3;
-        let fixed = evicted.bytes() + places * size_of::<u32>() + BLOCK * size_of::<Track>();
+        let fixed = evicted.bytes()
+            + evicted_labelled.bytes()
+            + places * size_of::<u32>()
+            + BLOCK * size_of::<Track>();
         Tracks {
             blocks: Vec::new(),
             table: vec![0; places].into(),
@@ -93,6 +100,7 @@ impl Tracks {
             lists: vec![[List { oldest: NONE, newest: NONE }; 2]; plan.series.len()],
             is_labelled: plan.series.iter().map(|series| series.label.is_some()).collect(),
             evicted,
+            evicted_labelled,
             bytes: 0,
             probation_bytes: 0,
             labelled_bytes: 0,
@@ -106,7 +114,8 @@ impl Tracks {
 
     /// Of the tracks and of what finds them.
     pub fn heap_bytes(&self) -> usize {
-        self.bytes + self.evicted.bytes() + size_of_val::<[u32]>(&self.table) + BLOCK * size_of::<Track>()
+        let evicted = self.evicted.bytes() + self.evicted_labelled.bytes();
+        self.bytes + evicted + size_of_val::<[u32]>(&self.table) + BLOCK * size_of::<Track>()
     }
 
     /// What is kept of a key of this series.
@@ -116,8 +125,15 @@ impl Tracks {
         let is_empty = self.lists[series].iter().all(|list| list.oldest == NONE);
         match (!is_empty).then(|| self.place(key)).flatten() {
             Some((_, place)) => Found::Track(self.track(place)),
-            None => Found::Absent { forgotten_ms: self.evicted.forgotten_ms(key).unwrap_or(i64::MIN) },
+            None => Found::Absent { forgotten_ms: self.forgotten_ms(series, key) },
         }
+    }
+
+    /// Up to when events of a key that is not kept may have been forgotten.
+    #[inline]
+    fn forgotten_ms(&self, series: usize, key: u64) -> i64 {
+        let evicted = if self.is_labelled[series] { &self.evicted_labelled } else { &self.evicted };
+        evicted.forgotten_ms(key).unwrap_or(i64::MIN)
     }
 
     /// Takes in an event, which must not be before `floor_ms`.
@@ -130,7 +146,7 @@ impl Tracks {
                 place
             }
             None => {
-                let forgotten_ms = self.evicted.forgotten_ms(key).unwrap_or(i64::MIN);
+                let forgotten_ms = self.forgotten_ms(usize::from(number), key);
                 self.put(Track::new(key, number, forgotten_ms))
             }
         };
@@ -189,7 +205,11 @@ impl Tracks {
             let track = self.track(place);
             let (key, series, last_ms) = (track.key, usize::from(track.series), track.last_ms());
             if last_ms >= floor_ms(series) {
-                self.evicted.remember(key, last_ms);
+                let evicted = match self.is_labelled[series] {
+                    true => &mut self.evicted_labelled,
+                    false => &mut self.evicted,
+                };
+                evicted.remember(key, last_ms);
             }
             self.remove(place);
             self.evicted_keys = self.evicted_keys.saturating_add(1);

@@ -270,7 +270,7 @@ fn a_file_without_a_reference_for_drift_is_what_it_was_before_there_was_one() {
     assert!(!text.contains("drift"), "nothing of it stands in the file");
     assert_eq!(Model::load(&text).unwrap().drift(), None);
     let shipped = Model::load(crate::model::SHIPPED).unwrap();
-    assert!(shipped.drift().is_none_or(|drift| drift.features().len() == MODEL_FEATURES));
+    assert!(shipped.drift().is_some_and(|drift| drift.features().len() == MODEL_FEATURES));
 }
 
 #[test]

@@ -78,6 +78,14 @@ fn a_flood_of_new_keys_washes_out_no_fraud() {
     let now_ms = START_MS + MINUTE_MS;
     assert_eq!(read(&shared, &plan, &AT_A_TERMINAL, now_ms, slot::TERMINAL_FRAUDS_30D), Some(1));
     assert_eq!(read(&shared, &plan, &AT_A_TERMINAL, now_ms, slot::MERCHANT_FRAUDS_30D), Some(1));
+    // Nor what it has never been told of, or is told of afterwards.
+    for number in 0..200 {
+        let place = Parts { merchant: Some(500_000 + number), terminal: Some(7), ..Parts::default() };
+        assert_eq!(read(&shared, &plan, &place, now_ms, slot::TERMINAL_FRAUDS_30D), Some(0), "{number}");
+        let fraud = labelled(Some(FraudLabel::Fraud), place, now_ms);
+        shared.apply(&plan, 100_000 + number, Some(&fraud));
+        assert_eq!(read(&shared, &plan, &place, now_ms, slot::TERMINAL_FRAUDS_30D), Some(1), "{number}");
+    }
 }
 
 /// Nor does a flood of labels take the room of everything else.
