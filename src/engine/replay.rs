@@ -353,7 +353,7 @@ fn again(
         Record::Decided(decided) => decided.considered.features,
         _ => MODEL_FEATURES,
     };
-    let with = Some(With { setup: &setup, shared: &shared, features });
+    let with = Some(With { setup, shared: &shared, features });
     let put = &mut |made: Lists| lists.put(made);
     make_again(state, with, put, retention, (position, record), &mut bytes, &mut ())?;
     Ok(bytes)
