@@ -12,6 +12,8 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::{engine::SystemClock, types::time::Clock as _};
+
 pub mod accounts;
 pub mod backtest;
 pub mod demo;
@@ -197,7 +199,9 @@ pub fn run() -> ExitCode {
         Verb::Accounts(AccountsVerb::Import(args)) => accounts::import(args),
         Verb::Lists(ListsVerb::Export(args)) => lists::export(args),
         Verb::Lists(ListsVerb::Import(args)) => lists::import(args),
-        Verb::Rules(RulesVerb::Check(args)) => Ok(rules::check(&args.file, args.format == Format::Json)),
+        Verb::Rules(RulesVerb::Check(args)) => {
+            Ok(rules::check(&args.file, SystemClock.now(), args.format == Format::Json))
+        }
         Verb::Rules(RulesVerb::Test(args)) => Ok(rules::test(&args.file, args.format == Format::Json)),
         Verb::Rules(RulesVerb::Names(args)) => Ok(rules::names(args.format == Format::Json)),
         Verb::Rules(RulesVerb::Explain(args)) => Ok(rules::explain(&args.file, args.format == Format::Json)),

@@ -1,5 +1,6 @@
 //! `saker rules check FILE`, `saker rules test FILE` and `saker rules explain FILE`: what is wrong with a rules file,
-//! whether its own tests pass, and what it does in words. Findings go to stdout, since they are the result; only a file that cannot be read is an error of the call.
+//! whether its own tests pass, and what it does in words. Findings go to stdout, since they are the result; only a file
+//! that cannot be read is an error of the call.
 
 use std::{path::Path, process::ExitCode};
 
@@ -9,19 +10,21 @@ use super::say;
 use crate::{
     admin::{self, rules::NotRead},
     rules::{self, Finding, Mode, RuleSet},
+    types::time::Timestamp,
 };
 
-/// Checks a rules file. Exit code 0 where it can be used (warnings are shown), 1 where it is wrong, 2 where it
+/// Checks a rules file, which is to decide from `now` on. Exit code 0 where it can be used (warnings are shown), 1 where it is wrong, 2 where it
 /// cannot be read.
-pub fn check(path: &Path, format_json: bool) -> ExitCode {
+pub fn check(path: &Path, now: Timestamp, format_json: bool) -> ExitCode {
     let (name, rules) = match usable(path, format_json) {
         Ok(usable) => usable,
         Err(code) => return code,
     };
+    let warnings = rules.warnings_at(&name, now);
     if format_json {
-        print_json(&name, Some(&rules), &rules.warnings);
+        print_json(&name, Some(&rules), &warnings);
     } else {
-        print_findings(&rules.warnings);
+        print_findings(&warnings);
         let (count, aggregates) = (rules.rules.len(), rules.aggregates.len());
         say(format_args!(
             "{name}: version {}, {count} rules, {aggregates} aggregates: can be used",

@@ -142,6 +142,7 @@ impl Compiler<'_, '_> {
             label_policies,
             explanations,
             warnings: Vec::new(),
+            endings: file.suppressions.iter().filter_map(|found| found.until.clone()).collect(),
             modes: Vec::new(),
             restricted: restricted.collect(),
             precedence,
@@ -344,9 +345,11 @@ impl Compiler<'_, '_> {
         for suppression in &file.suppressions {
             for id in &suppression.rules {
                 let Some(place) = cases::rule_index(id, file, self.report) else { continue };
-                if let (Some((entity, id)), Some(until)) = (&suppression.entity, suppression.until) {
+                if let (Some((entity, id)), Some(At { value: until, .. })) =
+                    (&suppression.entity, &suppression.until)
+                {
                     let (entity, id) = (*entity, id.as_str().into());
-                    by_rule[place].push(Suppression { entity, id, until });
+                    by_rule[place].push(Suppression { entity, id, until: *until });
                 }
             }
         }

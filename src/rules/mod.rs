@@ -33,6 +33,8 @@ use std::sync::Arc;
 
 use self::{
     cases::TestCase,
+    file::At,
+    finding::Report,
     modes::Restricted,
     program::{Condition, Program, Truth},
 };
@@ -51,7 +53,7 @@ pub use self::{
 use crate::{
     features::{aggregate::Aggregate, values::Values},
     limits::RULES_MAX,
-    types::{codes::ResponseCode, lists::ListKind, money::Currency},
+    types::{codes::ResponseCode, lists::ListKind, money::Currency, time::Timestamp},
 };
 
 /// The rules file that ships with the engine.
@@ -74,6 +76,8 @@ pub struct RuleSet {
     pub explanations: Vec<Explanation>,
     /// What is doubtful about the file but no error.
     pub warnings: Vec<Finding>,
+    /// When each suppression ends, and where the source says so.
+    endings: Vec<At<Timestamp>>,
     /// Indices into `rules`: by precedence, among equals in the order of the file.
     precedence: Vec<u16>,
     program: Program,
@@ -275,6 +279,19 @@ impl RuleSet {
             places[set] = Some(Arc::clone(changes));
         }
         ListsInForce { lists, texts, ints }
+    }
+
+    /// What is doubtful about the file at a time but no error, in its order: [`RuleSet::warnings`], and suppressions that
+    /// have ended. `file_name` is only for messages.
+    pub fn warnings_at(&self, file_name: &str, now: Timestamp) -> Vec<Finding> {
+        let mut report = Report::new(file_name, &self.source);
+        for At { value: end, span } in self.endings.iter().filter(|end| end.value <= now) {
+            let message = format!("this suppression ended at {end} and excuses nobody any more");
+            report.warning(span.clone(), message, Some("take it out, or give it a later end".into()));
+        }
+        let mut findings = [self.warnings.clone(), report.finish()].concat();
+        findings.sort_by_key(|finding| (finding.line, finding.column));
+        findings
     }
 
     /// A list that the file declares.

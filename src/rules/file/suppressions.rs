@@ -12,7 +12,7 @@ use crate::{rules::modes::Entity, types::ids::Id, types::time::Timestamp};
 pub struct SuppressionDeclaration {
     pub rules: Vec<At<String>>,
     pub entity: Option<(Entity, String)>,
-    pub until: Option<Timestamp>,
+    pub until: Option<At<Timestamp>>,
     /// The whole table.
     pub span: Range<usize>,
 }
@@ -38,7 +38,9 @@ impl Reader<'_, '_> {
             }
         };
         let entity = self.entity(&mut table);
-        let until = self.required(&mut table, "until", &span).and_then(|until| self.moment("until", until));
+        let until = self
+            .required(&mut table, "until", &span)
+            .and_then(|until| Some(At { value: self.moment("until", until)?, span: until.span() }));
         if let Some(why) = table.take("why") {
             self.text("why", why);
         }

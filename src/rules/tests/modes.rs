@@ -245,6 +245,30 @@ fn a_suppression_holds_for_its_entity_until_its_time_and_for_nobody_else() {
 }
 
 #[test]
+fn a_suppression_is_told_of_where_it_stands_from_its_end_on_and_not_before() {
+    let suppressions = "\
+        [[suppressions]]\nrule = 'abroad'\ncard = 'tok_1'\nuntil = 2026-12-01T00:00:00Z\n\
+        [[suppressions]]\nrules = ['night', 'abroad']\nmerchant = 'M1'\nuntil = '2026-12-02T00:00:00+01:00'\n\
+        [lists.nobody]\nvalues = ['M1']\n";
+    let rules = compiled(&format!("{TWO}{suppressions}"));
+    let told = |now: &str| -> Vec<String> {
+        let findings = rules.warnings_at("test.toml", at(now)).into_iter();
+        findings
+            .map(|found| {
+                assert_eq!(found.severity, Severity::Warning);
+                format!("{}:{}+{} {}", found.line, found.column, found.length, found.message)
+            })
+            .collect()
+    };
+    let unused = told("2026-11-30T23:59:59.999Z");
+    assert!(unused.len() == 1 && unused[0].starts_with("21:8+6 "), "{unused:?}");
+    let first = "16:9+20 this suppression ended at 2026-12-01T00:00:00Z and excuses nobody any more";
+    assert_eq!(told("2026-12-01T00:00:00Z"), [first, &unused[0]]);
+    let second = "20:9+27 this suppression ended at 2026-12-01T23:00:00Z and excuses nobody any more";
+    assert_eq!(told("2027-01-01T00:00:00Z"), [first, second, &unused[0]]);
+}
+
+#[test]
 fn a_wrong_share_or_suppression_is_found_at_its_place() {
     let rule = "version = 1\n[[rules]]\nid = 'r'\nwhen = 'is_foreign'\nthen = 'decline'\nreason = 'R'\n";
     for (rest, expected) in [
