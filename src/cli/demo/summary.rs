@@ -127,8 +127,8 @@ fn line(request: &AuthRequest, decided: &Decided) -> String {
 /// Counts of the answers.
 pub(super) struct Tally {
     decisions: BTreeMap<(Decision, ReasonGroup), u64>,
-    /// The first transaction of each kind of decline.
-    examples: BTreeMap<ReasonGroup, String>,
+    /// The last transaction of each kind of decline and of step-up.
+    examples: BTreeMap<(Decision, ReasonGroup), String>,
     undecided: u64,
     /// Why the first of them was not decided.
     undecided_why: Option<String>,
@@ -203,7 +203,7 @@ impl Tally {
         let passed = matches!(decision, Decision::Approved | Decision::PartiallyApproved);
         if !passed {
             // The newest: the engine remembers ids for 35 days of its own time, and a file may span more.
-            self.examples.insert(group, answer.transaction_id.clone());
+            self.examples.insert((decision, group), answer.transaction_id.clone());
         }
         let suspected = !passed && group.suspects_fraud();
         // A key used again with another body says nothing of the transaction.
@@ -232,13 +232,13 @@ impl Tally {
         }
     }
 
-    /// The groups that declined, each with its last transaction, as far as `GetDecision` shows that decline: of a
-    /// key used twice it shows the first use.
+    /// The groups that declined or stepped up, each with its last transaction, as far as `GetDecision` shows that
+    /// decision: of a key used twice it shows the first use.
     pub(super) fn explainable(&self) -> impl Iterator<Item = (ReasonGroup, &str)> {
         self.examples
             .iter()
-            .filter(|(group, _)| **group != ReasonGroup::DuplicateKey)
-            .map(|(group, transaction_id)| (*group, transaction_id.as_str()))
+            .filter(|((_, group), _)| *group != ReasonGroup::DuplicateKey)
+            .map(|((_, group), transaction_id)| (*group, transaction_id.as_str()))
     }
 
     pub(super) fn decisions(&self, decision: Decision, group: ReasonGroup) -> u64 {
@@ -407,21 +407,27 @@ impl fmt::Display for Summary {
             let text = format!("  {name:<24} {count:>8}  {percent:>6.2} %  {example}");
             writeln!(f, "{}", text.trim_end())
         };
-        row("approved", tally.of_decision(Decision::Approved), "")?;
-        for (decision, name) in
-            [(Decision::PartiallyApproved, "approved in part"), (Decision::StepUp, "asked to step up")]
-        {
-            match tally.of_decision(decision) {
-                0 => {}
-                count => row(name, count, "")?,
+        for (decision, name) in [
+            (Decision::Approved, "approved"),
+            (Decision::PartiallyApproved, "approved in part"),
+            (Decision::StepUp, "asked to step up"),
+            (Decision::Declined, "declined"),
+        ] {
+            let count = tally.of_decision(decision);
+            if count == 0 && matches!(decision, Decision::PartiallyApproved | Decision::StepUp) {
+                continue;
             }
-        }
-        row("declined", tally.of_decision(Decision::Declined), "")?;
-        for group in ReasonGroup::ALL {
-            let count = tally.decisions(Decision::Declined, group) + tally.decisions(Decision::StepUp, group);
-            if count > 0 {
-                let example = tally.examples.get(&group).map_or("", String::as_str);
-                row(&format!("  {}", group.name().replace('_', " ")), count, example)?;
+            row(name, count, "")?;
+            if matches!(decision, Decision::Approved | Decision::PartiallyApproved) {
+                continue;
+            }
+            // Each decision's own reasons stand below it, so that they add up to it.
+            for group in ReasonGroup::ALL {
+                let count = tally.decisions(decision, group);
+                if count > 0 {
+                    let example = tally.examples.get(&(decision, group)).map_or("", String::as_str);
+                    row(&format!("  {}", group.name().replace('_', " ")), count, example)?;
+                }
             }
         }
         if tally.undecided > 0 {
