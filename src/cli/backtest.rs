@@ -37,7 +37,7 @@ use self::{
 };
 use super::{
     Format, output,
-    past::{self, DEFAULT_LIMIT},
+    past::{self, DEFAULT_LIMIT, LABEL_DELAY_DAYS},
     say,
     scores::{Line, Scores},
     serve::{model_source, rules_source},
@@ -81,7 +81,7 @@ pub struct Args {
     pub default_limit: String,
     /// Days until a label is known where the file does not say when. Windows over labels count it, and label policies
     /// follow it, from then on.
-    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=365))]
+    #[arg(long, value_name = "DAYS", default_value_t = LABEL_DELAY_DAYS, value_parser = clap::value_parser!(u32).range(0..=365))]
     pub label_delay: u32,
     /// Windows and holds follow what history decided (`outcome`; absent: approved), not what is decided here.
     #[arg(long)]
@@ -156,6 +156,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let took = began.elapsed();
     let Tally { figures, weights, mut against, scores } = tally;
+    let weights = weights.as_ref().map(Weights::weigh);
     scores.map_or(Ok(()), Scores::finish)?;
     against.as_mut().map_or(Ok(()), Against::finish)?;
 

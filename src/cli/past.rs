@@ -17,6 +17,8 @@ use crate::{
 
 /// Credit limit of an account that is in no file, in major units of its currency.
 pub(super) const DEFAULT_LIMIT: &str = "10000.00";
+/// Days until it is known whether a transaction was fraud, where neither the history nor an argument says.
+pub(super) const LABEL_DELAY_DAYS: u32 = 7;
 /// What a reader of the figures must know.
 pub(super) const HOLDS_NOTE: &str = "nothing in the file clears: the expiry of holds stands for payment";
 

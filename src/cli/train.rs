@@ -1,8 +1,8 @@
 //! `saker train`: labelled history to a model file.
 //!
 //! Features are computed by the code that serves, over windows that hold what history decided, never what this
-//! program would have: the replay is that of `saker backtest --observe`, without rules and without a model. Rows before `--train-from` only warm the windows; a label is used only where it was known
-//! when the test period began.
+//! program would have: the replay is that of `saker backtest --observe`, without rules and without a model. Rows before `--train-from` only
+//! warm the windows; a label is used only where it was known when the test period began.
 
 use std::{
     fs,
@@ -19,7 +19,13 @@ use self::{
     rows::{LeftOut, Rows},
     table::Table,
 };
-use super::{Format, output, past::DEFAULT_LIMIT, progress::bar, say, simulate::time};
+use super::{
+    Format, output,
+    past::{DEFAULT_LIMIT, LABEL_DELAY_DAYS},
+    progress::bar,
+    say,
+    simulate::time,
+};
 use crate::{
     model::{
         Model,
@@ -56,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub test_from: Option<Timestamp>,
     /// Days until it is known whether a transaction was fraud; younger rows before the test are not used.
-    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=365))]
+    #[arg(long, value_name = "DAYS", default_value_t = LABEL_DELAY_DAYS, value_parser = clap::value_parser!(u32).range(0..=365))]
     pub label_delay: u32,
     /// Credit limit of an account that is in no file, in major units of the row's currency.
     #[arg(long, value_name = "AMOUNT", default_value = DEFAULT_LIMIT)]
@@ -230,6 +236,7 @@ impl Report {
         text += "\n\n                            rows   frauds      AUC       AP   recall at 1 %   at 0.1 % of false positives\n";
         for tried in &training.tried {
             text += &line(&tried.algorithm, &tried.validation);
+            text += &format!("  {}\n", tried.in_short());
         }
         for (period, quality, intervals) in [
             ("validation", training.validation, training.validation_intervals),

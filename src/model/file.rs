@@ -102,6 +102,17 @@ pub struct Tried {
     pub validation: Quality,
 }
 
+impl Tried {
+    /// What tells it from others of its algorithm, such as `100 trees of depth 6 with at most 24 leaves, learning rate
+    /// 0.25`: of the settings the first two, behind the algorithm's long name.
+    pub fn in_short(&self) -> String {
+        let settings =
+            self.settings.split_once(": ").map_or(self.settings.as_str(), |(_, settings)| settings);
+        let settings = settings.split(';').next().unwrap_or(settings);
+        settings.split(", ").take(2).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// What the decline threshold does.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,7 +16,7 @@ use super::{
     report::{Report, named, percent},
     slices::Band,
     volume::{Slice, share},
-    weights::Weights,
+    weights::Weighed,
 };
 use crate::rules::{Mode, Rule};
 
@@ -411,8 +411,8 @@ fn scores(report: &Report<'_>) -> Markup {
 }
 
 /// The features that the model's declines rest on.
-fn weighty(weights: &Weights) -> Markup {
-    let heaviest = weights.heaviest();
+fn weighty(weights: &Weighed) -> Markup {
+    let Weighed { sampled, declined, heaviest } = weights;
     if heaviest.is_empty() {
         return html! {};
     }
@@ -421,8 +421,8 @@ fn weighty(weights: &Weights) -> Markup {
         section {
             h2 { "What the model's declines rest on" }
             p.note {
-                "Exact Shapley values (TreeSHAP), in log-odds, of " (grouped(weights.sampled() as i128)) " of the "
-                (grouped(i128::from(weights.declined()))) " decisions with a score at or above the model's threshold: how far \
+                "Exact Shapley values (TreeSHAP), in log-odds, of " (grouped(*sampled as i128)) " of the "
+                (grouped(i128::from(*declined))) " decisions with a score at or above the model's threshold: how far \
                  a feature moves the score, whichever way, and on the whole."
             }
             table data-table="weight" {

@@ -14,7 +14,7 @@ use super::{
     origin::{Input, Origin},
     recorded::Recorded,
     volume::{Slice, Volume, Yield, share},
-    weights::Weights,
+    weights::Weighed,
 };
 use crate::{
     engine::backtest::Backtest,
@@ -34,7 +34,7 @@ pub(super) struct Report<'a> {
     pub(super) backtest: &'a Backtest,
     pub(super) figures: &'a Figures,
     /// Of what the model would decline.
-    pub(super) weights: Option<&'a Weights>,
+    pub(super) weights: Option<&'a Weighed>,
     /// Where another rules file is compared with.
     pub(super) against: Option<&'a Against<'a>>,
     /// Where a journal is replayed.

@@ -27,6 +27,16 @@ pub(super) struct Weight {
     pub(super) towards_fraud: f64,
 }
 
+/// What the model's declines rest on.
+pub(super) struct Weighed {
+    /// Rows that the weights are of.
+    pub(super) sampled: usize,
+    /// Rows at or above the threshold.
+    pub(super) declined: u64,
+    /// The features that weigh anything, the heaviest first.
+    pub(super) heaviest: Vec<Weight>,
+}
+
 impl Weights {
     /// # Errors
     /// Where the model cannot be read.
@@ -54,18 +64,12 @@ impl Weights {
         }
     }
 
-    /// Rows that the weights are of.
-    pub(super) fn sampled(&self) -> usize {
-        self.rows.len()
+    /// What the rows that were taken say. It explains each of them, which takes a while.
+    pub(super) fn weigh(&self) -> Weighed {
+        Weighed { sampled: self.rows.len(), declined: self.seen, heaviest: self.heaviest() }
     }
 
-    /// Rows at or above the threshold.
-    pub(super) fn declined(&self) -> u64 {
-        self.seen
-    }
-
-    /// The features that weigh anything, the heaviest first.
-    pub(super) fn heaviest(&self) -> Vec<Weight> {
+    fn heaviest(&self) -> Vec<Weight> {
         let mut sums = [(0.0, 0.0); MODEL_FEATURES];
         for row in &self.rows {
             for ((absolute, signed), value) in sums.iter_mut().zip(self.explainer.values(row)) {
@@ -104,8 +108,8 @@ mod tests {
             weights.take(&[number as f32; MODEL_FEATURES], threshold);
             weights.take(&[-1.0; MODEL_FEATURES], threshold - 1);
         }
-        assert_eq!(weights.declined(), all as u64);
-        assert!((SAMPLE_MAX / 2..=SAMPLE_MAX).contains(&weights.sampled()), "{}", weights.sampled());
+        assert_eq!(weights.seen, all as u64);
+        assert!((SAMPLE_MAX / 2..=SAMPLE_MAX).contains(&weights.rows.len()), "{}", weights.rows.len());
         let firsts: Vec<f32> = weights.rows.iter().map(|row| row[0]).collect();
         let step = firsts[1] - firsts[0];
         assert!(step > 1.0 && firsts.windows(2).all(|pair| pair[1] - pair[0] == step), "{firsts:?}");
@@ -114,13 +118,15 @@ mod tests {
     #[test]
     fn weights_are_those_of_the_rows_and_add_up_to_their_margins() {
         let mut weights = shipped();
-        assert!(weights.heaviest().is_empty());
+        assert!(weights.weigh().heaviest.is_empty());
         let rows = [[f32::NAN; MODEL_FEATURES], [500.0; MODEL_FEATURES]];
         rows.iter().for_each(|row| weights.take(row, 999));
-        let told: f64 = weights.heaviest().iter().map(|weight| weight.towards_fraud).sum();
+        let Weighed { sampled, declined, heaviest } = weights.weigh();
+        assert_eq!((sampled, declined), (2, 2));
+        let told: f64 = heaviest.iter().map(|weight| weight.towards_fraud).sum();
         let model = weights.explainer.model();
         let margins = rows.iter().map(|row| model.score(row).margin).sum::<f64>() / 2.0;
         assert!((told + weights.explainer.expected() - margins).abs() < 1e-6, "{told} {margins}");
-        assert!(weights.heaviest().is_sorted_by(|a, b| a.absolute >= b.absolute));
+        assert!(heaviest.is_sorted_by(|a, b| a.absolute >= b.absolute));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// As `saker train` takes it where nothing else is asked for.
-const LABEL_DELAY_MS: i64 = 7 * DAY_MS;
+const LABEL_DELAY_MS: i64 = LABEL_DELAY_DAYS as i64 * DAY_MS;
 
 fn world(directory: &Path) -> (PathBuf, PathBuf) {
     let out = directory.join("world");

@@ -8,7 +8,7 @@ use super::{
         slices::Band,
         voices::{Overlap, Voice},
         volume::{Slice, Volume, Yield, share},
-        weights::{Weight, Weights},
+        weights::{Weighed, Weight},
     },
     Report,
 };
@@ -201,15 +201,12 @@ fn shares_json(shares: &[(Currency, f64)]) -> Value {
     shares.iter().map(|(currency, share)| (currency.alpha().to_owned(), Value::from(*share))).collect()
 }
 
-fn weights_json(weights: &Weights) -> Value {
-    let features = weights.heaviest().into_iter().map(|Weight { feature, absolute, towards_fraud }| {
+fn weights_json(weights: &Weighed) -> Value {
+    let Weighed { sampled, declined, heaviest } = weights;
+    let features = heaviest.iter().map(|Weight { feature, absolute, towards_fraud }| {
         json!({ "feature": feature.name, "mean_absolute": absolute, "mean": towards_fraud })
     });
-    json!({
-        "rows": weights.sampled(),
-        "of": weights.declined(),
-        "features": features.collect::<Vec<_>>(),
-    })
+    json!({ "rows": sampled, "of": declined, "features": features.collect::<Vec<_>>() })
 }
 
 fn overlap_json(overlap: &Overlap, names: &[String]) -> Value {
