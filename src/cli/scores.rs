@@ -157,6 +157,11 @@ mod tests {
     }
 
     #[test]
+    fn the_columns_are_those_of_the_document() {
+        assert_eq!(crate::history::documented::documented("scores"), COLUMNS);
+    }
+
+    #[test]
     fn a_row_without_an_answer_is_an_error_and_not_a_gap() {
         let directory = tempfile::tempdir().unwrap();
         let mut scores = Scores::create(&directory.path().join("scores.csv")).unwrap();

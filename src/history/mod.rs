@@ -6,6 +6,8 @@
 //! transactions and hands its rows out by time. What a repeated id means is for who reads them.
 
 mod account;
+#[cfg(test)]
+pub(crate) mod documented;
 mod list;
 mod replay;
 mod rows;

@@ -50,6 +50,21 @@ fn a_simulated_world_comes_back_as_it_was_written() {
 }
 
 #[test]
+fn no_column_that_is_read_is_left_out_of_the_document_and_none_in_it_is_unknown() {
+    fn check<R: Row>(heading: &str) {
+        let sorted = |mut names: Vec<&'static str>| {
+            names.sort_unstable();
+            names
+        };
+        let read = R::COLUMNS.iter().map(|column| column.name).collect();
+        assert_eq!(sorted(documented::documented(heading)), sorted(read), "{heading}");
+    }
+    check::<Transaction>("transactions.csv");
+    check::<AccountChange>("accounts.csv");
+    check::<crate::types::lists::ListEntry>("lists");
+}
+
+#[test]
 fn columns_may_stand_in_any_order_and_unknown_ones_are_named_once() {
     let text = "colour,merchant_id,currency,amount,account_id,timestamp,transaction_id,mood\n\
                 red,M1,JPY,500,A1,2026-01-01 00:00:00,T1,\n";

@@ -301,3 +301,13 @@ fn row(name: &str, moved: &Yield) -> String {
         amounts(&moved.all)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_columns_are_those_of_the_document() {
+        assert_eq!(crate::history::documented::documented("changes"), COLUMNS);
+    }
+}

@@ -12,6 +12,9 @@ use anyhow::Context as _;
 use super::periods::{Known, Period};
 use crate::features::catalog::{MODEL_FEATURES, model_feature};
 
+/// The columns before the features.
+const FIXED: [&str; 5] = ["transaction_id", "timestamp", "account_id", "period", "is_fraud"];
+
 /// The file being written: `transaction_id,timestamp,account_id,period,is_fraud`, then the features by name. A missing
 /// value is empty, a number has the fewest digits that give back the same 32 bits.
 pub(super) struct Table {
@@ -25,9 +28,8 @@ impl Table {
     pub(super) fn create(path: &Path) -> anyhow::Result<Table> {
         let context = || format!("{} cannot be written", path.display());
         let mut csv = csv::Writer::from_writer(BufWriter::new(File::create(path).with_context(context)?));
-        let fixed = ["transaction_id", "timestamp", "account_id", "period", "is_fraud"];
         let features = (0..MODEL_FEATURES).map(|feature| model_feature(feature).name);
-        csv.write_record(fixed.into_iter().chain(features)).with_context(context)?;
+        csv.write_record(FIXED.into_iter().chain(features)).with_context(context)?;
         Ok(Table { path: path.to_owned(), csv })
     }
 
@@ -54,5 +56,15 @@ impl Table {
     /// Where the file cannot be written.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         self.csv.flush().with_context(|| format!("{} cannot be written", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_columns_before_the_features_are_those_of_the_document() {
+        assert_eq!(crate::history::documented::documented("features"), FIXED);
     }
 }
