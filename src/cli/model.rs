@@ -16,7 +16,7 @@ use super::{Format, output, say};
 use crate::{
     features::catalog::{MODEL_FEATURES, model_feature},
     limits::MODEL_BYTES_MAX,
-    model::{Model, Period, import, quality::Quality},
+    model::{Model, Period, drift::ROWS_MIN, import, quality::Quality},
     types::time::Timestamp,
 };
 
@@ -85,10 +85,12 @@ pub fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     say_text(&imported.model);
     match imported.compared {
         Some(compared) => say(format_args!(
-            "compared     {} rows; the largest difference of a margin is {:.1e}",
+            "compared     {} rows of --golden with the library's own margins; they differ by at most {:.1e}",
             compared.rows, compared.largest
         )),
-        None => say("compared     nothing; give --golden to hold the model to the library's own margins"),
+        None => {
+            say("compared     nothing with the library's own margins; --golden gives rows that have them")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -149,10 +151,15 @@ fn say_text(model: &Model) {
     say(format_args!("algorithm    {}", training.algorithm));
     say(format_args!("trees        {}", model.trees()));
     say(format_args!("declines     from score {} on, {}", model.decline_threshold(), training.threshold_by));
-    say(format_args!("golden rows  {}, all scored as written", model.golden_rows()));
+    say(format_args!(
+        "golden rows  {} in the file, with the margins that this program gave them",
+        model.golden_rows()
+    ));
     say(match model.drift() {
         Some(drift) => format!("drift        shown against {} of the rows that were fitted", drift.rows()),
-        None => "drift        not shown: the file does not say what was fitted".to_owned(),
+        None => format!(
+            "drift        not shown: the file does not say what was fitted; one of fewer than {ROWS_MIN} rows never does"
+        ),
     });
     for (name, quality, period) in [
         ("validation", &training.validation, training.validation_period),
