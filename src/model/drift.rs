@@ -21,6 +21,8 @@ pub const CELLS: usize = BINS_MAX + 1;
 pub const MISSING: usize = BINS_MAX;
 /// An empty bin counts as one with this share, because the logarithm of nothing is infinite: one row in ten thousand.
 const SHARE_MIN: f64 = 1e-4;
+/// With fewer rows on either side, training or decisions, chance alone moves the index by over a hundredth.
+pub const ROWS_MIN: u64 = 1_000;
 /// More rows make no better quantiles, only a longer training.
 const ROWS_MAX: usize = 200_000;
 /// By how much the shares of a file may miss one together: they are written with seven digits.
@@ -67,7 +69,7 @@ pub struct Bins {
 
 impl ReferenceFile {
     /// What these rows are like, the n-th of which stands for `weight(n)` rows and has the score `score(row)`. Of many rows
-    /// some are taken at even steps. `None` without rows.
+    /// some are taken at even steps. `None` for fewer than [`ROWS_MIN`], which say too little.
     pub fn of_rows<'r>(
         rows: &'r [[f32; MODEL_FEATURES]],
         weight: impl Fn(usize) -> f64,
@@ -76,7 +78,7 @@ impl ReferenceFile {
     ) -> Option<ReferenceFile> {
         let step = rows.len().div_ceil(ROWS_MAX).max(1);
         let taken: Vec<usize> = (0..rows.len()).step_by(step).collect();
-        if taken.is_empty() {
+        if (taken.len() as u64) < ROWS_MIN {
             return None;
         }
         let column = |name: &str, value: &dyn Fn(usize) -> f32| {

@@ -2,7 +2,7 @@
 //!
 //! A decision adds one to a cell for each feature and one for the score, in cells of its own lane. Whoever scrapes adds
 //! the lanes up and keeps a mark of the totals every hour; what was counted within the last day is what has come since
-//! the mark of a day ago. So no cell is ever set back, and time costs the decision path nothing.
+//! the mark of a day ago. So nobody ever empties a cell, and time costs the decision path nothing.
 
 use std::{
     collections::VecDeque,
@@ -20,15 +20,13 @@ use super::{
 };
 use crate::{
     features::catalog::{MODEL_FEATURES, model_feature},
-    model::drift::{Bins, CELLS, Reference},
+    model::drift::{Bins, CELLS, ROWS_MIN, Reference},
 };
 
 /// What a stability index is about: the last day, so that no hour of it counts more than another.
 const WINDOW: Duration = Duration::from_secs(24 * 3_600);
 /// How often a mark is kept: the window is up to so much longer.
 const MARK_EVERY: Duration = Duration::from_secs(3_600);
-/// With fewer decisions chance alone moves the index by over a hundredth.
-pub(super) const ROWS_MIN: u64 = 1_000;
 
 /// Where the score is counted, behind the features.
 const SCORE: usize = MODEL_FEATURES;
@@ -95,6 +93,7 @@ impl DriftCounts {
         let since = |place: usize| -> [u64; CELLS] {
             std::array::from_fn(|cell| {
                 let at = place * CELLS + cell;
+                // Below its mark is a cell only of a lane that threads share: see `Cells::add_roughly`.
                 totals[at].saturating_sub(marks[0].totals[at])
             })
         };

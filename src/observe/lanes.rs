@@ -59,7 +59,9 @@ impl Cells {
     }
 
     /// Adds one without a locked instruction, which would be most of the cost where dozens of cells are counted for one
-    /// decision. Of two threads that share a lane one may be lost: for shares, where that is nothing.
+    /// decision. Exact while one thread alone has the lane. Where several share it, one that is held between reading and
+    /// writing sets the cell back to what it read, and so takes away all that the others added meanwhile: for shares of
+    /// many decisions, to which that is little, and for nothing that must be a count.
     pub(super) fn add_roughly(&self, index: usize) {
         let cell = &self.0[index / 16].0[index % 16];
         cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);

@@ -1,7 +1,7 @@
 //! Where rows come from: a file of transactions, played through the code that serves, or the journal, which has the very
 //! vectors that were served.
 
-use std::{collections::HashMap, ops::ControlFlow, path::Path};
+use std::{ops::ControlFlow, path::Path};
 
 use anyhow::Context as _;
 
@@ -20,7 +20,7 @@ use crate::{
     features::catalog::MODEL_FEATURES,
     history::{Placed, Selection, Transaction},
     journal::record::{Decided, Record},
-    types::{account::AccountChange, codes::Kind, lists::FraudLabel, time::Timestamp},
+    types::{account::AccountChange, codes::Kind, lists::FraudLabel},
 };
 
 /// Where rows go.
@@ -85,27 +85,9 @@ pub(super) fn of_file(args: &Args, rows: &mut Rows) -> anyhow::Result<LeftOut> {
 /// Where the journal cannot be read, or an output cannot be written.
 pub(super) fn of_journal(data_dir: &Path, args: &Args, rows: &mut Rows) -> anyhow::Result<LeftOut> {
     let journal = past::journal(data_dir)?;
-    let mut labels: HashMap<u64, Vec<(Timestamp, FraudLabel)>> = HashMap::new();
-    let mut end = Timestamp(i64::MIN);
-    let progress = bar(2 * journal.last_position(), "positions read");
-    let note = |position: u64| {
-        if position.is_multiple_of(PROGRESS_EVERY) {
-            progress.set_position(position);
-        }
-    };
-    journal.replay(&mut |position, record| {
-        note(position);
-        match record {
-            Record::Labelled(labelled) => {
-                // What came after the last decision is known, too.
-                end = end.max(labelled.time);
-                labels.entry(labelled.of).or_default().push((labelled.time, labelled.labelling.label));
-            }
-            Record::Decided(decided) => end = end.max(decided.time),
-            _ => {}
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
+    // What came after the last decision is known, too.
+    let end = journal.last_time();
+    let progress = bar(journal.last_position(), "positions read");
     let horizon = args.test_from.unwrap_or(end);
     rows.periods.horizon = Some(horizon);
     let label_delay_ms = rows.periods.label_delay_ms();
@@ -113,7 +95,9 @@ pub(super) fn of_journal(data_dir: &Path, args: &Args, rows: &mut Rows) -> anyho
     // The walk takes words alone: an error of an output is kept beside it.
     let mut failed = None;
     journal.replay(&mut |position, record| {
-        note(journal.last_position() + position);
+        if position.is_multiple_of(PROGRESS_EVERY) {
+            progress.set_position(position);
+        }
         let Record::Decided(decided) = record else { return Ok(ControlFlow::Continue(())) };
         let Decided { time, request, account: Some(account), considered, .. } = &**decided else {
             left_out.of_unknown_accounts += 1;
@@ -123,9 +107,8 @@ pub(super) fn of_journal(data_dir: &Path, args: &Args, rows: &mut Rows) -> anyho
             return Ok(ControlFlow::Continue(()));
         }
         let until = if args.test_from.is_some_and(|test_from| *time >= test_from) { end } else { horizon };
-        let said = labels.get(&position).into_iter().flatten().rfind(|(came, _)| *came <= until);
-        let label = match said {
-            Some((came, label)) => Some((*label == FraudLabel::Fraud, Some(*came))),
+        let label = match journal.label_by(position, until) {
+            Some((came, label)) => Some((label == FraudLabel::Fraud, Some(came))),
             None if time.plus_ms(label_delay_ms) <= until => {
                 left_out.assumed_genuine += 1;
                 Some((false, None))

@@ -40,8 +40,9 @@ pub struct PastJournal {
     names: Names,
     chain: VerifyReport,
     records: u64,
-    /// The newest label of each transaction that has one, by the position of its authorisation.
-    labels: HashMap<u64, FraudLabel>,
+    /// The labels of each transaction that has any and when they came, in the order of the journal, by the position of
+    /// its authorisation.
+    labels: HashMap<u64, Vec<(Timestamp, FraudLabel)>>,
     last_time: Timestamp,
 }
 
@@ -52,12 +53,12 @@ impl PastJournal {
     /// Where the chain is broken or a record cannot be read.
     pub fn open(data_dir: &Path) -> Result<PastJournal, VerifyError> {
         let names = Names::default();
-        let mut labels = HashMap::new();
+        let mut labels: HashMap<u64, Vec<(Timestamp, FraudLabel)>> = HashMap::new();
         let mut last_time = Timestamp(i64::MIN);
         let (chain, epochs, _) = epochs(data_dir, &names, &mut |record| match record {
             Record::Labelled(labelled) => {
                 last_time = last_time.max(labelled.time);
-                labels.insert(labelled.of, labelled.labelling.label);
+                labels.entry(labelled.of).or_default().push((labelled.time, labelled.labelling.label));
             }
             Record::Decided(decided) => last_time = last_time.max(decided.time),
             _ => {}
@@ -83,7 +84,12 @@ impl PastJournal {
     /// What the transaction that was authorised at this position was found to be, by the newest label that the journal
     /// has of it; `None` where it has none.
     pub fn label_of(&self, position: u64) -> Option<FraudLabel> {
-        self.labels.get(&position).copied()
+        self.label_by(position, Timestamp(i64::MAX)).map(|(_, label)| label)
+    }
+
+    /// The same of the labels that had come by a time, with when the newest of them came.
+    pub fn label_by(&self, position: u64, until: Timestamp) -> Option<(Timestamp, FraudLabel)> {
+        self.labels.get(&position)?.iter().rfind(|(came, _)| *came <= until).copied()
     }
 
     /// Whether anything was ever labelled.

@@ -128,9 +128,11 @@ fn two_samples_of_the_same_rows_differ_by_chance_alone() {
     assert!(shifted > 0.25, "{shifted}");
 }
 
-/// Ten rows whose features are all their number, whose scores are a hundred times that, and that weigh the same.
+/// Rows whose features are all the last digit of their number, whose scores are a hundred times that, and that weigh the
+/// same: as few as say enough.
 fn file() -> ReferenceFile {
-    let rows: Vec<[f32; MODEL_FEATURES]> = (0..10_u8).map(|at| [f32::from(at); MODEL_FEATURES]).collect();
+    let rows: Vec<[f32; MODEL_FEATURES]> =
+        (0..ROWS_MIN).map(|at| [(at % 10) as f32; MODEL_FEATURES]).collect();
     ReferenceFile::of_rows(&rows, |_| 2.0, |row| row[0] as u16 * 100, |_| "f").unwrap()
 }
 
@@ -146,9 +148,13 @@ fn names() -> Vec<String> {
 #[test]
 fn every_feature_and_the_score_have_their_bins() {
     let reference = file().read(&names()).unwrap();
-    assert_eq!((reference.rows(), reference.features().len()), (10, MODEL_FEATURES));
+    assert_eq!((reference.rows(), reference.features().len()), (ROWS_MIN, MODEL_FEATURES));
     assert_eq!([0, 100, 101, 999].map(|score| reference.score().cell_of(score as f32)), [0, 1, 2, 9]);
-    assert_eq!(ReferenceFile::of_rows(&[], |_| 1.0, |_| 0, |_| "f"), None);
+    let of = |rows: u64| {
+        let rows = vec![[1.0; MODEL_FEATURES]; rows as usize];
+        ReferenceFile::of_rows(&rows, |_| 1.0, |_| 0, |_| "f").map(|file| file.rows)
+    };
+    assert_eq!([0, ROWS_MIN - 1, ROWS_MIN].map(of), [None, None, Some(ROWS_MIN)], "a few rows are chance");
 }
 
 #[test]

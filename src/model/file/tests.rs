@@ -27,7 +27,7 @@ fn row(rng: &mut ChaCha8Rng) -> [f32; MODEL_FEATURES] {
 
 /// Of a hundred rows drawn at random.
 fn reference(model: &Model, rng: &mut ChaCha8Rng) -> Option<ReferenceFile> {
-    let rows: Vec<_> = (0..100).map(|_| row(rng)).collect();
+    let rows: Vec<_> = (0..1_000).map(|_| row(rng)).collect();
     ReferenceFile::of_rows(&rows, |_| 1.0, |row| model.score(row).score, |at| model_feature(at).name)
 }
 
@@ -264,7 +264,7 @@ fn reasons_are_the_largest_contributions_towards_fraud() {
 #[test]
 fn a_file_without_a_reference_for_drift_is_what_it_was_before_there_was_one() {
     let mut file = file();
-    assert_eq!(Model::load(&file.to_text()).unwrap().drift().unwrap().rows(), 100);
+    assert_eq!(Model::load(&file.to_text()).unwrap().drift().unwrap().rows(), 1_000);
     file.drift = None;
     let text = file.to_text();
     assert!(!text.contains("drift"), "nothing of it stands in the file");

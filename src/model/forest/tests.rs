@@ -127,3 +127,121 @@ fn a_sum_in_single_precision_rounds_after_every_tree_and_is_explained_whole() {
     }
     assert!(differ > 100, "{differ}");
 }
+
+#[test]
+fn a_missing_value_goes_where_the_node_says_and_a_tie_goes_left() {
+    let tree = |missing_left| Tree {
+        left: vec![1, 0, 0],
+        feature: vec![0; 3],
+        threshold: vec![2.0, 0.0, 0.0],
+        missing_left: vec![missing_left, 0, 0],
+        value: vec![0.0, -1.0, 1.0],
+        cover: vec![2.0, 1.0, 1.0],
+        ..Tree::default()
+    };
+    for (missing_left, x, value) in [
+        (0, f32::NAN, 1.0),
+        (1, f32::NAN, -1.0),
+        (1, 2.0, -1.0),
+        (0, 2.000_000_2, 1.0),
+        (0, f32::INFINITY, 1.0),
+        (0, f32::NEG_INFINITY, -1.0),
+    ] {
+        let forest = Forest::new(&[tree(missing_left)], 0.0, 1, Sum::Double).unwrap();
+        assert_eq!(forest.margin(&[x]), value, "{x} {missing_left}");
+    }
+}
+
+#[test]
+fn a_zero_may_be_missing_and_a_category_is_looked_up() {
+    let mut tree = Tree {
+        left: vec![1, 0, 0],
+        feature: vec![0; 3],
+        threshold: vec![-1.0, 0.0, 0.0],
+        missing_left: vec![1, 0, 0],
+        value: vec![0.0, -1.0, 1.0],
+        cover: vec![2.0, 1.0, 1.0],
+        zero_missing: vec![0],
+        ..Tree::default()
+    };
+    let margin = |tree: &Tree, x: f32| {
+        Forest::new(std::slice::from_ref(tree), 0.0, 1, Sum::Double).unwrap().margin(&[x])
+    };
+    for (x, value) in [(0.0, -1.0), (-0.0, -1.0), (1e-36, -1.0), (1e-30, 1.0), (f32::NAN, -1.0), (-2.0, -1.0)]
+    {
+        assert_eq!(margin(&tree, x), value, "{x}");
+    }
+    tree.zero_missing.clear();
+    tree.threshold[0] = 0.0;
+    tree.categories = vec![Categories { node: 0, listed_left: false, listed: vec![0, 7, 5411] }];
+    for (x, value) in [
+        (0.0, 1.0),
+        (7.0, 1.0),
+        (7.9, 1.0),
+        (5411.0, 1.0),
+        (8.0, -1.0),
+        (-7.0, -1.0),
+        (f32::INFINITY, -1.0),
+        (f32::NAN, -1.0),
+    ] {
+        assert_eq!(margin(&tree, x), value, "{x}");
+    }
+}
+
+#[test]
+fn what_is_no_tree_is_refused() {
+    let good = Tree {
+        left: vec![1, 3, 0, 0, 0],
+        feature: vec![0, 1, 0, 0, 0],
+        threshold: vec![0.5, 0.5, 0.0, 0.0, 0.0],
+        missing_left: vec![0; 5],
+        value: vec![0.0; 5],
+        cover: vec![1.0; 5],
+        ..Tree::default()
+    };
+    assert!(Forest::new(std::slice::from_ref(&good), 0.0, 2, Sum::Double).is_ok());
+    let spoil = |change: &dyn Fn(&mut Tree), why: &str| {
+        let mut tree = good.clone();
+        change(&mut tree);
+        let error = Forest::new(&[tree], 0.0, 2, Sum::Double).unwrap_err();
+        assert!(error.starts_with("tree 0: ") && error.contains(why), "{error}");
+    };
+    spoil(&|t| t.left[2] = 3, "two parents");
+    spoil(&|t| t.left[1] = 0, "a leaf compares nothing");
+    spoil(&|t| t.left[3] = 1, "come after it");
+    spoil(&|t| t.left[1] = 4, "come after it");
+    spoil(&|t| t.left[1] = u32::MAX, "come after it");
+    spoil(&|t| t.left[0] = 2, "no node leads to it");
+    spoil(&|t| t.feature[1] = 2, "no such feature");
+    spoil(&|t| t.missing_left[0] = 2, "neither 0 nor 1");
+    spoil(&|t| t.threshold[0] = f32::NAN, "not finite");
+    spoil(&|t| t.value[4] = f64::INFINITY, "not finite");
+    spoil(&|t| t.value.truncate(4), "differ in length");
+    spoil(&|t| t.cover[1] = -1.0, "no number of rows");
+    spoil(&|t| t.zero_missing = vec![1, 0], "rising order");
+    spoil(&|t| t.zero_missing = vec![2], "compares nothing");
+    let by = |node, listed: &[u32]| Categories { node, listed_left: true, listed: listed.to_vec() };
+    spoil(&|t| t.categories = vec![by(9, &[1])], "compares nothing");
+    spoil(&|t| t.categories = vec![by(0, &[1])], "categories and a threshold");
+    spoil(&|t| (t.threshold[0], t.categories) = (0.0, vec![by(0, &[2, 2])]), "rising order");
+    spoil(&|t| (t.threshold[0], t.categories) = (0.0, vec![by(0, &[])]), "not 1 to");
+    spoil(&|t| (t.threshold[0], t.categories) = (0.0, vec![by(0, &[1 << 24])]), "above 16777215");
+    spoil(&|t| *t = Tree::default(), "0 nodes");
+    assert!(Forest::new(&[], 0.0, 2, Sum::Double).is_err());
+    assert!(Forest::new(&[good], f64::NAN, 2, Sum::Double).is_err());
+    let chain = MODEL_DEPTH_MAX + 1;
+    let nodes = 2 * chain + 1;
+    let mut deep = Tree {
+        left: vec![0; nodes],
+        feature: vec![0; nodes],
+        threshold: vec![0.0; nodes],
+        missing_left: vec![0; nodes],
+        value: vec![0.0; nodes],
+        cover: vec![1.0; nodes],
+        ..Tree::default()
+    };
+    for level in 0..chain {
+        deep.left[if level == 0 { 0 } else { 2 * level }] = 2 * level as u32 + 1;
+    }
+    assert!(Forest::new(&[deep], 0.0, 2, Sum::Double).unwrap_err().contains("too deep"));
+}

@@ -67,6 +67,10 @@ fn a_trained_model_beats_chance_on_rows_it_never_saw_and_so_does_its_challenger(
     let tried = &champion.model.training().tried;
     let algorithms: std::collections::HashSet<_> = tried.iter().map(|tried| &tried.algorithm).collect();
     assert_eq!(algorithms.len(), 4, "{algorithms:?}");
+    let shown: std::collections::HashSet<_> =
+        tried.iter().map(|tried| (&tried.algorithm, tried.in_short())).collect();
+    assert_eq!(shown.len(), tried.len(), "two rows of the table look the same: {shown:?}");
+    assert!(shown.iter().all(|(_, settings)| settings.len() < 80), "{shown:?}");
     assert!(tried.is_sorted_by(|a, b| a.validation.average_precision >= b.validation.average_precision));
     assert_ne!(challenger.model.training().algorithm, champion.model.training().algorithm);
 }
@@ -74,9 +78,15 @@ fn a_trained_model_beats_chance_on_rows_it_never_saw_and_so_does_its_challenger(
 #[test]
 fn what_is_served_is_compared_with_rows_whose_windows_are_full_and_a_short_training_with_all_it_has() {
     let model = Model::load(crate::model::SHIPPED).unwrap();
-    let rows = |hours| reference(&model, &examples(hours, 1)).unwrap().rows;
-    assert_eq!([24, 36 * 24, 37 * 24, 38 * 24].map(rows), [24, 36 * 24, 37 * 24, 8 * 24]);
-    assert_eq!(reference(&model, &Examples::default()), None);
+    // Ten rows an hour.
+    let rows = |days: usize| {
+        let mut training = examples(days * 240, 1);
+        training.time_ms.iter_mut().for_each(|time| *time /= 10);
+        reference(&model, &training).map(|reference| reference.rows)
+    };
+    let some = |days: u64| Some(days * 240);
+    assert_eq!([5, 36, 37, 38].map(rows), [some(5), some(36), some(37), some(8)]);
+    assert_eq!([0, 1, 4].map(rows), [None; 3], "of so few rows nothing can be said");
 }
 
 #[test]
