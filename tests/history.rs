@@ -346,7 +346,8 @@ fn the_report_adds_up_to_the_decisions_that_the_scores_file_has() {
             add(table, name, &slice, &amounts);
             add(table, "all", &slice, &amounts);
         }
-        add("amount", "all", &slice, &amounts);
+        add("currency", currency, &slice, &amounts);
+        add("currency", "all", &slice, &amounts);
         add("decision", &line["decision"], &[("decisions", true)], &amounts[..1]);
         add("decision", "all", &[("decisions", true)], &amounts[..1]);
         if is_against {
@@ -370,25 +371,34 @@ fn the_report_adds_up_to_the_decisions_that_the_scores_file_has() {
     assert_eq!(summed, BTreeMap::new(), "not in the report");
     assert_eq!(
         tables.into_iter().collect::<Vec<_>>(),
-        ["amount", "country", "day", "decision", "hour", "mcc", "month", "reason"]
+        ["country", "currency", "day", "decision", "hour", "mcc", "month", "reason"]
     );
     // Every cut adds up to the whole, those without a test of their own above too.
-    for table in ["amount", "mcc", "country", "month", "day", "hour"] {
-        let of = |is_all: bool| {
-            let mut sums = BTreeMap::<(&str, &str), i64>::new();
-            for ((_, _, figure, currency), number) in
-                found.iter().filter(|((name, row, ..), _)| name == table && (row == "all") == is_all)
-            {
-                *sums.entry((figure, currency)).or_default() += number;
-            }
-            sums.retain(|_, number| *number != 0);
-            sums
-        };
-        assert_eq!(of(false), of(true), "{table}");
+    let sums_of = |is_meant: &dyn Fn(&str, &str) -> bool| {
+        let mut sums = BTreeMap::<(&str, &str), i64>::new();
+        for ((_, _, figure, currency), number) in
+            found.iter().filter(|((table, row, ..), _)| is_meant(table, row))
+        {
+            *sums.entry((figure, currency)).or_default() += number;
+        }
+        sums.retain(|_, number| *number != 0);
+        sums
+    };
+    for cut in ["currency", "mcc", "country", "month", "day", "hour"] {
+        let rows = sums_of(&|table, row| table == cut && row != "all");
+        assert_eq!(rows, sums_of(&|table, row| table == cut && row == "all"), "{cut}");
+    }
+    // So do the bands of each currency, none of which is folded away.
+    let currencies: BTreeSet<&str> =
+        found.keys().filter(|at| at.0 == "currency" && at.1 != "all").map(|at| at.1.as_str()).collect();
+    assert!(currencies.len() > 3, "{currencies:?}");
+    for of in currencies {
+        let bands = sums_of(&|table, row| table == "amount" && row.starts_with(of));
+        assert_eq!(bands, sums_of(&|table, row| table == "currency" && row == of), "{of}");
     }
     // The JSON of the run says the same.
     let all =
-        |figure: &str| found[&("amount".to_owned(), "all".to_owned(), figure.to_owned(), String::new())];
+        |figure: &str| found[&("currency".to_owned(), "all".to_owned(), figure.to_owned(), String::new())];
     assert_eq!(report["whole"]["count"], all("decisions"));
     assert_eq!(report["whole"]["caught"]["count"], all("caught"));
     assert!(

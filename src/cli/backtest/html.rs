@@ -4,6 +4,8 @@
 mod plot;
 mod tables;
 
+use std::collections::BTreeMap;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::{
@@ -18,7 +20,10 @@ use super::{
     volume::{Slice, share},
     weights::Weighed,
 };
-use crate::rules::{Mode, Rule};
+use crate::{
+    rules::{Mode, Rule},
+    types::money::Currency,
+};
 
 const STYLE: &str = include_str!("html/style.css");
 /// Bars in a plot by day; a longer time has several days a bar.
@@ -199,7 +204,7 @@ fn over_time(report: &Report<'_>, has_labels: bool) -> Markup {
             @if days.len() <= BARS_MAX {
                 details {
                     summary { "by day" }
-                    (all_slices("day", "day", has_labels, &named, &report.figures.whole))
+                    (all_slices("day", "day", has_labels, &named, Some(&report.figures.whole)))
                 }
             }
         }
@@ -485,6 +490,39 @@ fn accounts(report: &Report<'_>) -> Markup {
     }
 }
 
+/// By amount. Of several currencies each stands on its own, with all its bands: those of one say nothing of another's.
+fn by_amount(report: &Report<'_>, has_labels: bool) -> Markup {
+    let whole = &report.figures.whole;
+    let mut currencies = BTreeMap::<Option<Currency>, (Slice, Vec<(Band, &Slice)>)>::new();
+    for (band, slice) in report.figures.slices.bands() {
+        let (sum, bands) = currencies.entry(band.map(|band| band.currency)).or_default();
+        sum.merge(slice);
+        bands.extend(band.map(|band| (band, slice)));
+    }
+    let sums = currencies.iter().map(|(currency, (sum, _))| {
+        (currency.map_or("no amount".to_owned(), |currency| currency.to_string()), sum)
+    });
+    let sums: Vec<_> = sums.collect();
+    let block = |bands: &[(Band, &Slice)]| {
+        let name = |band: &Band| format!("{} {}", band.currency, band.name());
+        let rows: Vec<_> = bands.iter().map(|(band, slice)| (name(band), *slice)).collect();
+        let bars: Vec<_> = bands.iter().map(|(band, slice)| (band.short_name(), (*slice).clone())).collect();
+        html! {
+            div.pair { (two_plots(HALF, "by amount, in major units", &bars, has_labels)) }
+            (all_slices("amount", "amount in major units", has_labels, &rows, None))
+        }
+    };
+    html! {
+        section {
+            h2 { "By amount" }
+            (all_slices("currency", "currency", has_labels, &sums, Some(whole)))
+            @for (currency, (_, bands)) in &currencies {
+                @if let Some(currency) = currency { h3 { (currency) } (block(bands)) }
+            }
+        }
+    }
+}
+
 fn cuts(report: &Report<'_>, has_labels: bool) -> Markup {
     let (cuts, whole) = (&report.figures.slices, &report.figures.whole);
     let unnamed = || "not given".to_owned();
@@ -495,29 +533,14 @@ fn cuts(report: &Report<'_>, has_labels: bool) -> Markup {
     let countries = cuts.countries().into_iter();
     let countries = countries
         .map(|(country, slice)| (country.map_or_else(unnamed, |country| country.as_str().to_owned()), slice));
-    let band_name = |band: Band| format!("{} {}", band.currency, band.name());
-    let bands =
-        cuts.bands().into_iter().map(|(band, slice)| (band.map_or("no amount".to_owned(), band_name), slice));
     let hours = cuts.hours().iter().enumerate().map(|(hour, slice)| (format!("{hour:02}"), slice));
     let (mccs, countries): (Vec<_>, Vec<_>) = (mccs.collect(), countries.collect());
-    let (bands, hours): (Vec<_>, Vec<_>) = (bands.collect(), hours.collect());
+    let hours: Vec<_> = hours.collect();
     let owned = |slices: &[(String, &Slice)]| {
         slices.iter().map(|(name, slice)| (name.clone(), (*slice).clone())).collect::<Vec<_>>()
     };
-    let currencies = whole.all.minor.len();
-    let axis_name = |band: Band| match currencies {
-        ..=1 => band.short_name(),
-        _ => format!("{} {}", band.currency, band.short_name()),
-    };
-    let short = cuts.bands().into_iter();
-    let short = short.map(|(band, slice)| (band.map_or("none".to_owned(), axis_name), slice.clone()));
-    let short: Vec<_> = short.collect();
     html! {
-        section {
-            h2 { "By amount" }
-            (two_plots(WIDE, "by amount, in major units", &short, has_labels))
-            (slices("amount", "amount in major units", has_labels, &bands, whole))
-        }
+        (by_amount(report, has_labels))
         section {
             h2 { "By hour of the day" }
             div.pair { (two_plots(HALF, "by hour, UTC", &owned(&hours), has_labels)) }

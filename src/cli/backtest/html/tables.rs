@@ -65,16 +65,16 @@ pub(super) fn slices(
     slices: &[(String, &Slice)],
     whole: &Slice,
 ) -> Markup {
-    first_slices((cut, head), has_labels, slices, ROWS_MAX, whole)
+    first_slices((cut, head), has_labels, slices, ROWS_MAX, Some(whole))
 }
 
-/// The same, with every one of them.
+/// The same, with every one of them; without a `whole` there is no line of all.
 pub(super) fn all_slices(
     cut: &str,
     head: &str,
     has_labels: bool,
     slices: &[(String, &Slice)],
-    whole: &Slice,
+    whole: Option<&Slice>,
 ) -> Markup {
     first_slices((cut, head), has_labels, slices, slices.len(), whole)
 }
@@ -84,7 +84,7 @@ fn first_slices(
     has_labels: bool,
     slices: &[(String, &Slice)],
     shown: usize,
-    whole: &Slice,
+    whole: Option<&Slice>,
 ) -> Markup {
     let shown = slices.len().min(shown);
     let mut rest = Slice::default();
@@ -107,7 +107,7 @@ fn first_slices(
                         (slice_row(&format!("{} others", slices.len() - shown), has_labels, &rest))
                     }
                 }
-                tfoot { (slice_row("all", has_labels, whole)) }
+                @if let Some(whole) = whole { tfoot { (slice_row("all", has_labels, whole)) } }
             }
         }
     }
