@@ -16,7 +16,7 @@ use super::{Format, output, say};
 use crate::{
     features::catalog::{MODEL_FEATURES, model_feature},
     limits::MODEL_BYTES_MAX,
-    model::{Model, Period, drift::ROWS_MIN, import, quality::Quality},
+    model::{Model, Period, drift::ROWS_MIN, import, linear::Term, quality::Quality},
     types::time::Timestamp,
 };
 
@@ -129,14 +129,33 @@ fn used(model: &Model) -> Vec<(&'static str, u64, f64)> {
     used
 }
 
+/// The terms of a straight line by how far each can move the margin, in log-odds, the furthest first.
+fn terms(model: &Model) -> Vec<(&'static str, &Term, f64)> {
+    let reach = |term: &Term| (term.weight * (term.high - term.low)).abs();
+    let mut terms: Vec<_> = model
+        .line()
+        .iter()
+        .map(|term| (model_feature(usize::from(term.feature)).name, term, reach(term)))
+        .collect();
+    terms.sort_by(|a, b| b.2.total_cmp(&a.2));
+    terms
+}
+
 fn shown(model: &Model) -> serde_json::Value {
     let features = used(model).into_iter();
     let features: Vec<_> = features
         .map(|(name, splits, share)| json!({ "name": name, "splits": splits, "share": share }))
         .collect();
+    let line = terms(model).into_iter();
+    let line: Vec<_> = line
+        .map(|(name, term, reach)| {
+            json!({ "name": name, "weight": term.weight, "low": term.low, "high": term.high, "reach": reach })
+        })
+        .collect();
     json!({
         "version": &**model.version(),
         "trees": model.trees(),
+        "line": line,
         "decline_threshold": model.decline_threshold(),
         "golden_rows": model.golden_rows(),
         "drift_rows": model.drift().map(|drift| drift.rows()),
@@ -149,7 +168,13 @@ fn say_text(model: &Model) {
     let training = model.training();
     say(format_args!("version      {}", &**model.version()));
     say(format_args!("algorithm    {}", training.algorithm));
-    say(format_args!("trees        {}", model.trees()));
+    match (model.trees(), model.line().len()) {
+        (0, terms) => say(format_args!("form         a straight line over {terms} features, without trees")),
+        (trees, 0) => say(format_args!("trees        {trees}")),
+        (trees, terms) => {
+            say(format_args!("trees        {trees}, and a straight line over {terms} features"))
+        }
+    }
     say(format_args!("declines     from score {} on, {}", model.decline_threshold(), training.threshold_by));
     say(format_args!(
         "golden rows  {} in the file, with the margins that this program gave them",
@@ -167,9 +192,17 @@ fn say_text(model: &Model) {
     ] {
         say(format_args!("{name:<12} {}", quality_of(quality.as_ref(), period)));
     }
-    say("features     share of splits");
+    if model.trees() > 0 {
+        say("features     share of splits");
+    }
     for (name, splits, share) in used(model) {
         say(format_args!("  {:5.1} %  {splits:>6}  {name}", 100.0 * share));
+    }
+    if !model.line().is_empty() {
+        say("line         log-odds for each unit of the feature, and how far it can move the margin");
+    }
+    for (name, Term { weight, .. }, reach) in terms(model) {
+        say(format_args!("  {weight:>+14.6}  {reach:>8.3}  {name}"));
     }
 }
 

@@ -279,9 +279,15 @@ impl Model {
         self.drift.as_ref()
     }
 
-    /// Number of trees.
+    /// Number of trees; none where a straight line alone scores, whose file has one tree that asks for nothing.
     pub fn trees(&self) -> usize {
-        self.forest.trees()
+        let asks_nothing = || self.forest.splits().iter().all(|splits| *splits == 0);
+        if !self.line.is_empty() && asks_nothing() { 0 } else { self.forest.trees() }
+    }
+
+    /// The straight part, which most models do not have.
+    pub fn line(&self) -> &[Term] {
+        &self.line
     }
 
     /// How many nodes of the trees ask for each feature, in the order of a row.

@@ -25,7 +25,7 @@ fn row(rng: &mut ChaCha8Rng) -> [f32; MODEL_FEATURES] {
     std::array::from_fn(|feature| if row[feature].is_infinite() { 0.5 } else { row[feature] })
 }
 
-/// Of a hundred rows drawn at random.
+/// Of a thousand rows drawn at random.
 fn reference(model: &Model, rng: &mut ChaCha8Rng) -> Option<ReferenceFile> {
     let rows: Vec<_> = (0..1_000).map(|_| row(rng)).collect();
     ReferenceFile::of_rows(&rows, |_| 1.0, |row| model.score(row).score, |at| model_feature(at).name)
@@ -325,4 +325,91 @@ fn a_model_of_an_earlier_program_scores_what_it_knows_and_reads_nothing_behind_i
     ahead.line =
         vec![Term { feature: MODEL_FEATURES_FIRST as u16, weight: 1.0, centre: 0.0, low: 0.0, high: 1.0 }];
     assert!(Model::load(&ahead.to_text()).unwrap_err().to_string().contains("no such feature"));
+}
+
+#[test]
+fn a_straight_line_is_no_tree_and_a_tree_that_asks_for_nothing_is_one_where_there_is_no_line() {
+    let leaf = Tree {
+        left: vec![0],
+        feature: vec![0],
+        threshold: vec![0.0],
+        missing_left: vec![0],
+        value: vec![0.0],
+        cover: vec![0.0],
+        ..Tree::default()
+    };
+    let of = |change: &dyn Fn(&mut ModelFile)| {
+        let mut file = file();
+        file.golden.clear();
+        change(&mut file);
+        let model = Model::from_file(&file).unwrap();
+        (model.trees(), model.line().len())
+    };
+    assert_eq!(of(&|_| {}), (9, 1));
+    assert_eq!(of(&|file| file.trees = vec![leaf.clone()]), (0, 1));
+    assert_eq!(of(&|file| (file.trees, file.line) = (vec![leaf.clone()], Vec::new())), (1, 0));
+}
+
+/// Digits in groups of three.
+fn grouped(number: u64) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
+    }
+}
+
+#[test]
+fn what_is_written_of_the_shipped_model_is_what_its_file_says() {
+    let model = Model::load(crate::model::SHIPPED).unwrap();
+    let training = model.training();
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let readme = words(include_str!("../../../models/README.md"));
+    let says = |expected: String| assert!(readme.contains(&expected), "models/README.md lacks: {expected}");
+
+    says(format!("decline from {} on", model.decline_threshold()));
+    says(format!("all {} rows ({} frauds)", grouped(training.rows), grouped(training.frauds)));
+    for (name, quality) in [("validation", training.validation), ("test", training.test)] {
+        let Quality { rows, frauds, auc, average_precision, recall_at_1_percent, recall_at_0_1_percent } =
+            quality.unwrap();
+        says(format!(
+            "| {name} | {} | {} | {auc:.4} | {average_precision:.4} | {recall_at_1_percent:.3} | \
+             {recall_at_0_1_percent:.3} |",
+            grouped(rows),
+            grouped(frauds)
+        ));
+    }
+    let Intervals { auc, average_precision, recall_at_1_percent, recall_at_0_1_percent } =
+        training.test_intervals.unwrap();
+    let four = |(low, high): (f64, f64)| format!("{low:.4} to {high:.4}");
+    let three = |(low, high): (f64, f64)| format!("{low:.3} to {high:.3}");
+    says(format!(
+        "| test, in 95 of 100 samples of its accounts | | | {} | {} | {} | {} |",
+        four(auc),
+        four(average_precision),
+        three(recall_at_1_percent),
+        three(recall_at_0_1_percent)
+    ));
+    let AtThreshold { recall, false_positive_rate } = training.test_at_threshold.unwrap();
+    says(format!(
+        "declines {:.1} % of the test's frauds and {:.2} % of its genuine transactions",
+        100.0 * recall,
+        100.0 * false_positive_rate
+    ));
+    let best = |algorithm: &str| {
+        let tried = training.tried.iter().find(|tried| tried.algorithm == algorithm).unwrap();
+        tried.validation.average_precision
+    };
+    says(format!(
+        "{:.3}, the booster of the squared error {:.3}, a forest {:.3}, logistic regression {:.3}",
+        best("log-loss booster"),
+        best("squared-error booster"),
+        best("forest"),
+        best("logistic regression")
+    ));
+
+    let version = model.version();
+    let card = include_str!("../../../models/default.md");
+    assert!(card.contains(&format!("Model `{version}`")), "models/default.md is the card of another model");
+    let readme = include_str!("../../../README.md");
+    assert!(readme.contains(&format!("\"model_version\": \"{version}\"")), "the README's answer: {version}");
 }
