@@ -3,8 +3,9 @@
 //! Measured, in one run on one core, each call with another of 2,048 rows (a tenth of the values missing): the margin and
 //! score of full forests of 100 trees of depth 6 and of 500 of depth 8, drawn at random, and beside them the prediction
 //! of smartcore's own random forest of as many trees of that depth, from a matrix of one row. Each figure is the least
-//! of 150 rounds of 4 ms, so that one of them has the core for itself on a machine with other work. The rows and the forest stay in the processor's caches as far as they fit; a score among other work
-//! is slower. Not measured: computing features, reasons.
+//! of 150 rounds of 4 ms, so that one of them has the core for itself on a machine with other work. The rows and the
+//! forest stay in the processor's caches as far as they fit; a score among other work is slower. Not measured:
+//! computing features, reasons.
 //!
 //! `SAKER_BENCH_MODEL=FILE SAKER_BENCH_ROWS=FILE` measures a model file alone, over rows of 32-bit floats in little
 //! endian, NaN where missing: `models/import/speed.py` compares so with LightGBM and ONNX Runtime.

@@ -56,8 +56,9 @@ fn is_new_pattern(row: &Row) -> bool {
     row["transaction_id"].starts_with("TAP")
 }
 
-/// A simulated world, and thieves who tap phones with stolen cards in buses: three times within two hours by day, near the
-/// cardholder's home, for more than a fare. Nothing of it is far, at night, large or from a new device.
+/// A simulated world, and thieves who tap phones with stolen cards in buses: three times within two hours by day, where
+/// the cardholder pays a fare at some time, for more than a fare. Nothing of it is at night, large or from a device that
+/// is new to the cardholder, and hardly any of it is far from home.
 fn world(directory: &Path) -> (Vec<String>, Vec<Row>) {
     let out = directory.join("world");
     saker(&[&["simulate"], &WORLD[..], &["--out", text(&out)]].concat());
@@ -73,7 +74,8 @@ fn world(directory: &Path) -> (Vec<String>, Vec<Row>) {
     let mut taps = Vec::new();
     for day in THIEVES_FROM_DAY..DAYS {
         for victim in 0..VICTIMS_A_DAY {
-            // Numbers that share no divisor with any count: other cards every day, the same in every run.
+            // Two primes that are no divisor of the count: other fares every day, though some cards pay several of them,
+            // and the same in every run.
             let fare = &fares[(day as usize * 7_919 + victim * 104_729) % fares.len()];
             for tap in 0..3 {
                 let second = start + day * 86_400 + 9 * 3_600 + victim as i64 * 4_000 + tap * 2_400;

@@ -2,9 +2,10 @@
 //!
 //! Measured: one core deciding with the shipped rules and model on 10,000 accounts whose windows are full (60 events and
 //! their open holds each): nanoseconds per decision with the record encoded and dropped, and encoded into the journal's own
-//! ring over a disk that keeps nothing; the same with the model as its own challenger; nanoseconds per stage; and heap allocations per decision, counted by the allocator.
-//! Time goes on from decision to decision, so that holds expire, events leave their windows and old answers are
-//! forgotten as fast as new ones come: the state is steady. Not measured: the wire, the disk, cold caches of many accounts.
+//! ring over a disk that keeps nothing; the same with the model as its own challenger; nanoseconds per stage; and heap
+//! allocations per decision, counted by the allocator. Time goes on from decision to decision, so that holds expire,
+//! events leave their windows and old answers are forgotten as fast as new ones come: the state is steady. Not
+//! measured: the wire, the disk, cold caches of many accounts.
 //!
 //! Without `--bench` (that is, under `cargo test`) it runs small and fails where a decision allocates, so that neither can
 //! rot.

@@ -13,8 +13,8 @@ use crate::{
     types::time::Timestamp,
 };
 
-/// Checks a rules file, which is to decide from `now` on. Exit code 0 where it can be used (warnings are shown), 1 where it is wrong, 2 where it
-/// cannot be read.
+/// Checks a rules file, which is to decide from `now` on. Exit code 0 where it can be used (warnings are shown), 1
+/// where it is wrong, 2 where it cannot be read.
 pub fn check(path: &Path, now: Timestamp, format_json: bool) -> ExitCode {
     let (name, rules) = match usable(path, format_json) {
         Ok(usable) => usable,

@@ -145,7 +145,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     stopped
 }
 
-/// Reads the configured rules and model files anew, off the thread that waits for signals. What comes of it is logged and counted.
+/// Reads the configured rules and model files anew, off the thread that waits for signals. What comes of it is logged
+/// and counted.
 fn reload(engine: &Arc<Engine>) {
     let engine = Arc::clone(engine);
     info!(signal = "SIGHUP", "the configured rules and models are read anew");

@@ -1,8 +1,8 @@
 //! `saker train`: labelled history to a model file.
 //!
 //! Features are computed by the code that serves, over windows that hold what history decided, never what this
-//! program would have: the replay is that of `saker backtest --observe`, without rules and without a model. Rows before `--train-from` only
-//! warm the windows; a label is used only where it was known when the test period began.
+//! program would have: the replay is that of `saker backtest --observe`, without rules and without a model. Rows before
+//! `--train-from` only warm the windows; a label is used only where it was known when the test period began.
 
 use std::{
     fs,

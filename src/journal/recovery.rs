@@ -103,7 +103,8 @@ pub(super) fn mark_of(storage: &dyn Storage) -> Result<Marked, LogError> {
     Ok(Marked { mark, file, created })
 }
 
-/// Reads the log through `on_record`, from its beginning or from a snapshot whose anchor was checked, repairs its end and leaves the directory ready. The caller holds the lock.
+/// Reads the log through `on_record`, from its beginning or from a snapshot whose anchor was checked, repairs its end
+/// and leaves the directory ready. The caller holds the lock.
 pub(super) fn recover(
     storage: &dyn Storage,
     marked: Marked,

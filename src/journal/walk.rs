@@ -97,8 +97,8 @@ impl Start {
     }
 }
 
-/// Walks the segments `numbers` on from `start`, giving every record to `on_record`. The last segment is read again up to `rereads`
-/// times where it looks damaged, for the case that somebody is writing to it.
+/// Walks the segments `numbers` on from `start`, giving every record to `on_record`. The last segment is read again up
+/// to `rereads` times where it looks damaged, for the case that somebody is writing to it.
 pub(super) fn walk(
     storage: &dyn Storage,
     numbers: &[u64],

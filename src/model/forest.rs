@@ -257,9 +257,9 @@ impl Forest {
     }
 
     /// Adds to each feature what it contributed to the margin, and gives what is left of it: the bias and the
-    /// values of the roots, and what single precision rounds away. A split's feature gets the change in value from the node to the child taken (Saabas,
-    /// "Interpreting random forests", 2014): one walk, but an approximation that favours splits near the leaves;
-    /// [`super::shap`] is exact.
+    /// values of the roots, and what single precision rounds away. A split's feature gets the change in value from the
+    /// node to the child taken (Saabas, "Interpreting random forests", 2014): one walk, but an approximation that
+    /// favours splits near the leaves; [`super::shap`] is exact.
     ///
     /// # Panics
     /// As [`Forest::margin`], and where `contributions` is shorter than a row.

@@ -1,9 +1,10 @@
 //! The bidirectional stream of authorisations as one hand-written state machine: reads an item, has it decided at
 //! once, remembers that its answer is due, and gives answers out as they become durable.
 //!
-//! Items are decided in the order read: behind one that cannot be decided yet nothing is read. With [`STREAM_IN_FLIGHT_MAX`] answers due it stops reading, and HTTP/2 flow
-//! control slows the sender. After half-close, a broken message, the call's deadline or the server's drain it reads
-//! no more, answers what it has read, and ends. Deliberately absent: a task or a channel per item.
+//! Items are decided in the order read: behind one that cannot be decided yet nothing is read. With
+//! [`STREAM_IN_FLIGHT_MAX`] answers due it stops reading, and HTTP/2 flow control slows the sender. After half-close, a
+//! broken message, the call's deadline or the server's drain it reads no more, answers what it has read, and ends.
+//! Deliberately absent: a task or a channel per item.
 
 use std::{
     collections::VecDeque,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    cli::past,
+    cli::past::{self, LABEL_DELAY_DAYS},
     history::{BadRow, Placed, Selection, Survey},
     sim::{self, FraudKind},
     types::{
@@ -27,9 +27,8 @@ pub(super) struct Row {
     pub(super) known_at: Timestamp,
 }
 
-/// After how long a fraud is reported where the file does not say when: as `saker backtest` takes it where nothing else is
-/// asked for.
-const LABEL_DELAY_MS: i64 = 7 * DAY_MS;
+/// After how long a fraud is reported where the file does not say when.
+const LABEL_DELAY_MS: i64 = LABEL_DELAY_DAYS as i64 * DAY_MS;
 
 /// What a transaction turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,8 +4,8 @@
 //! rollout are not what they were a day ago; its share of declines lies far above what it was before; and those declines
 //! are spread over otherwise good accounts: many of them, few declines each, no account, merchant, device or IP address
 //! with a fifth, and scores that are not half of what the model declines. Scores are compared with the model's own measure
-//! and not with what is approved, which an attack that goes on for an hour is part of. An attack brings its own merchants, devices or scores, and a
-//! rule that was there before; in doubt the guard tells, and the rule stays live.
+//! and not with what is approved, which an attack that goes on for an hour is part of. An attack brings its own
+//! merchants, devices or scores, and a rule that was there before; in doubt the guard tells, and the rule stays live.
 //!
 //! The lists of a rule are those of the rules' text. What calls and label policies add to a list while the engine serves is
 //! no change here: frauds fill lists, and somebody who provokes some must not thereby open a rule to being demoted.
@@ -179,7 +179,8 @@ impl Judge {
         }
     }
 
-    /// Takes in what was decided up to now, and the score at which the model declines, and gives a verdict on the rules that decline far more than before.
+    /// Takes in what was decided up to now, and the score at which the model declines, and gives a verdict on the rules
+    /// that decline far more than before.
     pub(super) fn judge(
         &mut self,
         now: Timestamp,
