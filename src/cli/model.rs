@@ -168,13 +168,7 @@ fn say_text(model: &Model) {
     let training = model.training();
     say(format_args!("version      {}", &**model.version()));
     say(format_args!("algorithm    {}", training.algorithm));
-    match (model.trees(), model.line().len()) {
-        (0, terms) => say(format_args!("form         a straight line over {terms} features, without trees")),
-        (trees, 0) => say(format_args!("trees        {trees}")),
-        (trees, terms) => {
-            say(format_args!("trees        {trees}, and a straight line over {terms} features"))
-        }
-    }
+    say(format_args!("form         {}", model.form()));
     say(format_args!("declines     from score {} on, {}", model.decline_threshold(), training.threshold_by));
     say(format_args!(
         "golden rows  {} in the file, with the margins that this program gave them",

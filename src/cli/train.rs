@@ -212,10 +212,10 @@ impl Report {
     fn text(&self, file: &Path) -> String {
         let training = self.model.training();
         let mut text = format!(
-            "{}: model {}, {} trees, {} bytes, {} golden rows\n{}\n",
+            "{}: model {}, {}, {} bytes, {} golden rows\n{}\n",
             file.display(),
             self.model.version(),
-            self.model.trees(),
+            self.model.form(),
             self.bytes,
             self.model.golden_rows(),
             training.algorithm

@@ -285,6 +285,15 @@ impl Model {
         if !self.line.is_empty() && asks_nothing() { 0 } else { self.forest.trees() }
     }
 
+    /// What its margin is made of, in words.
+    pub fn form(&self) -> String {
+        match (self.trees(), self.line.len()) {
+            (trees, 0) => format!("{trees} trees"),
+            (0, terms) => format!("a straight line over {terms} features"),
+            (trees, terms) => format!("{trees} trees and a straight line over {terms} features"),
+        }
+    }
+
     /// The straight part, which most models do not have.
     pub fn line(&self) -> &[Term] {
         &self.line

@@ -343,11 +343,12 @@ fn a_straight_line_is_no_tree_and_a_tree_that_asks_for_nothing_is_one_where_ther
         file.golden.clear();
         change(&mut file);
         let model = Model::from_file(&file).unwrap();
-        (model.trees(), model.line().len())
+        (model.trees(), model.form())
     };
-    assert_eq!(of(&|_| {}), (9, 1));
-    assert_eq!(of(&|file| file.trees = vec![leaf.clone()]), (0, 1));
-    assert_eq!(of(&|file| (file.trees, file.line) = (vec![leaf.clone()], Vec::new())), (1, 0));
+    let is = |trees, form: &str| (trees, form.to_owned());
+    assert_eq!(of(&|_| {}), is(9, "9 trees and a straight line over 1 features"));
+    assert_eq!(of(&|file| file.trees = vec![leaf.clone()]), is(0, "a straight line over 1 features"));
+    assert_eq!(of(&|file| (file.trees, file.line) = (vec![leaf.clone()], Vec::new())), is(1, "1 trees"));
 }
 
 /// Digits in groups of three.

@@ -100,15 +100,14 @@ pub(in crate::wire) fn model(found: ModelFound) -> proto::GetModelResponse {
         return proto::GetModelResponse { challenger_version, ..proto::GetModelResponse::default() };
     };
     let training = model.training();
-    let form = match model.trees() {
-        0 => "A straight line".to_owned(),
-        trees => format!("{trees} trees"),
-    };
     proto::GetModelResponse {
         version: version.to_string(),
         card: format!(
-            "{form}: {}, trained on {} transactions with {} frauds.",
-            training.algorithm, training.rows, training.frauds
+            "{}: {}, trained on {} transactions with {} frauds.",
+            model.form(),
+            training.algorithm,
+            training.rows,
+            training.frauds
         ),
         content,
         decline_threshold: model.decline_threshold().into(),
