@@ -65,13 +65,13 @@ fn with_lists(path: &Path, rules_name: &str, text: String) -> Result<String, Vec
             let help = format!("it is looked for beside the rules, as {}", file.display());
             rules::error_at(rules_name, &text, at, message, help)
         });
-        let content = read.and_then(|bytes| rules::text_of(&name, bytes));
-        let appended = content.and_then(|content| rules::append_list_file(&mut whole, &name, &content));
-        if let Err(finding) = appended {
+        let content = read.and_then(|bytes| rules::text_of(&name, bytes)).unwrap_or_else(|finding| {
             findings.push(finding);
             // An empty one in its place, so that the rest can be checked.
-            let _ = rules::append_list_file(&mut whole, &name, "value\n");
-        }
+            "value\n".to_owned()
+        });
+        let appended = rules::append_list_file(&mut whole, &name, &content);
+        findings.extend(appended.err().into_iter().flatten());
     }
     if findings.is_empty() {
         return Ok(whole);

@@ -77,6 +77,22 @@ pub struct Elsewhere<'t> {
     pub text: &'t str,
 }
 
+impl Elsewhere<'_> {
+    /// What is wrong there.
+    pub fn finding(self, severity: Severity, message: String, help: Option<String>) -> Finding {
+        Finding {
+            severity,
+            file: self.file.to_owned(),
+            line: self.line,
+            column: self.column,
+            length: self.length,
+            message,
+            help,
+            source_line: self.text.to_owned(),
+        }
+    }
+}
+
 /// Collects the findings of one file.
 pub struct Report<'a> {
     file: String,
@@ -132,16 +148,7 @@ impl<'a> Report<'a> {
         message: String,
         help: Option<String>,
     ) {
-        self.findings.push(Finding {
-            severity,
-            file: at.file.to_owned(),
-            line: at.line,
-            column: at.column,
-            length: at.length,
-            message,
-            help,
-            source_line: at.text.to_owned(),
-        });
+        self.findings.push(at.finding(severity, message, help));
     }
 
     fn add(&mut self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {
