@@ -16,7 +16,7 @@ use csv::StringRecord;
 
 use super::{
     check::ListValue,
-    finding::{Elsewhere, Finding, Report, Severity},
+    finding::{Elsewhere, Finding, Report, Severity, beginning},
     lists::FOR_EVER,
 };
 use crate::{
@@ -242,7 +242,8 @@ impl Reading<'_, '_, '_> {
             return None;
         }
         if !unknown.is_empty() {
-            let message = format!("not understood and left aside: column `{}`", unknown.join("`, `"));
+            let unknown = unknown.join("`, `");
+            let message = format!("not understood and left aside: column `{}`", beginning(&unknown));
             self.say(Severity::Warning, 1, None, &message, None);
         }
         Some(places)
@@ -271,7 +272,7 @@ impl Reading<'_, '_, '_> {
         let until = if ends.is_empty() { Some(FOR_EVER) } else { Timestamp::parse(ends).map(|end| end.0) };
         let Some(until) = until else {
             let help = "a time is RFC 3339, such as 2027-01-31T00:00:00Z; empty is for ever";
-            self.wrong(line, places[1], &format!("`{ends}` is no time"), Some(help));
+            self.wrong(line, places[1], &format!("`{}` is no time", beginning(ends)), Some(help));
             return None;
         };
         Some(ListValue { value: value.to_owned(), until, source: source.to_owned(), line })

@@ -314,6 +314,25 @@ fn an_error_behind_blank_lines_is_told_at_its_own_line() {
 }
 
 #[test]
+fn a_wrong_line_of_megabytes_is_shown_in_part() {
+    let refused = |line: &str| {
+        let mut source = WITH_FILE.to_owned();
+        let findings = append_list_file(&mut source, "shops.csv", &format!("value,source\n{line}\n"));
+        findings.unwrap_err().remove(0)
+    };
+    let first = refused(&format!("\"{}", "ä".repeat(1_000_000)));
+    assert_eq!(first.source_line, format!("\"{}", "ä".repeat(199)));
+    assert!((first.column, first.length) == (1, 200) && first.to_string().len() < 2_000);
+    let far = refused(&format!("{},\"x", "ä".repeat(1_000_000)));
+    assert_eq!((far.column, far.source_line.as_str()), (1_000_002, ""), "the place is not in what is shown");
+    assert!(far.to_string().len() < 2_000);
+    // One that is found to be wrong when the list is checked.
+    let cells = ",".repeat(1_000_000);
+    let Err(many) = compile("rules.toml", &with_file(&format!("value\n{cells}\n"))) else { panic!() };
+    assert_eq!(many[0].source_line.len(), 200);
+}
+
+#[test]
 fn a_file_s_values_take_the_type_that_a_rule_compares_them_with() {
     let hours = |content: &str| {
         let mut source = WITH_FILE.replace("merchant.id", "hour_utc");
