@@ -779,3 +779,53 @@ fn a_model_is_trained_on_the_very_features_that_were_served() {
     }
     assert!(compared > 80_000, "{compared}");
 }
+
+#[test]
+fn an_amount_without_a_rate_is_told_of_and_one_with_a_rate_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let rows = "transaction_id,timestamp,account_id,amount,currency,merchant_id\n\
+                T1,2026-01-01T12:00:00Z,A1,110,USD,M\nT2,2026-01-01T12:00:01Z,A2,105,EUR,M\n\
+                T3,2026-01-01T12:00:02Z,A2,95,EUR,M\nT4,2026-01-01T12:00:03Z,A3,9000,JPY,M\n";
+    std::fs::write(at("t.csv"), rows).unwrap();
+    let rules = "version = 1\n[[rules]]\nid = 'r'\nwhen = 'amount_base > 100.00'\nthen = 'decline'\nreason = 'LARGE'\n";
+    std::fs::write(at("r.toml"), rules).unwrap();
+    let rates = |rates: &str| format!("[base_currency]\ncode = 'USD'\nrates = {{ {rates} }}\n");
+    for (config, declined, told) in [
+        (None, 1, Some("3 rows without an `amount_base`: no rate for EUR, JPY;")),
+        (Some(rates("EUR = '1.1'")), 3, Some("1 rows without an `amount_base`: no rate for JPY;")),
+        (Some(rates("EUR = '1.0', JPY = '0.0067'")), 2, None),
+    ] {
+        let (transactions, rules, html) = (at("t.csv"), at("r.toml"), at("report.html"));
+        let mut arguments =
+            vec!["backtest", "--transactions", &transactions, "--rules", &rules, "--model", "none"];
+        arguments.extend(["--format", "json", "--report", &html]);
+        let settings = at("saker.toml");
+        if let Some(config) = &config {
+            std::fs::write(&settings, config).unwrap();
+            arguments.extend(["--config", &settings]);
+        }
+        let output = saker(&arguments);
+        let report = json(&output);
+        assert_eq!(report["whole"]["against"]["count"], declined, "{report}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let page = std::fs::read_to_string(&html).unwrap();
+        for (place, shown) in [("stderr", errors), ("notes", report["notes"].to_string()), ("page", page)] {
+            let times = told.map_or(0, |told| shown.matches(told).count());
+            assert_eq!(
+                (times, shown.contains("an `amount_base`")),
+                (usize::from(told.is_some()), told.is_some()),
+                "{place}"
+            );
+        }
+        let inputs = report["inputs"].to_string();
+        assert_eq!(inputs.contains("--config"), config.is_some(), "{inputs}");
+    }
+    std::fs::write(at("wrong.toml"), "[base_curency]\ncode = 'USD'\n").unwrap();
+    for verb in [&["backtest"][..], &["train", "--out", &at("m.json")]] {
+        let refused =
+            saker(&[verb, &["--transactions", &at("t.csv"), "--config", &at("wrong.toml")]].concat());
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8(refused.stderr).unwrap().contains("unknown field `base_curency`"));
+    }
+}

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 
-use super::progress::spinner;
+use super::{progress::spinner, serve::config_of};
 use crate::{
+    config::Config,
     engine::{
         backtest::{Backtest, Observed, PastJournal},
         replay::VerifyError,
@@ -19,6 +20,14 @@ use crate::{
 pub(super) const DEFAULT_LIMIT: &str = "10000.00";
 /// What a reader of the figures must know.
 pub(super) const HOLDS_NOTE: &str = "nothing in the file clears: the expiry of holds stands for payment";
+
+/// The settings that a file of transactions is replayed under: those of the file that is named, else the defaults.
+///
+/// # Errors
+/// Where the settings cannot be read, or are wrong.
+pub(super) fn config(file: Option<&Path>, _accounts: Option<&Path>) -> anyhow::Result<Config> {
+    config_of(file)
+}
 
 /// Looks through a file of transactions; says on stderr what was left aside.
 ///
