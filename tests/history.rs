@@ -781,6 +781,42 @@ fn a_model_is_trained_on_the_very_features_that_were_served() {
 }
 
 #[test]
+fn how_much_is_used_of_a_limit_that_was_made_up_is_neither_learned_nor_decided_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let mut text = String::from("transaction_id,timestamp,account_id,amount,currency,merchant_id,is_fraud\n");
+    for number in 0..40 {
+        text += &format!("T{number},2026-01-01T12:00:{number:02}Z,A{},80,USD,M,0\n", number % 4);
+    }
+    std::fs::write(at("t.csv"), text).unwrap();
+    let accounts =
+        "account_id,credit_limit,currency\nA0,10000,USD\nA1,10000,USD\nA2,10000,USD\nA3,10000,USD\n";
+    std::fs::write(at("a.csv"), accounts).unwrap();
+    let rules = "version = 1\n[[rules]]\nid = 'r'\nwhen = 'account.utilisation >= 0.01'\nthen = 'decline'\n\
+                 reason = 'USED'\n[[rules]]\nid = 'n'\nwhen = '!has(account.utilisation)'\nthen = 'refer'\n\
+                 reason = 'UNKNOWN'\n";
+    std::fs::write(at("r.toml"), rules).unwrap();
+    let file = ["--transactions".to_owned(), at("t.csv")];
+    let described = [&file[..], &["--accounts".to_owned(), at("a.csv")]].concat();
+    for (arguments, reasons, is_known) in
+        [(&file[..], ["UNKNOWN"; 2], false), (&described, ["", "USED"], true)]
+    {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (rules, scores) = (at("r.toml"), at("scores.csv"));
+        let fixed = ["backtest", "--model", "none", "--rules", &rules, "--scores", &scores];
+        assert!(saker(&[&fixed[..], &arguments].concat()).status.success());
+        let told: Vec<String> =
+            read(scores.as_ref()).into_iter().map(|mut row| row.remove("reasons").unwrap()).collect();
+        assert_eq!((told[0].as_str(), told[39].as_str()), (reasons[0], reasons[1]));
+        let rows = features(&directory.path().join("rows.csv"), &arguments);
+        assert_eq!(rows.len(), 40);
+        for (transaction, row) in &rows {
+            assert_eq!(!row["account.utilisation"].is_empty(), is_known, "{transaction}");
+        }
+    }
+}
+
+#[test]
 fn an_amount_without_a_rate_is_told_of_and_one_with_a_rate_counts() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
