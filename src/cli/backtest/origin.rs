@@ -52,7 +52,8 @@ pub(super) fn without_rate(survey: &Survey, base: &BaseCurrency) -> Option<Strin
     let has_none = |(currency, _): &(&Currency, &u64)| base.minor_of(Money::new(0, **currency)).is_none();
     let without: Vec<(&Currency, &u64)> = survey.billed.iter().filter(has_none).collect();
     let rows: u64 = without.iter().map(|(_, rows)| **rows).sum();
-    let names: Vec<String> = without.iter().map(|(currency, _)| currency.to_string()).collect();
+    let mut names: Vec<String> = without.iter().map(|(currency, _)| currency.to_string()).collect();
+    names.sort_unstable();
     (rows > 0).then(|| {
         format!(
             "{rows} rows without an `amount_base`: no rate for {}; they add nothing to sums across accounts. Give rates as \
