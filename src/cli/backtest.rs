@@ -207,7 +207,7 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
 
 /// What is replayed, with what is known before the first row of it.
 enum History {
-    File { path: PathBuf, survey: Survey, openings: Vec<AccountChange>, config: Config },
+    File { path: PathBuf, survey: Survey, openings: Vec<AccountChange>, config: Box<Config> },
     Journal(PathBuf, PastJournal),
 }
 
@@ -221,7 +221,7 @@ impl History {
         let survey = past::survey(&path, selection)?;
         let accounts = args.accounts.as_deref();
         let openings = past::openings(accounts, args.skip_bad_rows, &survey, &args.default_limit)?;
-        let config = past::config(args.config.as_deref(), accounts)?;
+        let config = Box::new(past::config(args.config.as_deref(), accounts)?);
         if let Some(warning) = origin::without_rate(&survey, &config.base_currency.0) {
             eprintln!("warning: {warning}");
         }
@@ -270,7 +270,7 @@ impl History {
     /// The settings of a file's replay; those of a journal are its own.
     fn config(&self) -> Config {
         match self {
-            History::File { config, .. } => config.clone(),
+            History::File { config, .. } => Config::clone(config),
             History::Journal(..) => Config::default(),
         }
     }
