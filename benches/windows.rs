@@ -101,6 +101,7 @@ impl<'r> Lives<'r> {
             opened_on: None,
             currency: life::usd(),
             credit_limit_minor: 500_000,
+            limit_is_assumed: false,
             available_minor: 400_000,
         };
         self.now_ms += 1 + self.draw.below(2 * self.gap_ms as u64) as i64;

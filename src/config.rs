@@ -103,6 +103,8 @@ pub struct Accounts {
     /// Parts of the account map, a power of two.
     #[serde(deserialize_with = "power_of_two")]
     pub shards: u64,
+    /// Credit limits are made up, and say nothing of how much of them is used.
+    pub assumed_limits: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -263,7 +265,7 @@ impl Default for Windows {
 
 impl Default for Accounts {
     fn default() -> Accounts {
-        Accounts { shards: 4_096 }
+        Accounts { shards: 4_096, assumed_limits: false }
     }
 }
 
@@ -596,6 +598,10 @@ impl Config {
             }
             let _ = writeln!(text, "days = {days}");
         }
+        // Told only where it is so, so that the settings of all others keep their version.
+        if self.accounts.assumed_limits {
+            text.push_str("\n[accounts]\nassumed_limits = true\n");
+        }
         self.model.write_control(&mut text);
         text
     }
@@ -693,6 +699,10 @@ mod tests {
             hash("[[holds]]\nmcc = [\"4411\"]\ndays = 7\n[[holds]]\ndays = 7\n"),
             hash("[[holds]]\ndays = 7\n")
         );
+        let assumed = hash("[accounts]\nassumed_limits = true\n");
+        assert_ne!(assumed, default, "the use of credit is unknown then, and models read it");
+        assert_eq!(hash(&assumed), assumed);
+        assert_eq!(hash("[accounts]\nshards = 2\nassumed_limits = false\n"), default);
         assert_eq!(hash("[model]\nchallenger = \"next.json\"\n"), default, "it decides nothing");
         let euros = "[base_currency]\ncode = \"EUR\"\nrates = { USD = \"0.92\", JPY = \"0.0062\" }\n";
         assert_ne!(hash(euros), default);

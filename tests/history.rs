@@ -789,3 +789,89 @@ fn a_model_is_trained_on_the_very_features_that_were_served() {
     }
     assert!(compared > 80_000, "{compared}");
 }
+
+#[test]
+fn how_much_is_used_of_a_limit_that_was_made_up_is_neither_learned_nor_decided_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let mut text = String::from("transaction_id,timestamp,account_id,amount,currency,merchant_id,is_fraud\n");
+    for number in 0..40 {
+        text += &format!("T{number},2026-01-01T12:00:{number:02}Z,A{},80,USD,M,0\n", number % 4);
+    }
+    std::fs::write(at("t.csv"), text).unwrap();
+    let accounts =
+        "account_id,credit_limit,currency\nA0,10000,USD\nA1,10000,USD\nA2,10000,USD\nA3,10000,USD\n";
+    std::fs::write(at("a.csv"), accounts).unwrap();
+    let rules = "version = 1\n[[rules]]\nid = 'r'\nwhen = 'account.utilisation >= 0.01'\nthen = 'decline'\n\
+                 reason = 'USED'\n[[rules]]\nid = 'n'\nwhen = '!has(account.utilisation)'\nthen = 'refer'\n\
+                 reason = 'UNKNOWN'\n";
+    std::fs::write(at("r.toml"), rules).unwrap();
+    let file = ["--transactions".to_owned(), at("t.csv")];
+    let described = [&file[..], &["--accounts".to_owned(), at("a.csv")]].concat();
+    for (arguments, reasons, is_known) in
+        [(&file[..], ["UNKNOWN"; 2], false), (&described, ["", "USED"], true)]
+    {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (rules, scores) = (at("r.toml"), at("scores.csv"));
+        let fixed = ["backtest", "--model", "none", "--rules", &rules, "--scores", &scores];
+        assert!(saker(&[&fixed[..], &arguments].concat()).status.success());
+        let told: Vec<String> =
+            read(scores.as_ref()).into_iter().map(|mut row| row.remove("reasons").unwrap()).collect();
+        assert_eq!((told[0].as_str(), told[39].as_str()), (reasons[0], reasons[1]));
+        let rows = features(&directory.path().join("rows.csv"), &arguments);
+        assert_eq!(rows.len(), 40);
+        for (transaction, row) in &rows {
+            assert_eq!(!row["account.utilisation"].is_empty(), is_known, "{transaction}");
+        }
+    }
+}
+
+#[test]
+fn an_amount_without_a_rate_is_told_of_and_one_with_a_rate_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let rows = "transaction_id,timestamp,account_id,amount,currency,merchant_id\n\
+                T1,2026-01-01T12:00:00Z,A1,110,USD,M\nT2,2026-01-01T12:00:01Z,A2,105,EUR,M\n\
+                T3,2026-01-01T12:00:02Z,A2,95,EUR,M\nT4,2026-01-01T12:00:03Z,A3,9000,JPY,M\n";
+    std::fs::write(at("t.csv"), rows).unwrap();
+    let rules = "version = 1\n[[rules]]\nid = 'r'\nwhen = 'amount_base > 100.00'\nthen = 'decline'\nreason = 'LARGE'\n";
+    std::fs::write(at("r.toml"), rules).unwrap();
+    let rates = |rates: &str| format!("[base_currency]\ncode = 'USD'\nrates = {{ {rates} }}\n");
+    for (config, declined, told) in [
+        (None, 1, Some("3 rows without an `amount_base`: no rate for EUR, JPY;")),
+        (Some(rates("EUR = '1.1'")), 3, Some("1 rows without an `amount_base`: no rate for JPY;")),
+        (Some(rates("EUR = '1.0', JPY = '0.0067'")), 2, None),
+    ] {
+        let (transactions, rules, html) = (at("t.csv"), at("r.toml"), at("report.html"));
+        let mut arguments =
+            vec!["backtest", "--transactions", &transactions, "--rules", &rules, "--model", "none"];
+        arguments.extend(["--format", "json", "--report", &html]);
+        let settings = at("saker.toml");
+        if let Some(config) = &config {
+            std::fs::write(&settings, config).unwrap();
+            arguments.extend(["--config", &settings]);
+        }
+        let output = saker(&arguments);
+        let report = json(&output);
+        assert_eq!(report["whole"]["against"]["count"], declined, "{report}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let page = std::fs::read_to_string(&html).unwrap();
+        for (place, shown) in [("stderr", errors), ("notes", report["notes"].to_string()), ("page", page)] {
+            let times = told.map_or(0, |told| shown.matches(told).count());
+            assert_eq!(
+                (times, shown.contains("an `amount_base`")),
+                (usize::from(told.is_some()), told.is_some()),
+                "{place}"
+            );
+        }
+        let inputs = report["inputs"].to_string();
+        assert_eq!(inputs.contains("--config"), config.is_some(), "{inputs}");
+    }
+    std::fs::write(at("wrong.toml"), "[base_curency]\ncode = 'USD'\n").unwrap();
+    for verb in [&["backtest"][..], &["train", "--out", &at("m.json")]] {
+        let refused =
+            saker(&[verb, &["--transactions", &at("t.csv"), "--config", &at("wrong.toml")]].concat());
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8(refused.stderr).unwrap().contains("unknown field `base_curency`"));
+    }
+}

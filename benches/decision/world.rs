@@ -79,6 +79,7 @@ impl World {
             challenger: None,
             control: Control::default(),
             holds: HoldLifetimes::default(),
+            limits_assumed: false,
             numbers: VersionNumbers::default(),
         };
         let state = State { store: Store::new(16), answers: Answers::new(10_000_000, (1, 2)) };

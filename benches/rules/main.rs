@@ -176,6 +176,7 @@ fn history_ns(aggregates: usize, small: bool) -> f64 {
         opened_on: None,
         currency: draw::usd(),
         credit_limit_minor: 500_000,
+        limit_is_assumed: false,
         available_minor: 400_000,
     };
     let (mut history, mut now_ms, mut sequence) = (History::new(), 1_700_000_000_000, 0);

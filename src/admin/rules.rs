@@ -19,17 +19,22 @@ use crate::{
 pub enum NotRead {
     #[error("{path} cannot be read: {error}")]
     File { path: PathBuf, error: io::Error },
-    /// The file is there and cannot be made whole: it is not UTF-8, or the file of a list is missing or no text. What else
+    /// The file is there and cannot be made whole: it is not UTF-8, or the file of a list is missing or wrong. What else
     /// is wrong is told with it.
-    #[error("the rules cannot be read whole:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    InPart(Vec<Finding>),
+    #[error("the rules cannot be read whole:\n{}", .findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    InPart {
+        findings: Vec<Finding>,
+        /// The file of a list is there and cannot be read, which may be otherwise without a change of it.
+        may_pass: bool,
+    },
 }
 
 impl From<NotRead> for ReloadError {
     fn from(error: NotRead) -> ReloadError {
         match error {
             NotRead::File { path, error } => ReloadError::Unreadable { path, error },
-            NotRead::InPart(findings) => ReloadError::ReadInPart(findings),
+            NotRead::InPart { findings, may_pass: true } => ReloadError::ReadInPart(findings),
+            NotRead::InPart { findings, may_pass: false } => ReloadError::Rules(findings),
         }
     }
 }
@@ -45,15 +50,16 @@ pub fn source(path: Option<&Path>) -> Result<Source, NotRead> {
     };
     let name = path.display().to_string();
     let bytes = fs::read(path).map_err(|error| NotRead::File { path: path.to_owned(), error })?;
-    let text = rules::text_of(&name, bytes).map_err(|finding| NotRead::InPart(vec![finding]))?;
-    let text = with_lists(path, &name, text).map_err(NotRead::InPart)?;
+    let text = rules::text_of(&name, bytes)
+        .map_err(|finding| NotRead::InPart { findings: vec![finding], may_pass: false })?;
+    let text = with_lists(path, &name, text)?;
     Ok(Source { name, text })
 }
 
 /// The text of the rules file at `path` with what stands in the files that its lists name, beside it; else everything
 /// that is wrong with files and text.
-fn with_lists(path: &Path, rules_name: &str, text: String) -> Result<String, Vec<Finding>> {
-    let (mut whole, mut findings) = (text.clone(), Vec::new());
+fn with_lists(path: &Path, rules_name: &str, text: String) -> Result<String, NotRead> {
+    let (mut whole, mut findings, mut may_pass) = (text.clone(), Vec::new(), false);
     for ListFile { name, at } in rules::list_files(&text) {
         // What cannot be a name is told by the check of the rules.
         if name.contains(char::is_control) || rules::has_list_file(&text, &name) {
@@ -61,23 +67,25 @@ fn with_lists(path: &Path, rules_name: &str, text: String) -> Result<String, Vec
         }
         let file = beside(path, &name);
         let read = fs::read(&file).map_err(|error| {
+            // One that is not there is seen when it comes.
+            may_pass |= error.kind() != io::ErrorKind::NotFound;
             let message = format!("the list's file `{name}` cannot be read: {error}");
             let help = format!("it is looked for beside the rules, as {}", file.display());
             rules::error_at(rules_name, &text, at, message, help)
         });
-        let content = read.and_then(|bytes| rules::text_of(&name, bytes));
-        let appended = content.and_then(|content| rules::append_list_file(&mut whole, &name, &content));
-        if let Err(finding) = appended {
+        let content = read.and_then(|bytes| rules::text_of(&name, bytes)).unwrap_or_else(|finding| {
             findings.push(finding);
             // An empty one in its place, so that the rest can be checked.
-            let _ = rules::append_list_file(&mut whole, &name, "value\n");
-        }
+            "value\n".to_owned()
+        });
+        let appended = rules::append_list_file(&mut whole, &name, &content);
+        findings.extend(appended.err().into_iter().flatten());
     }
     if findings.is_empty() {
         return Ok(whole);
     }
     findings.extend(rules::compile(rules_name, &whole).err().into_iter().flatten());
-    Err(findings)
+    Err(NotRead::InPart { findings, may_pass })
 }
 
 fn lists_beside(path: &Path, text: &str) -> Vec<PathBuf> {
@@ -104,10 +112,8 @@ pub fn reload_configured(engine: &Engine) -> Result<Reloaded, ReloadError> {
 /// Where no thread can be started.
 pub fn watch(engine: &Arc<Engine>) -> io::Result<Option<Watch>> {
     let Some(path) = engine.rules_path().map(Path::to_owned) else { return Ok(None) };
-    let text = rules::without_modes(&engine.rules().source);
-    let lists = lists_beside(&path, &text);
-    let mut watcher = Watcher { text, lists, standing: Standing::default() };
-    Watch::start("rules", engine, move |engine| watcher.look(&path, engine)).map(Some)
+    let mut watcher = Watcher::of(&path, engine);
+    Watch::start("rules", engine, move |engine| watcher.look(&path, engine, Instant::now())).map(Some)
 }
 
 struct Watcher {
@@ -120,14 +126,29 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn look(&mut self, path: &Path, engine: &Engine) {
-        if self.standing.is_due(State::of(path, &self.lists), Instant::now()) {
-            self.take(path, engine);
+    fn of(path: &Path, engine: &Engine) -> Watcher {
+        let text = rules::without_modes(&engine.rules().source);
+        let lists = lists_beside(path, &text);
+        Watcher { text, lists, standing: Standing::default() }
+    }
+
+    fn look(&mut self, path: &Path, engine: &Engine, now: Instant) {
+        if self.standing.is_due(State::of(path, &self.lists), now) {
+            self.take(path, engine, now);
         }
     }
 
     /// Reads the file and has it put in force. What comes of it is counted and logged there.
-    fn take(&mut self, path: &Path, engine: &Engine) {
+    fn take(&mut self, path: &Path, engine: &Engine, now: Instant) {
+        // The lists that the file names by now are looked at from now on, also where it is refused: whoever mends one of
+        // them has mended the rules.
+        let lists = fs::read_to_string(path).map_or_else(|_| Vec::new(), |text| lists_beside(path, &text));
+        if lists != self.lists {
+            self.lists = lists;
+            if !self.standing.widen(State::of(path, &self.lists)) {
+                return;
+            }
+        }
         let text = source(Some(path));
         // A write that began after the last look is waited for like any other.
         if !self.standing.is_still(&State::of(path, &self.lists)) {
@@ -138,11 +159,10 @@ impl Watcher {
             return;
         }
         match reload_configured(engine) {
-            Err(error) if !error.is_refusal() => self.standing.failed(Instant::now()),
+            Err(error) if !error.is_refusal() => self.standing.failed(now),
             Ok(_) | Err(_) => {
                 self.standing.was_read();
                 self.text = text.map_or_else(|_| String::new(), |source| source.text);
-                self.lists = lists_beside(path, &self.text);
             }
         }
     }
@@ -150,7 +170,14 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{
+        config::Config,
+        engine::{recover::Settings, time::TimeSource},
+        observe::Metrics,
+    };
 
     #[test]
     fn a_list_s_file_is_found_beside_the_rules_and_named_where_it_is_wrong() {
@@ -159,7 +186,7 @@ mod tests {
         fs::write(&rules, "version = 1\n[lists.a]\nfile = 'lists/a.csv'\n[lists.b]\nfile = 'lists/a.csv'\n")
             .unwrap();
         let told = || match source(Some(&rules)).unwrap_err() {
-            NotRead::InPart(findings) => findings,
+            NotRead::InPart { findings, .. } => findings,
             error => panic!("{error}"),
         };
         let missing = told();
@@ -189,13 +216,63 @@ mod tests {
     }
 
     #[test]
+    fn a_list_s_file_that_is_wrong_is_refused_once_and_taken_once_it_is_mended() {
+        let directory = tempfile::tempdir().unwrap();
+        let (rules, list) = (directory.path().join("rules.toml"), directory.path().join("a.csv"));
+        fs::write(&rules, "version = 1\n").unwrap();
+        let mut config = Config::default();
+        config.decide.rules = Some(rules.clone());
+        config.journal.segment_bytes = 1024 * 1024;
+        let settings = Settings {
+            data_dir: directory.path().join("data"),
+            rules: source(Some(&rules)).unwrap(),
+            model: None,
+            challenger: None,
+            config,
+            time: TimeSource::Transactions,
+            metrics: Metrics::new(1),
+        };
+        let (engine, _) = Engine::open(settings).unwrap();
+        let (mut watcher, mut now) = (Watcher::of(&rules, &engine), Instant::now());
+        // As long as a file that may be read later is tried again several times.
+        let mut look_for_long = || {
+            for _ in 0..20 {
+                watcher.look(&rules, &engine, now);
+                now += Duration::from_secs(1);
+            }
+            let shown = engine.metrics().render();
+            let counted = |result: &str| {
+                let name = format!("saker_rules_reloads_total{{result=\"{result}\"}} ");
+                let line = shown.lines().find_map(|line| line.strip_prefix(&name).map(str::to_owned));
+                line.unwrap_or_else(|| panic!("{shown}"))
+            };
+            (counted("refused"), counted("failed"), engine.rules().lists.len())
+        };
+        let told = |refused: &str, lists: usize| (refused.to_owned(), "0".to_owned(), lists);
+        // Not there, a quote that is not closed, no text: each is told of once, also one that no rules before have named.
+        fs::write(&rules, "version = 1\n[lists.a]\nfile = 'a.csv'\n").unwrap();
+        assert_eq!(look_for_long(), told("1", 0));
+        fs::write(&list, "value\n\"M-1\n").unwrap();
+        assert_eq!(look_for_long(), told("2", 0));
+        fs::write(&list, b"value\nM-\xe9\n").unwrap();
+        assert_eq!(look_for_long(), told("3", 0));
+        fs::write(&list, "value\nM-1\n").unwrap();
+        assert_eq!(look_for_long(), told("3", 1));
+        fs::write(&list, "value\nM-1\n\"M-2\n").unwrap();
+        assert_eq!(look_for_long(), told("4", 1));
+        engine.close().unwrap();
+    }
+
+    #[test]
     fn what_is_not_utf_8_is_told_with_byte_and_line_and_hides_nothing_else_that_is_wrong() {
         let directory = tempfile::tempdir().unwrap();
         let rules = directory.path().join("rules.toml");
         let told = |content: &[u8]| {
             fs::write(&rules, content).unwrap();
             match source(Some(&rules)).unwrap_err() {
-                NotRead::InPart(findings) => findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                NotRead::InPart { findings, .. } => {
+                    findings.iter().map(ToString::to_string).collect::<Vec<_>>()
+                }
                 error => panic!("{error}"),
             }
         };

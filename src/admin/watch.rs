@@ -128,6 +128,17 @@ impl Standing {
         self.looks >= looks && self.retry_at.is_none_or(|at| time >= at)
     }
 
+    /// Looks at other files beside the main one from now on, in this state. False where the main file is no longer as it
+    /// was when it was due.
+    pub(super) fn widen(&mut self, now: Option<State>) -> bool {
+        let main = |state: &Option<State>| state.as_ref().map(|state| state.main);
+        let is_same = now.is_some() && main(&now) == main(&self.last);
+        if is_same {
+            self.last = now;
+        }
+        is_same
+    }
+
     /// Whether a file that was due is still as it was then.
     pub(super) fn is_still(&self, now: &Option<State>) -> bool {
         *now == self.last

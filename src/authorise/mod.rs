@@ -277,7 +277,7 @@ fn decide_on(
     let mut hits = Hits::default();
     let mut vector = [f32::NAN; MODEL_FEATURES];
     let mut scoring = Scoring::default();
-    let facts = facts(account, asked.now);
+    let facts = facts(account, setup.limits_assumed, asked.now);
     let card_token = (card != NO_CARD).then(|| account.cards[usize::from(card)].token.get());
     let card_token = card_token.as_ref().map(|token| token.as_str());
     let moment = Moment { request, account: &facts, card: window_card(card), card_token, time: asked.now };
@@ -617,7 +617,7 @@ fn card_of(account: &Account, subject: &Subject) -> Option<u8> {
     }
 }
 
-fn facts(account: &Account, now: Timestamp) -> AccountFacts<'_> {
+fn facts(account: &Account, limit_is_assumed: bool, now: Timestamp) -> AccountFacts<'_> {
     AccountFacts {
         account_id: account.id.as_str(),
         product: account.product.as_ref().map(Kept::as_str),
@@ -626,6 +626,7 @@ fn facts(account: &Account, now: Timestamp) -> AccountFacts<'_> {
         opened_on: account.opened_on,
         currency: account.currency,
         credit_limit_minor: account.credit_limit_minor,
+        limit_is_assumed,
         available_minor: account.available_minor(now),
     }
 }

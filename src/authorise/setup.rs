@@ -33,6 +33,8 @@ pub struct Setup {
     pub control: Control,
     /// How long holds live.
     pub holds: HoldLifetimes,
+    /// Credit limits are made up: what is used of them is unknown.
+    pub limits_assumed: bool,
     pub numbers: VersionNumbers,
     pub rules_version: Label,
     /// Empty without a model.

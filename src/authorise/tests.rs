@@ -102,6 +102,7 @@ pub(crate) fn setup(rules: &str) -> Setup {
         challenger: None,
         control: Control::default(),
         holds: HoldLifetimes::default(),
+        limits_assumed: false,
         numbers: VersionNumbers::default(),
         rules_version: Label::Static(""),
         model_version: Label::Static(""),

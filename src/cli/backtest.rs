@@ -49,7 +49,7 @@ use crate::{
         recover::Source,
     },
     history::{Selection, Survey},
-    types::{auth::AuthAnswer, ids::RequestKey, time::DAY_MS},
+    types::{account::AccountChange, auth::AuthAnswer, ids::RequestKey, time::DAY_MS},
 };
 
 /// Replays history through the code that serves and measures what it decides.
@@ -64,6 +64,10 @@ pub struct Args {
     /// A data directory instead of a file, in use or not: what its journal recorded, in its order and at its times.
     #[arg(long, value_name = "DIR", conflicts_with = "transactions")]
     pub journal: Option<PathBuf>,
+    /// Settings to decide under, as `saker serve` has them: rates of the base currency, lives of holds, rules and model. A
+    /// journal has its own.
+    #[arg(long, value_name = "FILE", conflicts_with = "journal")]
+    pub config: Option<PathBuf>,
     /// Replaces the shipped rules; with --journal, those that the journal named last.
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
@@ -139,11 +143,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let how = replay::How { observe: args.observe, label_delay_ms: i64::from(args.label_delay) * DAY_MS };
     let (origin, recorded) = match &history {
-        History::File(path, survey, _) => {
+        History::File { path, survey, config, .. } => {
             replay::file(survey, how, &mut backtest, other.as_mut(), &mut tally)?;
             let reads_labels =
                 [Some(&backtest), other.as_ref()].into_iter().flatten().any(Backtest::reads_labels);
-            (Origin::of_file(path, survey, args.observe, reads_labels), None)
+            let base = &config.base_currency.0;
+            (Origin::of_file(path, survey, base, args.observe, reads_labels), None)
         }
         History::Journal(path, journal) => {
             let limit = args.limit.unwrap_or(u64::MAX);
@@ -187,11 +192,12 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
         ("--rules", args.rules.as_deref()),
         ("--against", args.against.as_deref()),
         ("--model", args.model.as_deref()),
+        ("--config", args.config.as_deref()),
         ("--scores", args.scores.as_deref()),
         ("--changes", args.changes.as_deref()),
         ("--report", args.report.as_deref()),
     ];
-    for written in 5..files.len() {
+    for written in 6..files.len() {
         output::apart(files[written], &files[..written])?;
         if let Some(journal) = &args.journal {
             output::outside(files[written], ("--journal", journal))?;
@@ -202,8 +208,7 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
 
 /// What is replayed, with what is known before the first row of it.
 enum History {
-    /// With the credit limit of accounts that are in no file.
-    File(PathBuf, Survey, Vec<crate::types::account::AccountChange>),
+    File { path: PathBuf, survey: Survey, openings: Vec<AccountChange>, config: Box<Config> },
     Journal(PathBuf, PastJournal),
 }
 
@@ -217,16 +222,22 @@ impl History {
         let survey = past::survey(&path, selection)?;
         let accounts = args.accounts.as_deref();
         let openings = past::openings(accounts, args.skip_bad_rows, &survey, &args.default_limit)?;
-        Ok(History::File(path, survey, openings))
+        let config = Box::new(past::config(args.config.as_deref(), accounts)?);
+        if let Some(warning) = origin::without_rate(&survey, &config.base_currency.0) {
+            eprintln!("warning: {warning}");
+        }
+        Ok(History::File { path, survey, openings, config })
     }
 
     fn inputs(&self, args: &Args) -> anyhow::Result<Vec<Input>> {
         let mut inputs = Vec::new();
         match self {
-            History::File(path, ..) => inputs.push(Input::file("--transactions", path)?),
+            History::File { path, .. } => inputs.push(Input::file("--transactions", path)?),
             History::Journal(path, journal) => inputs.push(Input::journal(path, journal)),
         }
-        inputs.extend(args.accounts.as_deref().map(|path| Input::file("--accounts", path)).transpose()?);
+        for (option, file) in [("--accounts", &args.accounts), ("--config", &args.config)] {
+            inputs.extend(file.as_deref().map(|path| Input::file(option, path)).transpose()?);
+        }
         Ok(inputs)
     }
 
@@ -237,8 +248,8 @@ impl History {
                 journal.rules().map_err(|why| not_kept(path, "rules", &why))
             }
             _ => {
-                let mut config = Config::default();
-                config.decide.rules = file.map(Path::to_owned);
+                let mut config = self.config();
+                config.decide.rules = file.map(Path::to_owned).or(config.decide.rules);
                 rules_source(&config)
             }
         }
@@ -250,10 +261,18 @@ impl History {
                 journal.model().map_err(|why| not_kept(path, "model", &why))
             }
             (_, model) => {
-                let mut config = Config::default();
-                config.decide.model.clone_from(model);
+                let mut config = self.config();
+                config.decide.model = model.clone().or(config.decide.model);
                 model_source(&config)
             }
+        }
+    }
+
+    /// The settings of a file's replay; those of a journal are its own.
+    fn config(&self) -> Config {
+        match self {
+            History::File { config, .. } => Config::clone(config),
+            History::Journal(..) => Config::default(),
         }
     }
 
@@ -263,8 +282,8 @@ impl History {
             History::Journal(path, journal) => {
                 journal.backtest(rules, model).with_context(|| path.display().to_string())
             }
-            History::File(.., openings) => {
-                let mut backtest = Backtest::new(rules, model)?;
+            History::File { openings, config, .. } => {
+                let mut backtest = Backtest::under(config, rules, model)?;
                 past::open(&mut backtest, openings.clone())?;
                 Ok(backtest)
             }

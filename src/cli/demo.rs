@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     admin::http::AdminListener,
-    config::{Answers, Config, Journal, Overload},
+    config::{Accounts, Answers, Config, Journal, Overload},
     engine::time::TimeSource,
     history::Selection,
     observe::RuleGroups,
@@ -87,6 +87,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let inputs = [("--transactions", args.transactions.as_deref())];
     output::apart(("--scores", args.scores.as_deref()), &inputs)?;
     let Args { once, data, seed, transactions, default_limit, limit, scores, skip_bad_rows, format } = args;
+    // As `saker backtest` takes it: a file has no limits, and those of the simulated world are its own.
+    let is_file = transactions.is_some();
     let source = match transactions {
         None => Source::simulated(seed, limit),
         Some(path) => {
@@ -104,6 +106,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         // On a slow disk the demo takes its time: its few requests in flight are no overload.
         overload: Overload { shed_after_ms: 60_000, ..Overload::default() },
         answers,
+        accounts: Accounts { assumed_limits: is_file, ..Accounts::default() },
         ..Config::default()
     };
     let talk = format == Format::Text;

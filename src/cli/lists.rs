@@ -4,7 +4,7 @@
 //! a broken import, changes nothing twice. So a value that was removed since stays removed; `--again` brings it back.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -167,11 +167,14 @@ fn read(file: &Path, source: &str) -> anyhow::Result<Vec<ListEntry>> {
     if let Some(warning) = rows.warning() {
         eprintln!("warning: {warning}");
     }
-    let (mut entries, mut seen) = (Vec::new(), HashSet::new());
-    for row in &mut rows {
-        let mut entry = row.context("nothing was sent")?;
-        if !seen.insert(entry.value.clone()) {
-            bail!("{}: `{}` is there twice; nothing was sent", file.display(), entry.value);
+    let (mut entries, mut lines) = (Vec::new(), HashMap::new());
+    while let Some(row) = rows.next() {
+        let (mut entry, line) = (row.context("nothing was sent")?, rows.line());
+        if let Some(first) = lines.insert(entry.value.clone(), line) {
+            let (file, value) = (file.display(), &entry.value);
+            bail!(
+                "{file}, line {line}: `{value}` is there already, on line {first}; keep one of the two. Nothing was sent"
+            );
         }
         if entry.source.is_empty() {
             entry.source = source.into();
@@ -265,7 +268,10 @@ mod tests {
         assert_eq!(&*read(&file, "desk").unwrap()[1].source, "desk");
         for (content, expected) in [
             ("value,expires_at\nx,soon\n", "line 2, column `expires_at`: `soon` is no time"),
-            ("value\nx\nx\n", "`x` is there twice"),
+            (
+                "value\nx\ny\nx\n",
+                "out.csv, line 4: `x` is there already, on line 2; keep one of the two. Nothing was sent",
+            ),
             ("merchant\nx\n", "the header lacks the needed column `value`"),
         ] {
             fs::write(&file, content).unwrap();

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 
-use super::progress::spinner;
+use super::{progress::spinner, serve::config_of};
 use crate::{
+    config::Config,
     engine::{
         backtest::{Backtest, Observed, PastJournal},
         replay::VerifyError,
@@ -21,6 +22,17 @@ pub(super) const DEFAULT_LIMIT: &str = "10000.00";
 pub(super) const LABEL_DELAY_DAYS: u32 = 7;
 /// What a reader of the figures must know.
 pub(super) const HOLDS_NOTE: &str = "nothing in the file clears: the expiry of holds stands for payment";
+
+/// The settings that a file of transactions is replayed under: those of the file that is named, else the defaults. Without a
+/// file of accounts their limits are made up.
+///
+/// # Errors
+/// Where the settings cannot be read, or are wrong.
+pub(super) fn config(file: Option<&Path>, accounts: Option<&Path>) -> anyhow::Result<Config> {
+    let mut config = config_of(file)?;
+    config.accounts.assumed_limits = accounts.is_none();
+    Ok(config)
+}
 
 /// Looks through a file of transactions; says on stderr what was left aside.
 ///

@@ -140,7 +140,7 @@ pub fn names(format_json: bool) -> ExitCode {
 fn usable(path: &Path, format_json: bool) -> Result<(String, RuleSet), ExitCode> {
     let name = path.display().to_string();
     let source = admin::rules::source(Some(path)).map_err(|error| match error {
-        NotRead::InPart(findings) => refuse(&name, &findings, format_json),
+        NotRead::InPart { findings, .. } => refuse(&name, &findings, format_json),
         NotRead::File { error, .. } => {
             eprintln!("error: cannot read the rules file {name}: {error}");
             ExitCode::from(2)

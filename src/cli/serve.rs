@@ -302,16 +302,24 @@ impl StopSignals {
 
 /// The settings of the file with what flags and environment say laid over them.
 fn settings(args: Args) -> anyhow::Result<Config> {
-    let mut config = match &args.config {
-        None => Config::default(),
-        Some(path) => Config::parse(&path.display().to_string(), &read(path)?)?,
-    };
+    let mut config = config_of(args.config.as_deref())?;
     config.data = args.data.unwrap_or(config.data);
     config.decide.rules = args.rules.or(config.decide.rules);
     config.decide.model = args.model.or(config.decide.model);
     config.listen.grpc = args.listen.unwrap_or(config.listen.grpc);
     config.listen.admin = args.admin.unwrap_or(config.listen.admin);
     Ok(config)
+}
+
+/// The settings of a file; without one the defaults.
+///
+/// # Errors
+/// Where it cannot be read, or has what is no setting.
+pub(super) fn config_of(file: Option<&Path>) -> anyhow::Result<Config> {
+    match file {
+        None => Ok(Config::default()),
+        Some(path) => Ok(Config::parse(&path.display().to_string(), &read(path)?)?),
+    }
 }
 
 /// The rules that the settings name.

@@ -49,6 +49,9 @@ pub struct Args {
     /// `LabelTransaction`. What is older than the label delay and was never labelled counts as genuine.
     #[arg(long, value_name = "DIR", conflicts_with = "transactions")]
     pub journal: Option<PathBuf>,
+    /// Settings that the transactions are replayed under, as `saker serve` has them: how long holds live counts here.
+    #[arg(long, value_name = "FILE", conflicts_with = "journal")]
+    pub config: Option<PathBuf>,
     /// The model file to write.
     #[arg(long, value_name = "MODEL.json")]
     pub out: PathBuf,
@@ -99,7 +102,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("--train-from {train_from} is not before --test-from {test_from}");
     }
     let journal = args.journal.as_deref();
-    let inputs = [("--transactions", args.transactions.as_deref()), ("--accounts", args.accounts.as_deref())];
+    let inputs = [
+        ("--transactions", args.transactions.as_deref()),
+        ("--accounts", args.accounts.as_deref()),
+        ("--config", args.config.as_deref()),
+    ];
     let written: Vec<PathBuf> = WRITTEN.iter().map(|ending| beside(&args.out, ending)).collect();
     for out in written.iter().chain([&args.out]) {
         output::apart(("--out, with what stands beside it,", Some(out)), &inputs)?;

@@ -115,7 +115,17 @@ impl Backtest {
     /// # Errors
     /// Where the rules or the model are wrong.
     pub fn new(rules: &Source, model: Option<&Source>) -> Result<Backtest, OpenError> {
-        let config = unbounded();
+        Backtest::under(&Config::default(), rules, model)
+    }
+
+    /// An engine without accounts, under these settings as far as they decide.
+    ///
+    /// # Errors
+    /// As [`Backtest::new`].
+    pub fn under(settings: &Config, rules: &Source, model: Option<&Source>) -> Result<Backtest, OpenError> {
+        let mut config = settings.clone();
+        // A replay forgets no answer.
+        config.answers.capacity = u64::MAX;
         let setup = setup_of(rules, model, &config)?;
         Ok(Backtest::with(setup, &config))
     }

@@ -146,6 +146,7 @@ pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) 
         challenger: None,
         control: config.model.control(),
         holds: config.holds.clone(),
+        limits_assumed: config.accounts.assumed_limits,
         numbers: VersionNumbers::default(),
     })
 }

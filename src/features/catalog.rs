@@ -285,7 +285,8 @@ catalogue! {
         "Amounts attempted within 24 hours with any of the account's cards.",
         model "ACCOUNT_SPENDING_24H" "The amount spent from the account within a day is unusual.";
     UTILISATION = "account.utilisation", Float("share"),
-        "Share of the credit limit that is used before this decision; missing without a limit.",
+        "Share of the credit limit that is used before this decision; missing without a limit, and where limits are \
+         made up.",
         model "CREDIT_USE" "The share of the credit limit in use is unusual.";
 
     // What is known of others: frauds whose labels have come, at the times of the transactions. A window is longer than

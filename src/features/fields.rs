@@ -128,7 +128,7 @@ fn fill_account<'a>(moment: &Moment<'a>, values: &mut Values<'a>) {
     set_text(values, slot::HOME_COUNTRY, account.home_country.as_ref().map(|country| country.as_str()));
     values.set_int(slot::CREDIT_LIMIT, account.credit_limit_minor);
     values.set_int(slot::AVAILABLE, account.available_minor);
-    if account.credit_limit_minor > 0 {
+    if account.credit_limit_minor > 0 && !account.limit_is_assumed {
         let used_minor = account.credit_limit_minor.saturating_sub(account.available_minor);
         values.set_float(slot::UTILISATION, used_minor as f64 / account.credit_limit_minor as f64);
     }

@@ -180,6 +180,8 @@ pub struct AccountFacts<'a> {
     pub opened_on: Option<Day>,
     pub currency: Currency,
     pub credit_limit_minor: i64,
+    /// The limit is made up, so that nobody knows how much of the account's credit is used.
+    pub limit_is_assumed: bool,
     /// Before this decision; negative where exposure is above the limit.
     pub available_minor: i64,
 }

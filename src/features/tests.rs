@@ -49,6 +49,7 @@ fn account() -> AccountFacts<'static> {
         opened_on: None,
         currency: usd(),
         credit_limit_minor: 500_000,
+        limit_is_assumed: false,
         available_minor: 400_000,
     }
 }

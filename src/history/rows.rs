@@ -162,6 +162,11 @@ impl<T: Row> Rows<T> {
         BadRow { file: self.file.clone(), line: self.line, column: Some(column.to_owned()), why }
     }
 
+    /// The line of the row read last, the header's being 1.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
     /// The bad rows passed over so far.
     pub fn skipped(&self) -> &[BadRow] {
         &self.skipped

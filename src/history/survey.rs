@@ -5,7 +5,7 @@
 //! account means its card where it has exactly one.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     hash::{BuildHasher as _, RandomState},
     path::{Path, PathBuf},
 };
@@ -43,6 +43,8 @@ pub struct Survey {
     pub in_order: bool,
     /// Rows that say whether they were fraud.
     pub labelled: u64,
+    /// Rows by the currency that they are billed in.
+    pub billed: BTreeMap<Currency, u64>,
     /// One sentence on the columns that are not understood.
     pub warning: Option<String>,
     /// The bad rows passed over.
@@ -67,6 +69,7 @@ impl Survey {
             period: None,
             in_order: true,
             labelled: 0,
+            billed: BTreeMap::new(),
             warning: rows.warning(),
             skipped: Vec::new(),
             accounts: Accounts::default(),
@@ -85,6 +88,9 @@ impl Survey {
             survey.in_order &= time >= last;
             survey.period = Some((first.min(time), last.max(time)));
             survey.labelled += u64::from(transaction.label.is_some());
+            if let Some(billed) = transaction.request.billed() {
+                *survey.billed.entry(billed.currency).or_default() += 1;
+            }
             let id = survey.hasher.hash_one(transaction.request.key);
             if !seen.insert(id) {
                 survey.repeated.insert(id);

@@ -29,7 +29,7 @@ pub struct Finding {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
-    /// The line as it stands in the file; empty where it is longer than anybody reads.
+    /// The line as it stands in the file, or its beginning; empty where the place lies behind what anybody reads.
     pub source_line: String,
 }
 
@@ -64,6 +64,8 @@ impl fmt::Display for Finding {
 const FINDINGS_MAX: usize = 200;
 /// Longest line that is shown, in bytes: more than the longest condition.
 const SOURCE_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Characters of a line of another file that are shown.
+const SHOWN_ELSEWHERE_MAX: usize = 200;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -75,6 +77,33 @@ pub struct Elsewhere<'t> {
     pub length: u32,
     /// The line as it stands there.
     pub text: &'t str,
+}
+
+impl Elsewhere<'_> {
+    /// What is wrong there. Such a file may be one line of megabytes: no more of it goes into logs and answers than
+    /// somebody looks at.
+    pub fn finding(self, severity: Severity, message: String, help: Option<String>) -> Finding {
+        let shown = beginning(self.text);
+        let shown_chars = shown.chars().count() as u32;
+        // Without the place, a line shows nothing.
+        let is_shown = shown.len() == self.text.len() || self.column <= shown_chars;
+        let room = if is_shown { shown_chars.saturating_sub(self.column - 1) } else { 1 };
+        Finding {
+            severity,
+            file: self.file.to_owned(),
+            line: self.line,
+            column: self.column,
+            length: self.length.min(room).max(1),
+            message,
+            help,
+            source_line: if is_shown { shown.to_owned() } else { String::new() },
+        }
+    }
+}
+
+/// As much of a text from another file as is shown.
+pub(super) fn beginning(text: &str) -> &str {
+    text.char_indices().nth(SHOWN_ELSEWHERE_MAX).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Collects the findings of one file.
@@ -132,16 +161,7 @@ impl<'a> Report<'a> {
         message: String,
         help: Option<String>,
     ) {
-        self.findings.push(Finding {
-            severity,
-            file: at.file.to_owned(),
-            line: at.line,
-            column: at.column,
-            length: at.length,
-            message,
-            help,
-            source_line: at.text.to_owned(),
-        });
+        self.findings.push(at.finding(severity, message, help));
     }
 
     fn add(&mut self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {

@@ -16,7 +16,7 @@ use csv::StringRecord;
 
 use super::{
     check::ListValue,
-    finding::{Elsewhere, Finding, Report, Severity},
+    finding::{Elsewhere, Finding, Report, Severity, beginning},
     lists::FOR_EVER,
 };
 use crate::{
@@ -65,36 +65,65 @@ pub fn has_list_file(source: &str, name: &str) -> bool {
     blocks(source).iter().any(|block| block.name == name)
 }
 
-/// Appends what stands in a list's file.
+/// Appends what stands in a list's file. A file is checked line by line here, where it is read, and never again: a text
+/// that was kept means what it meant when it was kept, whatever later programs would refuse to read.
 ///
 /// # Errors
-/// The first line that cannot stand in a comment; the text is as it was then.
-pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Result<(), Finding> {
+/// Every line that cannot stand in a list, up to 20 of them; the text ends with the others then, so that the rest can be
+/// checked too.
+pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Result<(), Vec<Finding>> {
     let content = content.strip_prefix('\u{feff}').unwrap_or(content);
-    let mut block = String::with_capacity(content.len() + content.len() / 8);
     if !source.ends_with('\n') {
-        block.push('\n');
+        source.push('\n');
     }
-    block += &format!("{HEAD}{name}\n");
-    for (index, line) in content.lines().enumerate() {
-        if let Some(place) = line.chars().position(|c| c.is_control() && c != '\t') {
-            return Err(Finding {
-                severity: Severity::Error,
-                file: name.to_owned(),
-                line: index as u32 + 1,
-                column: place as u32 + 1,
-                length: 1,
-                message: "a control character cannot stand in a list".to_owned(),
-                help: None,
-                source_line: line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}"),
-            });
+    source.push_str(&format!("{HEAD}{name}\n"));
+    let mut findings = Vec::new();
+    let mut has_header = false;
+    for (number, line) in (1..).zip(content.lines()) {
+        let is_header = !has_header && !line.is_empty();
+        has_header |= is_header;
+        let mut line = line;
+        if let Some(finding) = refusal(name, number, line) {
+            findings.push(finding);
+            if findings.len() == ERRORS_MAX {
+                break;
+            }
+            // Without a header the other lines would say nothing.
+            if is_header {
+                source.push_str("#| value\n");
+                break;
+            }
+            line = "";
         }
-        block += if line.is_empty() { LINE } else { "#| " };
-        block += line;
-        block.push('\n');
+        source.push_str(if line.is_empty() { LINE } else { "#| " });
+        source.push_str(line);
+        source.push('\n');
     }
-    source.push_str(&block);
-    Ok(())
+    if findings.is_empty() { Ok(()) } else { Err(findings) }
+}
+
+/// Why a line of a list's file is not taken.
+fn refusal(file: &str, number: u32, line: &str) -> Option<Finding> {
+    let is_control = |c: char| c.is_control() && c != '\t';
+    let (span, message, help, text);
+    if let Some(place) = line.chars().position(is_control) {
+        (span, message, help) = (place..place + 1, "a control character cannot stand in a list", None);
+        text = line.replace(is_control, "\u{fffd}");
+    } else {
+        // No cell of a list spans lines: read on as CSV, this one would take the rest of the file for its text.
+        let open = Cells::of(line).open()?;
+        (span, message) = (open, "the quote that begins here is not closed on its line");
+        help = Some("close it with `\"` on the same line; inside quotes, a `\"` is written twice".to_owned());
+        text = line.to_owned();
+    }
+    let place = Elsewhere {
+        file,
+        line: number,
+        column: span.start as u32 + 1,
+        length: span.len().max(1) as u32,
+        text: &text,
+    };
+    Some(place.finding(Severity::Error, message.to_owned(), help))
 }
 
 /// One appended file.
@@ -139,10 +168,9 @@ struct Reading<'b, 'r, 's> {
     errors: usize,
 }
 
-impl<'b> Reading<'b, '_, '_> {
+impl Reading<'_, '_, '_> {
     fn values(mut self) -> Option<Vec<ListValue>> {
-        let texts = self.closed_lines()?;
-        let content = texts.join("\n");
+        let content = self.block.lines.join("\n");
         let mut reader = csv::ReaderBuilder::new().from_reader(content.as_bytes());
         let headers = match reader.headers() {
             Ok(headers) => headers.clone(),
@@ -161,7 +189,7 @@ impl<'b> Reading<'b, '_, '_> {
             let record = match record {
                 Ok(record) => record,
                 Err(error) => {
-                    let line = error.position().map_or(1, csv::Position::line) as u32;
+                    let line = self.line_of(error.position());
                     let what = match error.kind() {
                         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
                             format!("the line has {len} cells where the header has {expected_len}")
@@ -172,7 +200,7 @@ impl<'b> Reading<'b, '_, '_> {
                     continue;
                 }
             };
-            let line = line_of(&texts, &record);
+            let line = self.line_of(record.position());
             let Some(value) = self.value(&record, places, line) else { continue };
             if let Some(first) = lines.insert(value.value.clone(), line) {
                 let message = format!("`{}` is there already, on line {first}", value.value);
@@ -214,32 +242,18 @@ impl<'b> Reading<'b, '_, '_> {
             return None;
         }
         if !unknown.is_empty() {
-            let message = format!("not understood and left aside: column `{}`", unknown.join("`, `"));
+            let unknown = unknown.join("`, `");
+            let message = format!("not understood and left aside: column `{}`", beginning(&unknown));
             self.say(Severity::Warning, 1, None, &message, None);
         }
         Some(places)
     }
 
-    /// The lines, with those left blank whose quote is not closed: no cell of a list spans lines, and read on as CSV
-    /// such a one would take the rest of the file for its text. `None` where the header is among them.
-    fn closed_lines(&mut self) -> Option<Vec<&'b str>> {
-        let block = self.block;
-        let mut lines = Vec::with_capacity(block.lines.len());
-        for (number, text) in (1..).zip(&block.lines) {
-            let cells = Cells::of(text);
-            if !cells.last_is_open || self.errors >= ERRORS_MAX {
-                lines.push(*text);
-                continue;
-            }
-            let help = "close it with `\"` on the same line; inside quotes, a `\"` is written twice";
-            let message = "the quote that begins here is not closed on its line";
-            self.wrong(number, Some(cells.spans.len() - 1), message, Some(help));
-            if lines.iter().all(|line: &&str| line.is_empty()) {
-                return None;
-            }
-            lines.push("");
-        }
-        Some(lines)
+    /// The line of a record, whose position is that of the blank lines before it.
+    fn line_of(&self, position: Option<&csv::Position>) -> u32 {
+        let line = position.map_or(1, csv::Position::line) as usize;
+        let blank = self.block.lines.iter().skip(line - 1).take_while(|text| text.is_empty()).count();
+        (line + blank) as u32
     }
 
     fn value(&mut self, record: &StringRecord, places: [Option<usize>; 3], line: u32) -> Option<ListValue> {
@@ -258,7 +272,7 @@ impl<'b> Reading<'b, '_, '_> {
         let until = if ends.is_empty() { Some(FOR_EVER) } else { Timestamp::parse(ends).map(|end| end.0) };
         let Some(until) = until else {
             let help = "a time is RFC 3339, such as 2027-01-31T00:00:00Z; empty is for ever";
-            self.wrong(line, places[1], &format!("`{ends}` is no time"), Some(help));
+            self.wrong(line, places[1], &format!("`{}` is no time", beginning(ends)), Some(help));
             return None;
         };
         Some(ListValue { value: value.to_owned(), until, source: source.to_owned(), line })
@@ -281,13 +295,6 @@ impl<'b> Reading<'b, '_, '_> {
         };
         self.report.elsewhere(severity, place, message.to_owned(), help.map(str::to_owned));
     }
-}
-
-/// The line of a record, whose position is that of the blank lines before it.
-fn line_of(lines: &[&str], record: &StringRecord) -> u32 {
-    let line = record.position().map_or(1, csv::Position::line) as usize;
-    let blank = lines.iter().skip(line - 1).take_while(|text| text.is_empty()).count();
-    (line + blank) as u32
 }
 
 /// Where the cells of one line stand, by the rules of CSV: a quote that begins a cell hides commas until it is closed.
@@ -318,5 +325,10 @@ impl Cells {
         }
         spans.push(start..length);
         Cells { spans, last_is_open: is_open }
+    }
+
+    /// The cell whose quote is not closed.
+    fn open(self) -> Option<Range<usize>> {
+        self.spans.into_iter().last().filter(|_| self.last_is_open)
     }
 }

@@ -1,6 +1,6 @@
 //! Where a history comes from and what it was replayed with: everything somebody needs to make the same figures again.
 
-use std::{fs::File, io, path::Path};
+use std::{borrow::Cow, fs::File, io, path::Path};
 
 use anyhow::Context as _;
 
@@ -8,7 +8,11 @@ use crate::cli::past::HOLDS_NOTE;
 use crate::{
     engine::backtest::PastJournal,
     history::{BadRow, Survey},
-    types::time::Timestamp,
+    types::{
+        base::BaseCurrency,
+        money::{Currency, Money},
+        time::Timestamp,
+    },
 };
 
 /// What a reader must know of the labels of a file.
@@ -38,13 +42,35 @@ pub(super) struct Origin {
     /// Rows passed over because they cannot be read.
     pub(super) skipped: Vec<BadRow>,
     /// What a reader of the figures must know.
-    pub(super) notes: Vec<&'static str>,
+    pub(super) notes: Vec<Cow<'static, str>>,
     /// What is said where no label is known.
     pub(super) unlabelled: &'static str,
 }
 
+/// What a reader must know of rows whose amounts cannot be told in the base currency; `None` where there are none.
+pub(super) fn without_rate(survey: &Survey, base: &BaseCurrency) -> Option<String> {
+    let has_none = |(currency, _): &(&Currency, &u64)| base.minor_of(Money::new(0, **currency)).is_none();
+    let without: Vec<(&Currency, &u64)> = survey.billed.iter().filter(has_none).collect();
+    let rows: u64 = without.iter().map(|(_, rows)| **rows).sum();
+    let mut names: Vec<String> = without.iter().map(|(currency, _)| currency.to_string()).collect();
+    names.sort_unstable();
+    (rows > 0).then(|| {
+        format!(
+            "{rows} rows without an `amount_base`: no rate for {}; they add nothing to sums across accounts. Give rates as \
+             [base_currency] of --config FILE",
+            names.join(", ")
+        )
+    })
+}
+
 impl Origin {
-    pub(super) fn of_file(file: &Path, survey: &Survey, observe: bool, reads_labels: bool) -> Origin {
+    pub(super) fn of_file(
+        file: &Path,
+        survey: &Survey,
+        base: &BaseCurrency,
+        observe: bool,
+        reads_labels: bool,
+    ) -> Origin {
         let labels = if reads_labels { LABELS_NOTE } else { NO_LABELS_NOTE };
         Origin {
             name: file.display().to_string(),
@@ -52,7 +78,10 @@ impl Origin {
             period: survey.period,
             is_sorted: !survey.in_order,
             skipped: survey.skipped.clone(),
-            notes: notes(&[HOLDS_NOTE, labels], observe),
+            notes: notes(&[HOLDS_NOTE, labels], observe)
+                .into_iter()
+                .chain(without_rate(survey, base).map(Cow::Owned))
+                .collect(),
             unlabelled: UNLABELLED,
         }
     }
@@ -78,8 +107,8 @@ impl Origin {
     }
 }
 
-fn notes(always: &[&'static str], observe: bool) -> Vec<&'static str> {
-    always.iter().copied().chain(observe.then_some(OBSERVED_NOTE)).collect()
+fn notes(always: &[&'static str], observe: bool) -> Vec<Cow<'static, str>> {
+    always.iter().copied().chain(observe.then_some(OBSERVED_NOTE)).map(Cow::Borrowed).collect()
 }
 
 /// One thing that was read, with what it was at that moment.

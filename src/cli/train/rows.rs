@@ -13,6 +13,7 @@ use super::{
 use crate::{
     authorise::{Seen, Watch},
     cli::{past, progress::bar},
+    config::Config,
     engine::{
         backtest::{Backtest, Replayed},
         recover::Source,
@@ -62,7 +63,8 @@ pub(super) fn of_file(args: &Args, rows: &mut Rows) -> anyhow::Result<LeftOut> {
     let survey = past::survey(file, selection)?;
     let accounts =
         past::openings(args.accounts.as_deref(), args.skip_bad_rows, &survey, &args.default_limit)?;
-    let mut replay = Replay::new(accounts, rows.periods.label_delay_ms())?;
+    let config = past::config(args.config.as_deref(), args.accounts.as_deref())?;
+    let mut replay = Replay::new(&config, accounts, rows.periods.label_delay_ms())?;
     let progress = bar(survey.rows, "transactions replayed");
     for placed in survey.replay()? {
         let Placed { transaction, .. } = placed?;
@@ -149,10 +151,14 @@ impl Watch for Features {
 }
 
 impl Replay {
-    pub(super) fn new(accounts: Vec<AccountChange>, label_delay_ms: i64) -> anyhow::Result<Replay> {
+    pub(super) fn new(
+        config: &Config,
+        accounts: Vec<AccountChange>,
+        label_delay_ms: i64,
+    ) -> anyhow::Result<Replay> {
         // Neither rules nor a model are read by what the model is trained on.
         let no_rules = Source { name: "no rules".to_owned(), text: "version = 1\n".to_owned() };
-        let mut backtest = Backtest::new(&no_rules, None)?;
+        let mut backtest = Backtest::under(config, &no_rules, None)?;
         past::open(&mut backtest, accounts)?;
         Ok(Replay { backtest, label_delay_ms, left_out: LeftOut::default() })
     }

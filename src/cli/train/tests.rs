@@ -4,6 +4,7 @@ use super::*;
 use super::{periods::Known, rows::Replay};
 use crate::{
     cli::{model, past, simulate},
+    config::Config,
     features::catalog::{MODEL_FEATURES, model_index},
     history::{Rows, Selection, Transaction},
     types::time::DAY_MS,
@@ -31,6 +32,7 @@ fn args(transactions: PathBuf, accounts: Option<PathBuf>, out: PathBuf) -> Args 
         transactions: Some(transactions),
         accounts,
         journal: None,
+        config: None,
         out,
         features: None,
         train_from: None,
@@ -97,7 +99,7 @@ fn the_shipped_model_finds_fraud_in_worlds_it_has_never_seen() {
         let settings =
             crate::sim::Settings { accounts: 400, days: 25, seed, start: crate::sim::DEFAULT_START };
         let world = crate::sim::generate(settings);
-        let mut replay = Replay::new(world.accounts, LABEL_DELAY_MS).unwrap();
+        let mut replay = Replay::new(&Config::default(), world.accounts, LABEL_DELAY_MS).unwrap();
         let mut rows: HashMap<&str, (u32, u32)> = HashMap::new();
         for transaction in world.transactions {
             let kind = transaction.fraud_kind.map_or("genuine", |kind| kind.name());
@@ -121,7 +123,8 @@ fn replayed(rows: &str) -> (Replay, Vec<Option<[f32; MODEL_FEATURES]>>) {
     let header = "transaction_id,timestamp,account_id,amount,currency,merchant_id,outcome\n";
     fs::write(&file, format!("{header}{rows}")).unwrap();
     let survey = past::survey(&file, Selection::default()).unwrap();
-    let mut replay = Replay::new(survey.openings(DEFAULT_LIMIT).unwrap(), LABEL_DELAY_MS).unwrap();
+    let openings = survey.openings(DEFAULT_LIMIT).unwrap();
+    let mut replay = Replay::new(&past::config(None, None).unwrap(), openings, LABEL_DELAY_MS).unwrap();
     let rows = survey.replay().unwrap().map(|placed| replay.take(&placed.unwrap().transaction)).collect();
     (replay, rows)
 }

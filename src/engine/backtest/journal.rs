@@ -261,14 +261,22 @@ impl Backtest {
     /// What windows across accounts hold at the position up to which the recorded decision had them.
     fn shared_of(&mut self, decided: &Decided) -> SharedRead {
         let plan = &self.setup.shared;
-        let to = decided.considered.shared_to;
+        let considered = &decided.considered;
+        let is_of_these_rules = decided.answer.rules_version == self.setup.rules_version;
+        // An earlier program read no windows across accounts where its rules asked for none, and recorded a 0. That says
+        // nothing of what they would have held: whoever asks now, as other rules and newer models do, is answered with all
+        // that was before. A program that knows all features always reads some, and means its 0; so does one of these very
+        // rules where they ask, and what it read is in the record.
+        let has_read = considered.shared_to > 0
+            || considered.features == MODEL_FEATURES
+            || (is_of_these_rules && !plan.places().is_empty());
+        let to = if has_read { considered.shared_to } else { decided.answer.position.saturating_sub(1) };
         while let Some((position, event)) = self.waiting.pop_front_if(|(position, _)| *position <= to) {
             self.shared.apply(plan, position, Some(&event));
         }
         // Two that decided at one time may have read in the other order than they were recorded.
         let is_behind = self.shared.complete_to() > to;
-        if is_behind && decided.answer.rules_version == self.setup.rules_version {
-            let considered = &decided.considered;
+        if is_behind && is_of_these_rules {
             let decided_by = self.setup.rules.aggregates_read_by(&considered.fired);
             return SharedRead::again(to, plan, &considered.aggregates, &considered.vector, decided_by);
         }

@@ -3,6 +3,7 @@ use std::{ops::ControlFlow, path::Path};
 use super::*;
 use crate::{
     engine::tests as live,
+    features::catalog::MODEL_FEATURES_FIRST,
     model,
     sim::{self, World},
     types::{
@@ -263,4 +264,52 @@ async fn other_rules_on_a_journal_free_only_what_they_approved() {
         of([("59", 10_000), ("00", 1_000), ("00", 5_000)]),
         "what was approved stays held till r1"
     );
+}
+
+/// What an earlier program recorded of a decision whose rules asked for nothing across accounts.
+fn as_of_an_earlier_program(record: &Record) -> Record {
+    let mut record = record.clone();
+    if let Record::Decided(decided) = &mut record {
+        let considered = &mut decided.considered;
+        (considered.features, considered.shared_to) = (MODEL_FEATURES_FIRST, 0);
+        considered.vector[MODEL_FEATURES_FIRST..].fill(f32::NAN);
+    }
+    record
+}
+
+#[tokio::test]
+async fn what_an_earlier_program_did_not_read_across_accounts_is_not_taken_for_empty() {
+    const ACROSS: &str = "version = 1\n[aggregates.merchant_1h]\nby = 'merchant'\nwindow = '1h'\ncount = true\n\
+         [[rules]]\nid = 'f'\nwhen = 'merchant.frauds_14d >= 1'\nthen = 'decline'\nreason = 'FRAUDS'\n\
+         [[rules]]\nid = 'm'\nwhen = 'merchant_1h >= 2'\nthen = 'refer'\nreason = 'MANY'\n\
+         [[rules]]\nid = 'n'\nwhen = '!has(merchant.frauds_14d)'\nthen = 'decline'\nreason = 'UNKNOWN'\n";
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = crate::engine::Engine::open(live::settings(dir.path(), live::RULES)).unwrap();
+    let bench = live::Bench::of(engine);
+    for card in 1..=3 {
+        bench.account(card, 100_000).await;
+    }
+    for number in 1..=3 {
+        bench.authorise(live::request(&format!("t{number}"), number, 100, 1_000_000 + number as i64)).await;
+    }
+    bench.labelled("report", "t1", FraudLabel::Fraud).await;
+    bench.authorise(live::request("t4", 1, 100, 1_000_010)).await;
+    bench.engine.close().unwrap();
+
+    let journal = PastJournal::open(dir.path()).unwrap();
+    // Whether also the newest of them are of an earlier program, or the journal was written on by this one.
+    for earlier in [4, 2] {
+        let other = Source { name: "across".to_owned(), text: ACROSS.to_owned() };
+        let mut backtest = journal.backtest(&other, None).unwrap();
+        let mut told = Vec::new();
+        let replayed = journal.replay(&mut |position, record| {
+            let record = if told.len() < earlier { as_of_an_earlier_program(record) } else { record.clone() };
+            if let Redone::Answered(now, _) = backtest.redo(position, &record, false, &mut ())? {
+                told.push(now.reasons.first().map_or(String::new(), |reason| reason.code.to_string()));
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        replayed.unwrap();
+        assert_eq!(told, ["", "", "MANY", "FRAUDS"], "{earlier} of an earlier program");
+    }
 }

@@ -41,7 +41,7 @@ reason = "ATTEMPTS"
 "#;
 
 impl Bench {
-    pub(super) async fn labelled(&self, own: &str, transaction: &str, label: FraudLabel) {
+    pub(in crate::engine) async fn labelled(&self, own: &str, transaction: &str, label: FraudLabel) {
         let labelling = Labelling {
             key: key(own),
             transaction: key(transaction),

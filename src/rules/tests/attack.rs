@@ -43,6 +43,7 @@ fn fires(rules: &RuleSet, plan: &Plan, times_ms: &[i64]) -> bool {
         opened_on: None,
         currency: usd,
         credit_limit_minor: 500_000,
+        limit_is_assumed: false,
         available_minor: 400_000,
     };
     let request = AuthRequest {
