@@ -265,6 +265,7 @@ fn decide_on(
 ) -> Option<AuthAnswer> {
     let Attempt { request, asked, shared, features } = attempt;
     let Entry { account, history } = entry;
+    history.touch();
     let card = account.as_ref().and_then(|account| card_of(account, &request.subject));
     let (Some(account), Some(card)) = (account, card) else {
         let position = sink.take_sequence();

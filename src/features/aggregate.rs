@@ -282,10 +282,11 @@ impl Planned {
         Planned { by, alike, pick, measure, source }
     }
 
+    /// `view` must be of the present card.
     pub(super) fn fill(&self, view: &View, present: Present, slot: Slot, values: &mut Values) {
         match self.source {
             Source::Total(total) => {
-                let Some(reading) = view.total(total, present.card) else { return };
+                let Some(reading) = view.total(total) else { return };
                 let value = match self.measure {
                     Measure::Count => Some(i128::from(reading.count)),
                     Measure::Mean => {

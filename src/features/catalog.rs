@@ -390,12 +390,20 @@ pub fn model_index(name: &str) -> Option<usize> {
 
 /// Fills a model's row. A missing value is NaN; a yes is 1, a no 0.
 pub fn model_vector(values: &Values, row: &mut [f32; MODEL_FEATURES]) {
-    for (cell, slot) in row.iter_mut().zip(MODEL_SLOTS) {
-        let value = match CATALOG[usize::from(slot)].ty {
-            Type::Float => values.float(slot),
-            Type::Bool | Type::Int | Type::Money | Type::Text => values.int(slot).map(|value| value as f64),
-        };
-        *cell = value.map_or(f32::NAN, |value| value as f32);
+    /// Whether each is kept as a number with a fraction.
+    static IS_FLOAT: [bool; MODEL_FEATURES] = {
+        let mut is_float = [false; MODEL_FEATURES];
+        let mut index = 0;
+        while index < MODEL_FEATURES {
+            is_float[index] = matches!(CATALOG[MODEL_SLOTS[index] as usize].ty, Type::Float);
+            index += 1;
+        }
+        is_float
+    };
+    for ((cell, slot), is_float) in row.iter_mut().zip(MODEL_SLOTS).zip(IS_FLOAT) {
+        let raw = values.raw(slot);
+        let value = if is_float { f64::from_bits(raw) } else { raw as i64 as f64 };
+        *cell = if values.has(slot) { value as f32 } else { f32::NAN };
     }
 }
 

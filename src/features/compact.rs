@@ -48,12 +48,20 @@ pub const SHAPE_REST_BITS: u32 = PLACE_BITS + KIND_BITS + DECISION_BITS + 1;
 pub const PLACE_BITS: u32 = LONGITUDE_BITS + LATITUDE_BITS;
 /// What they hold where there is no place.
 pub const NO_PLACE: u64 = (PLACE_NONE as u64) << LONGITUDE_BITS;
+/// Those of the latitude, which alone says whether there is a place.
+pub const LATITUDES: u64 = NO_PLACE;
 const KIND_SHIFT: u32 = PLACE_BITS;
 const DECISION_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
 const FOR_CREDIT_SHIFT: u32 = DECISION_SHIFT + DECISION_BITS;
 const COUNTRY_SHIFT: u32 = MCC_BITS;
 const CHANNEL_SHIFT: u32 = COUNTRY_SHIFT + COUNTRY_BITS;
 const CARD_SHIFT: u32 = CHANNEL_SHIFT + CHANNEL_BITS;
+
+/// The parts of [`Shape::category`].
+pub const MCC_MASK: u32 = (1 << MCC_BITS) - 1;
+pub const COUNTRY_MASK: u32 = ((1 << COUNTRY_BITS) - 1) << COUNTRY_SHIFT;
+pub const CHANNEL_MASK: u32 = ((1 << CHANNEL_BITS) - 1) << CHANNEL_SHIFT;
+pub const CARD_MASK: u32 = ((1 << CARD_BITS) - 1) << CARD_SHIFT;
 
 const _: () = assert!(CARD_SHIFT + CARD_BITS == 32 && 26 * 26 < 1 << COUNTRY_BITS && 10_000 < 1 << MCC_BITS);
 const _: () = assert!(CARDS_PER_ACCOUNT_MAX < 1 << CARD_BITS, "every card and the place of none");
@@ -62,6 +70,14 @@ const _: () = assert!(
     "the amounts of a full ring cannot overflow an i64"
 );
 
+/// A [`Shape::category`] of its parts, the channel by its number.
+pub fn category(mcc: MccNumber, country: CountryNumber, channel: u8, card: u8) -> u32 {
+    u32::from(mcc)
+        | u32::from(country) << COUNTRY_SHIFT
+        | u32::from(channel) << CHANNEL_SHIFT
+        | u32::from(card) << CARD_SHIFT
+}
+
 impl Shape {
     pub fn new(event: &Event) -> Shape {
         let (latitude, longitude) = event.place.map_or((PLACE_NONE, 0), place_cell);
@@ -69,10 +85,7 @@ impl Shape {
         Shape {
             merchant: fold_hash(event.merchant),
             device: fold_hash(event.device),
-            category: u32::from(mcc_number(event.mcc))
-                | u32::from(country_number(event.country)) << COUNTRY_SHIFT
-                | u32::from(channel) << CHANNEL_SHIFT
-                | u32::from(event.card) << CARD_SHIFT,
+            category: category(mcc_number(event.mcc), country_number(event.country), channel, event.card),
             rest: u64::from(longitude)
                 | u64::from(latitude) << LONGITUDE_BITS
                 | u64::from(event.kind.number()) << KIND_SHIFT
@@ -144,11 +157,6 @@ impl Shape {
     }
 
     #[inline]
-    pub fn is_ecommerce(self) -> bool {
-        self.channel() == Channel::Ecommerce.number()
-    }
-
-    #[inline]
     pub fn mcc_number(self) -> MccNumber {
         (self.category & ((1 << MCC_BITS) - 1)) as MccNumber
     }
@@ -205,10 +213,6 @@ impl Compact {
         self.time_ms
     }
 
-    pub fn time(self) -> Timestamp {
-        Timestamp(self.time_ms)
-    }
-
     #[inline]
     pub fn card(self) -> u8 {
         self.shape.card()
@@ -235,8 +239,8 @@ fn place_cell(place: Place) -> (u32, u32) {
 pub fn country_number(country: Option<Country>) -> CountryNumber {
     let letter = |byte: u8| u16::from(byte - b'A');
     country.map_or(0, |country| {
-        let [first, second] = country.as_str().as_bytes() else { return 0 };
-        letter(*first) * 26 + letter(*second) + 1
+        let [first, second] = country.letters();
+        letter(first) * 26 + letter(second) + 1
     })
 }
 
@@ -277,11 +281,11 @@ mod tests {
     fn nothing_spills_into_its_neighbour_at_the_ends_of_the_ranges() {
         let compact = Compact::new(&event(), u64::MAX);
         let shape = compact.shape;
-        assert_eq!(compact.time(), event().time);
+        assert_eq!(Timestamp(compact.time_ms()), event().time);
         assert_eq!((compact.card(), compact.amount_minor()), (31, AMOUNT_MINOR_MAX));
         assert_eq!((shape.mcc_number(), shape.country()), (10_000, 676));
         assert_eq!(shape.channel(), Channel::CardPresent.number());
-        assert!(shape.is_fraud_decline() && !shape.is_ecommerce());
+        assert!(shape.is_fraud_decline());
         assert_eq!(shape.place(), Place::new(-90.0, 180.0));
         assert!(shape.merchant != 0 && shape.device != 0, "a hash is never mistaken for none");
 

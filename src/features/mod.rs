@@ -212,13 +212,20 @@ impl History {
         History::default()
     }
 
+    /// Asks for the memory that [`History::read`] will read, some time before it.
+    #[inline]
+    pub fn touch(&self) {
+        self.windows.touch();
+    }
+
     /// Replaces all values by those of this moment; allocates nothing where the plan is the one of the last call.
     /// Every recorded event must have a lower sequence than the decision has.
     pub fn read<'a>(&mut self, plan: &Plan, moment: &Moment<'a>, values: &mut Values<'a>) {
         values.clear();
         fields::fill(moment, values);
         self.fit(plan);
-        let view = self.windows.at(plan.windows_in(Some(moment.account.currency)), moment.time.0);
+        let windows = self.windows.at(plan.windows_in(Some(moment.account.currency)), moment.time.0);
+        let view = windows.of_card(moment.card);
         let present = Present::of(moment);
         plan.velocity.fill(&view, moment, &present, values);
         for (slot, planned) in &plan.aggregates {

@@ -7,17 +7,23 @@ use super::{
     Moment,
     aggregate::{Attribute, By},
     catalog::slot,
-    compact::{Compact, CountryNumber, Shape, country_number},
+    compact::{
+        CARD_MASK, CHANNEL_MASK, COUNTRY_MASK, Compact, CountryNumber, MCC_MASK, Shape, category,
+        country_number,
+    },
     distinct::count_distinct,
     fields::{NIGHT_FROM_HOUR, NIGHT_HOURS, is_ecommerce, is_night},
     geo,
     present::Present,
     values::{Slot, Values},
-    window::{Length, Pick, Reading, SHAPES_MAX, TotalId, View, WindowPlan},
+    window::{
+        COLUMN_ROWS, Columns, Length, Packed, Pick, Reading, SHAPES_MAX, SPAN_ROWS, TotalId, View, WindowPlan,
+    },
 };
 use crate::types::{
     auth::Place,
-    time::{DAY_MS, HOUR_MS},
+    codes::Channel,
+    time::{DAY_MS, HOUR_MS, Timestamp},
 };
 
 /// Below this an amount counts as small: what stolen card numbers are tried out with.
@@ -54,15 +60,15 @@ impl Velocity {
         }
     }
 
+    /// `view` must be of the present card.
     pub fn fill(&self, view: &View, moment: &Moment, present: &Present, values: &mut Values) {
         let minor_per_major = moment.account.currency.minor_per_major();
-        let card = moment.card;
         let mut readings = [None; 5];
         for (reading, (total, count, sum)) in readings.iter_mut().zip(self.attempts) {
-            *reading = view.total(total, card);
+            *reading = view.total(total);
             if let Some(reading) = reading {
                 values.set_int(count, reading.count as i64);
-                values.set_float(sum, reading.sum_minor as f64 / minor_per_major as f64);
+                values.set_float(sum, reading.sum_major(minor_per_major));
                 if reading.saturated {
                     values.mark_saturated(count);
                     values.mark_saturated(sum);
@@ -70,7 +76,7 @@ impl Velocity {
             }
         }
         for (total, slot) in self.declines {
-            if let Some(reading) = view.total(total, card) {
+            if let Some(reading) = view.total(total) {
                 values.set_int(slot, reading.count as i64);
                 if reading.saturated {
                     values.mark_saturated(slot);
@@ -78,8 +84,13 @@ impl Velocity {
             }
         }
         let [_, _, day, week, month] = readings;
-        let walked = self.walk(view, moment.time.0, present);
-        self.fill_day(view, moment, minor_per_major, values);
+        // What a shape has in common with the present is found out once, however many events have it.
+        let mut alike = Alike::new();
+        for columns in view.shape_columns() {
+            alike.try_extend_from_slice(&alike_of(present, &columns)).expect("no account has more shapes");
+        }
+        let walked = self.walk(view, moment.time.0, &alike);
+        self.fill_day(view, moment, &alike, values);
         fill_travel(&walked, moment, minor_per_major, values);
         fill_habits(&walked, [day, week, month], moment, values);
         fill_knowledge(&walked, moment, values);
@@ -89,66 +100,115 @@ impl Velocity {
     }
 
     /// What the last hour and day hold beside the totals; both are short stretches of the ring.
-    fn fill_day(&self, view: &View, moment: &Moment, minor_per_major: i64, values: &mut Values) {
-        let own = |event: &Compact| event.card() == moment.card;
+    fn fill_day(&self, view: &View, moment: &Moment, alike: &Alike, values: &mut Values) {
+        let minor_per_major = moment.account.currency.minor_per_major();
+        let is_own = |event: &Packed| alike[event.shape()] & OWN != 0;
         let small_minor = SMALL_AMOUNT_MAJOR * minor_per_major;
-        let small = view.events(self.hour).filter(own).filter(|event| event.amount_minor() < small_minor);
-        let account = view.events(self.day);
-        let (count, sum_minor) = account
-            .clone()
-            .fold((0, 0_i64), |(n, sum), event| (n + 1, sum.saturating_add(event.amount_minor())));
-        let day = account.filter(own);
-        let nights = day.clone().filter(|event| is_night(event.time()));
-        let merchants = count_distinct(day.clone().map(|event| Attribute::Merchant.of(event.shape)));
-        let countries = count_distinct(day.clone().map(|event| Attribute::Country.of(event.shape)));
-        let devices = count_distinct(day.map(|event| Attribute::Device.of(event.shape)));
+        let small = view.packed(self.hour).filter(|(_, event)| is_own(event));
+        let small = small.filter(|(_, event)| event.amount_minor() < small_minor);
+        let (mut count, mut sum_minor, mut nights) = (0, 0_i64, 0);
+        let mut shapes = ArrayVec::<usize, SHAPES_OF_A_DAY>::new();
+        let mut has_more_shapes = false;
+        for (time_ms, event) in view.packed(self.day) {
+            count += 1;
+            sum_minor = sum_minor.saturating_add(event.amount_minor());
+            if is_own(&event) {
+                nights += i64::from(is_night(Timestamp(time_ms)));
+                let is_new = !shapes.contains(&event.shape());
+                has_more_shapes |= is_new && shapes.try_push(event.shape()).is_err();
+            }
+        }
+        let [merchants, countries, devices] = match has_more_shapes {
+            false => distinct(shapes.iter().map(|place| view.shape(*place))),
+            true => {
+                let own = view.events(self.day).filter(|event| event.card() == moment.card);
+                distinct(own.map(|event| event.shape))
+            }
+        };
         values.set_int(slot::SMALL_COUNT_1H, small.count() as i64);
-        values.set_int(slot::NIGHT_COUNT_24H, nights.count() as i64);
-        values.set_int(slot::MERCHANTS_24H, merchants as i64);
-        values.set_int(slot::COUNTRIES_24H, countries as i64);
-        values.set_int(slot::DEVICES_24H, devices as i64);
+        values.set_int(slot::NIGHT_COUNT_24H, nights);
+        values.set_int(slot::MERCHANTS_24H, merchants);
+        values.set_int(slot::COUNTRIES_24H, countries);
+        values.set_int(slot::DEVICES_24H, devices);
         values.set_int(slot::ACCOUNT_COUNT_24H, count);
         values.set_float(slot::ACCOUNT_SUM_24H_MAJOR, sum_minor as f64 / minor_per_major as f64);
     }
 
-    fn walk(&self, view: &View, now_ms: i64, present: &Present) -> Walked {
-        // What a shape has in common with the present is found out once, however many events have it.
-        let alike: ArrayVec<u8, SHAPES_MAX> = view.shapes().map(|shape| alike(present, shape)).collect();
+    fn walk(&self, view: &View, now_ms: i64, alike: &Alike) -> Walked {
         let time_of_day = TimeOfDay::at(now_ms);
-        let mut walked = Walked::default();
-        // The one loop over all events: without branches, since nothing in it can be foretold.
+        let mut any = false;
+        let mut seen = 0;
+        let (mut counts, mut mcc_sum_minor) = ([0_u32; 4], 0_i64);
+        // The one loop over all events: without branches, since nothing in it can be foretold, and without checks of what
+        // cannot overflow, the amounts of a full ring.
         for span in view.spans(self.month) {
-            walked.any = true;
-            span.for_each(|event, time| {
+            any = true;
+            let mut counted = Counts::default();
+            let marks = span.times().map(|time| Counts::OWN | time_of_day.marks(time));
+            span.for_each(|row, event| {
                 let alike = alike[event.shape()];
-                let is_own = u32::from(alike & OWN != 0);
-                let (is_near, is_night) = time_of_day.near_and_night(time);
-                walked.own_count += is_own;
-                walked.own_near_count += is_own & u32::from(is_near);
-                walked.own_night_count += is_own & u32::from(is_night);
-                let is_own_mcc = i64::from(alike & OWN_MCC != 0);
-                walked.seen |= alike;
-                walked.mcc_count += is_own_mcc;
-                walked.mcc_sum_minor += event.amount_minor() * is_own_mcc;
+                let is_own = u32::from(alike & OWN != 0).wrapping_neg();
+                let is_own_mcc = u32::from(alike & OWN_MCC != 0);
+                seen |= alike;
+                counted.0 += marks[row] & is_own | is_own_mcc * Counts::OWN_MCC;
+                let amount_minor = event.amount_minor() & i64::from(is_own_mcc).wrapping_neg();
+                mcc_sum_minor = mcc_sum_minor.wrapping_add(amount_minor);
             });
+            for (all, counted) in counts.iter_mut().zip(counted.get()) {
+                *all += counted;
+            }
         }
-        let with = |bit: u8| {
-            let alike = &alike;
-            move |shape: usize| alike[shape] & bit != 0
-        };
+        let [own_count, own_near_count, own_night_count, mcc_count] = counts;
+        let with = |bit: u8| move |shape: usize| alike[shape] & bit != 0;
         // Where the walk saw none, there is none to be looked for.
-        let seen = walked.seen;
         let last = |bit| if seen & bit == 0 { None } else { view.last(self.month, with(bit)) };
-        walked.last = last(OWN);
-        walked.last_place =
-            last(OWN_AT_PLACE).and_then(|event| Some((event.shape.place()?, event.time_ms())));
-        walked.last_country = last(OWN_IN_COUNTRY).map(|event| event.shape.country());
-        if walked.last.is_some() {
-            walked.first_ms = view.first(self.month, with(OWN)).map(Compact::time_ms);
+        let last_own = last(OWN);
+        Walked {
+            any,
+            seen,
+            own_count,
+            own_near_count,
+            own_night_count,
+            mcc_count,
+            mcc_sum_minor,
+            first_ms: last_own.and_then(|_| view.first(self.month, with(OWN))).map(Compact::time_ms),
+            last: last_own,
+            last_place: last(OWN_AT_PLACE).and_then(|event| Some((event.shape.place()?, event.time_ms()))),
+            last_country: last(OWN_IN_COUNTRY).map(|event| event.shape.country()),
         }
-        walked
     }
 }
+
+/// What each shape of an account has in common with the present transaction, by its place.
+type Alike = ArrayVec<u8, SHAPES_MAX>;
+
+/// Different shapes of a day's events that are remembered by their places.
+const SHAPES_OF_A_DAY: usize = 24;
+
+/// How many merchants, countries and devices there are.
+fn distinct(shapes: impl Iterator<Item = Shape> + Clone) -> [i64; 3] {
+    [Attribute::Merchant, Attribute::Country, Attribute::Device]
+        .map(|attribute| count_distinct(shapes.clone().map(|shape| attribute.of(shape))) as i64)
+}
+
+/// Four counts in one word, a byte each, so that one addition counts an event for all of them: no more than the events
+/// of one span.
+#[derive(Clone, Copy, Default)]
+struct Counts(u32);
+
+impl Counts {
+    const OWN: u32 = 1;
+    const NEAR: u32 = 1 << 8;
+    const AT_NIGHT: u32 = 1 << 16;
+    const OWN_MCC: u32 = 1 << 24;
+
+    /// All, near, at night and of the same category, of the card's own.
+    fn get(self) -> [u32; 4] {
+        self.0.to_le_bytes().map(u32::from)
+    }
+}
+
+const _: () = assert!(SPAN_ROWS < 1 << 8);
 
 /// The slots that come from the ring alone, and so lack what has left it.
 const WALKED: [Slot; 22] = [
@@ -188,19 +248,23 @@ struct TimeOfDay {
 impl TimeOfDay {
     const DAY: u32 = DAY_MS as u32;
     const HOUR: u32 = HOUR_MS as u32;
+    const NIGHT: u32 = NIGHT_HOURS as u32 * Self::HOUR;
 
     fn at(now_ms: i64) -> TimeOfDay {
         let since_night_ms = (now_ms - NIGHT_FROM_HOUR * HOUR_MS).rem_euclid(DAY_MS) as u32;
         TimeOfDay { now: now_ms as u32, since_night_ms }
     }
 
-    /// Whether a time is within an hour of the present time of day, and whether it was night.
+    /// Whether a time is within an hour of the present time of day, and whether it was night, as [`Counts`] count them.
+    /// Without branches, for many times at once.
     #[inline]
-    fn near_and_night(self, time: u32) -> (bool, bool) {
+    fn marks(self, time: u32) -> u32 {
         let before = self.now.wrapping_sub(time) % Self::DAY;
-        let is_near = before <= Self::HOUR || before >= Self::DAY - Self::HOUR;
-        let since_night_ms = (self.since_night_ms + Self::DAY - before) % Self::DAY;
-        (is_near, since_night_ms < NIGHT_HOURS as u32 * Self::HOUR)
+        let is_near = before.wrapping_sub(Self::HOUR + 1) >= Self::DAY - 2 * Self::HOUR - 1;
+        // One of the two is the time since the night began that was on or last; the other is beyond a day.
+        let since_night_ms = self.since_night_ms.wrapping_sub(before);
+        let is_night = since_night_ms < Self::NIGHT || since_night_ms.wrapping_add(Self::DAY) < Self::NIGHT;
+        u32::from(is_near) * Counts::NEAR | u32::from(is_night) * Counts::AT_NIGHT
     }
 }
 
@@ -215,25 +279,34 @@ const OWN_MCC: u8 = 1 << 5;
 const OWN_AT_PLACE: u8 = 1 << 6;
 const OWN_IN_COUNTRY: u8 = 1 << 7;
 
-/// What events of a shape have in common with the present transaction.
+/// What the events of some shapes have in common with the present transaction: eight shapes side by side and without
+/// branches, which the compiler turns into the processor's instructions for several numbers at once.
 #[inline]
-fn alike(present: &Present, shape: Shape) -> u8 {
-    let bit = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
-    let own = shape.card() == present.card;
-    let own_present = own & !shape.is_ecommerce();
-    let same_mcc = shape.mcc_number() == present.mcc;
-    bit(SAME_MERCHANT, shape.merchant == present.merchant)
-        | bit(SAME_DEVICE, shape.device == present.device)
-        | bit(SAME_COUNTRY, shape.country() == present.country)
-        | bit(SAME_MCC, same_mcc)
-        | bit(OWN, own)
-        | bit(OWN_MCC, own & same_mcc)
-        | bit(OWN_AT_PLACE, own_present & shape.has_place())
-        | bit(OWN_IN_COUNTRY, own_present & (shape.country() != 0))
+fn alike_of(present: &Present, columns: &Columns<'_>) -> [u8; COLUMN_ROWS] {
+    let wanted = category(present.mcc, present.country, Channel::Ecommerce.number(), present.card);
+    let have_device = columns.have_device(present.device);
+    let have_place = columns.have_place();
+    let mut alike = [0_u32; COLUMN_ROWS];
+    for row in 0..COLUMN_ROWS {
+        let (merchant, category) = (columns.merchants[row], columns.categories[row]);
+        let differs = category ^ wanted;
+        let is = |bit: u8, is_set: u32| is_set * u32::from(bit);
+        let own = u32::from(differs & CARD_MASK == 0);
+        let own_present = own & u32::from(differs & CHANNEL_MASK != 0);
+        let same_mcc = u32::from(differs & MCC_MASK == 0);
+        alike[row] = is(SAME_MERCHANT, u32::from(merchant == present.merchant))
+            | is(SAME_DEVICE, have_device[row])
+            | is(SAME_COUNTRY, u32::from(differs & COUNTRY_MASK == 0))
+            | is(SAME_MCC, same_mcc)
+            | is(OWN, own)
+            | is(OWN_MCC, own & same_mcc)
+            | is(OWN_AT_PLACE, own_present & have_place[row])
+            | is(OWN_IN_COUNTRY, own_present & u32::from(category & COUNTRY_MASK != 0));
+    }
+    alike.map(|alike| alike as u8)
 }
 
 /// What one walk through 30 days brings home: `any` and what was seen are the account's, the rest the card's.
-#[derive(Default)]
 struct Walked {
     any: bool,
     /// What any event has in common with the present one.
@@ -241,7 +314,7 @@ struct Walked {
     own_count: u32,
     own_near_count: u32,
     own_night_count: u32,
-    mcc_count: i64,
+    mcc_count: u32,
     mcc_sum_minor: i64,
     first_ms: Option<i64>,
     last: Option<Compact>,
@@ -279,11 +352,10 @@ fn fill_habits(walked: &Walked, readings: [Option<Reading>; 3], moment: &Moment,
     let [day, week, month] = readings;
     let billed = moment.request.billed().filter(|billed| billed.currency == moment.account.currency);
     let amount = billed.map(|billed| billed.minor as f64);
-    let mean =
-        |reading: Reading| (reading.count > 0).then(|| reading.sum_minor as f64 / reading.count as f64);
+    let mean = |reading: Reading| (reading.count > 0).then(|| reading.sum() / reading.count as f64);
     let month_mean = month.and_then(mean);
     let mcc_mean = (walked.mcc_count > 0 && moment.request.merchant.mcc.is_some())
-        .then(|| walked.mcc_sum_minor as f64 / walked.mcc_count as f64);
+        .then(|| walked.mcc_sum_minor as f64 / f64::from(walked.mcc_count));
     let daily_mean = month.zip(walked.first_ms).map(|(month, first_ms)| {
         let days = (moment.time.0 - first_ms) as f64 / DAY_MS as f64;
         month.count as f64 / days.clamp(1.0, 30.0)

@@ -30,8 +30,9 @@ use crate::{
     types::time::MINUTE_MS,
 };
 use overflow::{Layout, Overflow, Summary, step_ms};
+pub use ring::{Packed, ROWS as SPAN_ROWS};
 use ring::{Ring, Span};
-pub use shapes::SHAPES_MAX;
+pub use shapes::{Columns, ROWS as COLUMN_ROWS, SHAPES_MAX};
 
 /// Events this much older than the newest are in no window of a decision that may still come.
 pub(super) const HORIZON_MS: i64 = WINDOW_MAX_MS + LATENESS_MAX_MS;
@@ -82,6 +83,17 @@ pub struct TotalId {
     pick: Pick,
     /// Among the account's totals, or among those of a card.
     place: usize,
+}
+
+impl TotalId {
+    /// Where it stands among the totals of windows, where those of its card begin at `card_at`.
+    #[inline]
+    fn place(self, card_at: usize) -> usize {
+        match self.by {
+            By::Account => self.place,
+            By::Card => card_at + self.place,
+        }
+    }
 }
 
 /// Which lengths and totals every account keeps.
@@ -190,6 +202,20 @@ pub struct Reading {
     pub saturated: bool,
 }
 
+impl Reading {
+    /// The sum in major units.
+    #[inline]
+    pub fn sum_major(&self, minor_per_major: i64) -> f64 {
+        self.sum() / minor_per_major as f64
+    }
+
+    /// The nearest number to the sum. What fits 64 bits is turned into one by the processor, and not by a program.
+    #[inline]
+    pub fn sum(&self) -> f64 {
+        i64::try_from(self.sum_minor).map_or(self.sum_minor as f64, |sum_minor| sum_minor as f64)
+    }
+}
+
 /// The windows of one account. Every call must be given the same plan.
 #[derive(Clone, Default)]
 pub struct Windows {
@@ -235,12 +261,12 @@ impl Windows {
         for length in 0..self.tails.len() {
             let start_ms = start_ms(time_ms, plan.lengths[length].window_ms);
             let mut tail = usize::from(self.tails[length]);
-            while self.events.time_ms(tail).is_some_and(|event_ms| event_ms < start_ms) {
+            while self.events.is_before(tail, start_ms) == Some(true) {
                 self.pass(plan, length, tail, Way::Out);
                 tail += 1;
             }
             while let Some(before) = tail.checked_sub(1)
-                && self.events.time_ms(before).is_some_and(|event_ms| event_ms >= start_ms)
+                && self.events.is_before(before, start_ms) == Some(false)
             {
                 self.pass(plan, length, before, Way::In);
                 tail = before;
@@ -250,7 +276,17 @@ impl Windows {
         let len = self.events.len();
         let is_ahead = |index: &usize| self.events.time_ms(*index).is_some_and(|event_ms| event_ms > time_ms);
         let ahead = (0..len).rev().take_while(is_ahead).count();
-        View { end: len - ahead, windows: self, plan, time_ms }
+        View { end: len - ahead, windows: self, plan, time_ms, card: 0, card_at: None }.of_card(0)
+    }
+
+    /// Asks for the memory of all that is kept, so that the waits for it overlap: whoever walks through it waits for one
+    /// block after the other, which with many accounts is most of what the walk takes. Changes nothing.
+    #[inline]
+    pub fn touch(&self) {
+        let first = |total: &Total| u32::from(total.count);
+        let beside =
+            self.tails.first().map_or(0, |tail| u32::from(*tail)) ^ self.totals.first().map_or(0, first);
+        std::hint::black_box(self.events.touch() ^ beside);
     }
 
     /// Whether nothing was ever recorded.
@@ -309,14 +345,11 @@ impl Windows {
         (self.cards & ((1 << card) - 1)).count_ones() as usize
     }
 
-    /// Where a total stands among those kept here; `None` for one of a card that has never had an event.
+    /// Where the totals of a card begin among those kept here; `None` for one that has never had an event.
     #[inline]
-    fn place(&self, plan: &WindowPlan, total: TotalId, card: u8) -> Option<usize> {
-        match total.by {
-            By::Account => Some(total.place),
-            By::Card if self.cards >> card & 1 == 0 => None,
-            By::Card => Some(plan.account_totals + self.rank(card) * plan.card_totals + total.place),
-        }
+    fn card_at(&self, plan: &WindowPlan, card: u8) -> Option<usize> {
+        let is_known = self.cards >> card & 1 == 1;
+        is_known.then(|| plan.account_totals + self.rank(card) * plan.card_totals)
     }
 
     fn insert(&mut self, plan: &WindowPlan, event: Compact) {
@@ -351,10 +384,10 @@ impl Windows {
 
     #[inline]
     fn count(&mut self, plan: &WindowPlan, length: usize, event: &Compact, way: Way) {
+        let Some(card_at) = self.card_at(plan, event.card()) else { return };
         for total in plan.lengths[length].totals.iter().filter(|total| total.pick.takes(event, &plan.amounts))
         {
-            let Some(place) = self.place(plan, *total, event.card()) else { continue };
-            let total = &mut self.totals[place];
+            let total = &mut self.totals[total.place(card_at)];
             match way {
                 Way::In => {
                     total.count += 1;
@@ -392,33 +425,57 @@ enum Way {
 }
 
 /// The windows as a decision sees them.
+#[derive(Clone, Copy)]
 pub struct View<'w> {
     windows: &'w Windows,
     plan: &'w WindowPlan,
     time_ms: i64,
     /// Index behind the last event that is not later than the decision.
     end: usize,
+    card: u8,
+    /// Where the totals of the card begin; `None` where it has none.
+    card_at: Option<usize>,
 }
 
 impl<'w> View<'w> {
-    /// Count and sum, for `card` where the total is by card; `None` where the window reaches back behind what was
-    /// kept.
-    pub fn total(&self, id: TotalId, card: u8) -> Option<Reading> {
-        let place = self.windows.place(self.plan, id, card);
-        let total = place.and_then(|place| self.windows.totals.get(place)).copied().unwrap_or_default();
-        let mut reading = Reading {
+    /// The same windows as a decision on this card sees them; they are those of card 0 before.
+    #[inline]
+    pub fn of_card(self, card: u8) -> View<'w> {
+        View { card, card_at: self.windows.card_at(self.plan, card), ..self }
+    }
+
+    /// Count and sum, of the card where the total is by card; `None` where the window reaches back behind what was kept.
+    #[inline]
+    pub fn total(&self, id: TotalId) -> Option<Reading> {
+        let Windows { events, totals, overflow, .. } = self.windows;
+        let place = match id.by {
+            By::Account => Some(id.place),
+            By::Card => self.card_at.map(|card_at| id.place(card_at)),
+        };
+        let total = place.and_then(|place| totals.get(place)).copied().unwrap_or_default();
+        let reading = Reading {
             count: u64::from(total.count),
             sum_minor: i128::from(total.sum_minor),
             saturated: false,
         };
+        match overflow {
+            None if self.end == events.len() => Some(reading),
+            _ => self.corrected(reading, id),
+        }
+    }
+
+    /// A reading without what is later than the decision, and with what has left the ring.
+    #[cold]
+    fn corrected(&self, mut reading: Reading, id: TotalId) -> Option<Reading> {
+        let is_counted = |event: &Compact| id.by == By::Account || event.card() == self.card;
         for event in self.range(self.end..self.windows.events.len()) {
-            if (id.by == By::Account || event.card() == card) && id.pick.takes(&event, &self.plan.amounts) {
+            if is_counted(&event) && id.pick.takes(&event, &self.plan.amounts) {
                 reading.count -= 1;
                 reading.sum_minor -= i128::from(event.amount_minor());
             }
         }
         let summaries = self.windows.overflow.as_ref().map_or(&[][..], |overflow| &overflow.summaries);
-        match summaries.get(self.plan.index(id, card)) {
+        match summaries.get(self.plan.index(id, self.card)) {
             None => Some(reading),
             Some(summary) => {
                 let window_ms = self.plan.lengths[id.length.0].window_ms;
@@ -439,12 +496,18 @@ impl<'w> View<'w> {
         self.range(self.inside(length))
     }
 
-    /// Amount, shape and time of the same events as they lie in memory, for a loop over all of them.
+    /// The same events as they lie in memory, for a loop over all of them.
     pub fn spans(&self, length: Length) -> impl Iterator<Item = Span<'w>> + use<'w> {
         self.windows.events.spans(self.inside(length))
     }
 
-    /// The oldest event inside whose shape is one of those, by their place among [`View::shapes`].
+    /// The same events with their times, as the ring keeps them.
+    pub fn packed(&self, length: Length) -> impl Iterator<Item = (i64, Packed)> + use<'w> {
+        let ring = &self.windows.events;
+        self.inside(length).filter_map(move |index| ring.packed_at(index))
+    }
+
+    /// The oldest event inside whose shape is one of those, by their place in [`View::shape_columns`].
     pub fn first(&self, length: Length, is_one: impl Fn(usize) -> bool) -> Option<Compact> {
         let ring = &self.windows.events;
         self.inside(length).find(|index| is_one(ring.shape(*index))).and_then(|index| ring.get(index))
@@ -456,9 +519,14 @@ impl<'w> View<'w> {
         self.inside(length).rfind(|index| is_one(ring.shape(*index))).and_then(|index| ring.get(index))
     }
 
-    /// The shapes in the order of their indices; some of them may belong to no event.
-    pub fn shapes(&self) -> impl Iterator<Item = Shape> + use<'w> {
-        self.windows.events.shapes()
+    /// The shapes block by block; some of them may belong to no event.
+    pub fn shape_columns(&self) -> impl Iterator<Item = Columns<'w>> + use<'w> {
+        self.windows.events.shape_columns()
+    }
+
+    /// The shape at a place in [`View::shape_columns`], which must be an event's.
+    pub fn shape(&self, place: usize) -> Shape {
+        self.windows.events.shape_at(place)
     }
 
     fn inside(&self, length: Length) -> Range<usize> {

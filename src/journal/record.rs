@@ -586,6 +586,9 @@ impl Expiry {
 
 struct Writer<'a>(&'a mut Vec<u8>);
 
+/// Bytes of a 64-bit number, seven bits a byte.
+const VARINT_BYTES_MAX: usize = 10;
+
 impl Writer<'_> {
     fn start(&mut self, kind: u8) {
         self.start_as(kind, VERSION);
@@ -600,11 +603,18 @@ impl Writer<'_> {
     }
 
     fn u(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
+        if value < 0x80 {
+            return self.0.push(value as u8);
         }
-        self.0.push(value as u8);
+        let mut bytes = [0; VARINT_BYTES_MAX];
+        let mut len = 0;
+        while value >= 0x80 {
+            bytes[len] = value as u8 | 0x80;
+            value >>= 7;
+            len += 1;
+        }
+        bytes[len] = value as u8;
+        self.0.extend_from_slice(&bytes[..=len]);
     }
 
     fn i(&mut self, value: i64) {
@@ -776,9 +786,14 @@ impl Writer<'_> {
             let map = part.iter().enumerate().map(|(bit, value)| u8::from(!value.is_nan()) << bit);
             self.u8(map.fold(0, |map, bit| map | bit));
         }
+        // Side by side first, so that the buffer is asked for room once.
+        let mut bytes = [0; 4 * MODEL_FEATURES];
+        let mut len = 0;
         for value in vector.iter().filter(|value| !value.is_nan()) {
-            self.f32(*value);
+            bytes[len..len + 4].copy_from_slice(&value.to_le_bytes());
+            len += 4;
         }
+        self.0.extend_from_slice(&bytes[..len]);
     }
 }
 

@@ -114,6 +114,11 @@ impl Country {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("only ASCII is constructed")
     }
+
+    /// Both letters, in ASCII.
+    pub fn letters(self) -> [u8; 2] {
+        self.0
+    }
 }
 
 impl std::fmt::Debug for Country {

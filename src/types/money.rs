@@ -1,7 +1,7 @@
 //! Money is an integer number of minor units together with its currency. There is no arithmetic between
 //! currencies and none that can wrap.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 /// Numbers of decimals that a currency of ISO 4217 can have: 0 to 4.
 pub const EXPONENTS: usize = 5;
@@ -14,9 +14,7 @@ impl Currency {
     /// The currency of an alphabetic code such as `USD`; `None` where ISO 4217 has no such code or gives it
     /// no minor unit (gold, test codes).
     pub fn from_alpha(code: &str) -> Option<Currency> {
-        let currency = iso_currency::Currency::from_code(code)?;
-        currency.exponent()?;
-        Some(Currency(currency.numeric()))
+        BY_ALPHA[place_of_alpha(code)?]
     }
 
     /// The currency of a numeric code such as 840.
@@ -49,6 +47,26 @@ impl Currency {
     pub fn minor_per_major(self) -> i64 {
         10_i64.pow(self.exponent())
     }
+}
+
+/// Every currency at the place of its alphabetic code: every request names one, and the crate compares it with each code
+/// there is.
+static BY_ALPHA: LazyLock<Box<[Option<Currency>]>> = LazyLock::new(|| {
+    let mut places = vec![None; 26 * 26 * 26].into_boxed_slice();
+    for currency in (0..1_000).filter_map(Currency::from_numeric) {
+        if let Some(place) = place_of_alpha(currency.alpha()) {
+            places[place] = Some(currency);
+        }
+    }
+    places
+});
+
+/// Three capital letters as a number in base 26; `None` for what is none.
+fn place_of_alpha(code: &str) -> Option<usize> {
+    let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
+    letters.iter().try_fold(0, |place, letter| {
+        letter.is_ascii_uppercase().then(|| place * 26 + usize::from(letter - b'A'))
+    })
 }
 
 impl fmt::Debug for Currency {
@@ -133,8 +151,22 @@ mod tests {
             assert_eq!(currency(code).exponent(), exponent, "{code}");
             assert_eq!(Currency::from_numeric(currency(code).numeric()), Some(currency(code)));
         }
-        for code in ["XXX", "XAU", "usd", "US", "", "ZZZ"] {
+        for code in ["XXX", "XAU", "usd", "US", "", "ZZZ", "USDX", "U\u{e9}"] {
             assert_eq!(Currency::from_alpha(code), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_code_is_the_currency_that_the_standard_gives_it_to() {
+        let letters = || b'A'..=b'Z';
+        for code in letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c]))) {
+            let code = std::str::from_utf8(&code).unwrap();
+            let known = iso_currency::Currency::from_code(code).filter(|known| known.exponent().is_some());
+            assert_eq!(
+                Currency::from_alpha(code).map(Currency::numeric),
+                known.map(|known| known.numeric()),
+                "{code}"
+            );
         }
     }
 

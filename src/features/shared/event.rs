@@ -44,26 +44,28 @@ impl Parts {
     /// that does not cross accounts. A terminal's id is its acquirer's and says nothing alone, so that it goes with
     /// its merchant's.
     pub fn key(&self, keys: Keys) -> Option<u64> {
-        let number = |number: u16| (number != 0).then_some(u64::from(number));
-        let parts = [
-            (Keys::MERCHANT, self.merchant),
-            (
-                Keys::TERMINAL,
-                self.terminal.zip(self.merchant).map(|(terminal, merchant)| mix(terminal, merchant)),
-            ),
-            (Keys::DEVICE, self.device),
-            (Keys::IP, self.ip),
-            (Keys::MCC, number(mcc_number(self.mcc))),
-            (Keys::COUNTRY, number(country_number(self.country))),
-        ];
         if keys == Keys::NONE || !keys.cross_accounts() {
             return None;
         }
+        let number = |number: u16| (number != 0).then_some(u64::from(number));
         let mut key = u64::from(keys.bits());
-        for (part, value) in parts {
-            if keys.has(part) {
-                key = mix(key, value?);
-            }
+        if keys.has(Keys::MERCHANT) {
+            key = mix(key, self.merchant?);
+        }
+        if keys.has(Keys::TERMINAL) {
+            key = mix(key, mix(self.terminal?, self.merchant?));
+        }
+        if keys.has(Keys::DEVICE) {
+            key = mix(key, self.device?);
+        }
+        if keys.has(Keys::IP) {
+            key = mix(key, self.ip?);
+        }
+        if keys.has(Keys::MCC) {
+            key = mix(key, number(mcc_number(self.mcc))?);
+        }
+        if keys.has(Keys::COUNTRY) {
+            key = mix(key, number(country_number(self.country))?);
         }
         Some(key)
     }

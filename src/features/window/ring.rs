@@ -10,14 +10,17 @@
 
 use std::ops::Range;
 
-use super::{Compact, HORIZON_MS, shapes::Shapes};
+use super::{
+    Compact, HORIZON_MS,
+    shapes::{Columns, Shapes},
+};
 use crate::{
     features::compact::Shape,
     limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX},
 };
 
 /// Events of one block.
-const ROWS: usize = 16;
+pub const ROWS: usize = 16;
 
 const SHAPE_LOW_BITS: u32 = 8;
 const SHAPE_HIGH_BITS: u32 = 5;
@@ -71,23 +74,31 @@ struct Block {
 
 const _: () = assert!(size_of::<Block>() == 128);
 
-/// Events that lie side by side in memory.
+/// Events that lie side by side in memory: some rows of one block.
 pub struct Span<'r> {
-    times: &'r [u32],
-    lows: &'r [u32],
-    /// Empty where all are 0.
+    block: &'r Block,
+    /// Of the whole block; empty where all are 0.
     highs: &'r [u32],
+    rows: Range<usize>,
 }
 
-impl Span<'_> {
-    /// Each event with the lower 32 bits of its time.
+impl<'r> Span<'r> {
+    /// The lower 32 bits of the times of the whole block, of rows outside the span too: what is worked out for all of
+    /// them at once needs no branches.
     #[inline]
-    pub fn for_each(&self, mut each: impl FnMut(Packed, u32)) {
-        let events = self.lows.iter().zip(self.times);
-        if self.highs.is_empty() {
-            events.for_each(|(&low, &time)| each(Packed { low, high: 0 }, time));
-        } else {
-            events.zip(self.highs).for_each(|((&low, &time), &high)| each(Packed { low, high }, time));
+    pub fn times(&self) -> &'r [u32; ROWS] {
+        &self.block.times
+    }
+
+    /// Each event with its row in the block.
+    #[inline]
+    pub fn for_each(&self, mut each: impl FnMut(usize, Packed)) {
+        let lows = self.rows.clone().zip(&self.block.lows[self.rows.clone()]);
+        match self.highs.get(self.rows.clone()) {
+            Some(highs) if !highs.is_empty() => {
+                lows.zip(highs).for_each(|((row, &low), &high)| each(row, Packed { low, high }));
+            }
+            _ => lows.for_each(|(row, &low)| each(row, Packed { low, high: 0 })),
         }
     }
 }
@@ -190,12 +201,32 @@ impl Ring {
         (index < self.len()).then(|| self.complete(self.time(self.slot(index))))
     }
 
+    /// Whether an event is before `time_ms`; `None` where there is no such event.
+    #[inline]
+    pub fn is_before(&self, index: usize, time_ms: i64) -> Option<bool> {
+        Some(self.time_ms(index)? < time_ms)
+    }
+
     /// The lower 32 bits of an event's time, and the rest of it, oldest first.
     pub fn packed_events(&self) -> impl Iterator<Item = (u32, Packed)> + Clone {
         (0..self.len()).map(|index| {
             let slot = self.slot(index);
             (self.time(slot), self.packed(slot))
         })
+    }
+
+    /// An event with its time, without its shape.
+    #[inline]
+    pub fn packed_at(&self, index: usize) -> Option<(i64, Packed)> {
+        (index < self.len()).then(|| {
+            let slot = self.slot(index);
+            (self.complete(self.time(slot)), self.packed(slot))
+        })
+    }
+
+    /// A shape of the table.
+    pub fn shape_at(&self, place: usize) -> Shape {
+        self.shapes.get(place).0
     }
 
     /// Index of the shape of an event; 0 where there is no such event.
@@ -211,19 +242,30 @@ impl Ring {
         std::iter::from_fn(move || {
             (start < end).then(|| {
                 let slot = self.slot(start);
-                let row = slot % ROWS;
+                let (block, row) = (slot / ROWS, slot % ROWS);
                 let count = (ROWS - row).min(end - start);
                 start += count;
-                let highs = self.highs.get(slot..slot + count).unwrap_or_default();
-                let block = &self.blocks[slot / ROWS];
-                Span { times: &block.times[row..row + count], lows: &block.lows[row..row + count], highs }
+                let highs = self.highs.get(block * ROWS..(block + 1) * ROWS).unwrap_or_default();
+                Span { block: &self.blocks[block], highs, rows: row..row + count }
             })
         })
+    }
+
+    /// The shapes block by block, as their table has them.
+    pub fn shape_columns(&self) -> impl Iterator<Item = Columns<'_>> {
+        self.shapes.columns()
     }
 
     /// The shapes in the order of their indices, those among them that are free at present.
     pub fn shapes(&self) -> impl Iterator<Item = Shape> {
         self.shapes.iter()
+    }
+
+    /// Reads a word of every line of memory that a walk through all events will read.
+    #[inline]
+    pub fn touch(&self) -> u32 {
+        let events = self.blocks.iter().fold(0, |all, block| all ^ block.times[0] ^ block.lows[0]);
+        events ^ self.shapes.touch()
     }
 
     /// Bytes on the heap.
@@ -395,9 +437,9 @@ mod tests {
                 let range = start.min(end)..start.max(end);
                 let mut walked = Vec::new();
                 for span in ring.spans(range.clone()) {
-                    span.for_each(|packed, time| {
+                    span.for_each(|row, packed| {
                         let shape = ring.shapes.get(packed.shape());
-                        walked.push((packed.amount_minor(), shape, ring.complete(time)));
+                        walked.push((packed.amount_minor(), shape, ring.complete(span.times()[row])));
                     });
                 }
                 let expected = twin.range(range);

@@ -5,10 +5,10 @@
 //! ([`super::ring`]), so that what one account lets go fits another.
 
 use super::EVENTS_PER_KEY_MAX;
-use crate::features::compact::{NO_PLACE, PLACE_BITS, SHAPE_REST_BITS, Shape};
+use crate::features::compact::{LATITUDES, NO_PLACE, PLACE_BITS, SHAPE_REST_BITS, Shape};
 
 /// Shapes of one block.
-const ROWS: usize = 8;
+pub const ROWS: usize = 8;
 /// A ring holds one event more for a moment, and the shapes of no more than its events; in whole blocks.
 pub const SHAPES_MAX: usize = (EVENTS_PER_KEY_MAX + 1).next_multiple_of(ROWS);
 
@@ -41,6 +41,37 @@ struct Further {
     devices: Vec<u32>,
     /// Filters beyond those inside.
     filters: Vec<u64>,
+}
+
+/// Some shapes side by side, in the order of their indices, free rows among them: for what looks at all of them.
+pub struct Columns<'s> {
+    pub merchants: &'s [u32; ROWS],
+    /// As [`Shape::category`] has them.
+    pub categories: &'s [u32; ROWS],
+    rests: &'s [u64; ROWS],
+    /// Empty where no shape has a device beside its place.
+    devices: &'s [u32],
+}
+
+impl Columns<'_> {
+    /// 1 for each that has this device, which must be one, and 0 for the others.
+    #[inline]
+    pub fn have_device(&self, device: u32) -> [u32; ROWS] {
+        const DEVICES: u64 = DEVICE_FOR_PLACE | u32::MAX as u64;
+        let looked_for = DEVICE_FOR_PLACE | u64::from(device);
+        let mut have = self.rests.map(|rest| u32::from(rest & DEVICES == looked_for));
+        for (have, beside) in have.iter_mut().zip(self.devices) {
+            *have |= u32::from(*beside == device);
+        }
+        have
+    }
+
+    /// 1 for each that has a place, and 0 for the others.
+    #[inline]
+    pub fn have_place(&self) -> [u32; ROWS] {
+        self.rests
+            .map(|rest| u32::from(rest & DEVICE_FOR_PLACE == 0) & u32::from(rest & LATITUDES != NO_PLACE))
+    }
 }
 
 /// A shape with its filters as the table has it.
@@ -165,9 +196,26 @@ impl Shapes {
         (row.shape(), row.filters())
     }
 
+    /// Block by block, in the order of the indices.
+    pub fn columns(&self) -> impl Iterator<Item = Columns<'_>> {
+        let devices = self.further.as_ref().map_or(&[][..], |further| &further.devices);
+        self.blocks.iter().enumerate().map(move |(number, block)| Columns {
+            merchants: &block.merchants,
+            categories: &block.categories,
+            rests: &block.rests,
+            devices: devices.get(number * ROWS..(number + 1) * ROWS).unwrap_or_default(),
+        })
+    }
+
     /// In the order of their indices, free rows among them.
     pub fn iter(&self) -> impl Iterator<Item = Shape> {
         (0..self.blocks.len() * ROWS).map(|index| self.row(index).shape())
+    }
+
+    /// Reads a word of every line of memory that a look at all shapes will read.
+    #[inline]
+    pub fn touch(&self) -> u32 {
+        self.blocks.iter().fold(0, |all, block| all ^ block.merchants[0] ^ block.rests[0] as u32)
     }
 
     pub fn heap_bytes(&self) -> usize {

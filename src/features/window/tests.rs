@@ -142,7 +142,11 @@ fn walk(seed: u64, events: u64, gap_ms: impl Fn(&mut ChaCha8Rng) -> i64, fresh_a
             let (id, window_ms) = totals[place];
             let (count, sum_minor) = naive_total(&list, id, card, decision, window_ms);
             let expected = Some(Reading { count, sum_minor, saturated: false });
-            assert_eq!(view.total(id, card), expected, "seed {seed}, event {sequence}, {id:?}, {asked_ms}");
+            assert_eq!(
+                view.of_card(card).total(id),
+                expected,
+                "seed {seed}, event {sequence}, {id:?}, {asked_ms}"
+            );
             assert!(!view.is_truncated(id.length));
             if sequence % 16 == 0 {
                 let mut inside: Vec<&Naive> =
@@ -187,7 +191,11 @@ fn an_event_exactly_one_window_old_counts_and_one_millisecond_more_does_not() {
         (HOUR_MS, 1),
     ] {
         let view = windows.at(&plan, 1_000_000_000 + offset_ms);
-        assert_eq!(view.total(id, recorded.card).map(|reading| reading.count), Some(expected), "{offset_ms}");
+        assert_eq!(
+            view.of_card(recorded.card).total(id).map(|reading| reading.count),
+            Some(expected),
+            "{offset_ms}"
+        );
     }
 }
 
@@ -204,7 +212,7 @@ fn a_burst_across_the_edges_of_whole_minutes_is_seen_whole() {
             windows.record(&plan, event(&mut rng, origin_ms + at_ms, sequence as u64).compact);
         }
         let count = |windows: &mut Windows, at_ms: i64| {
-            windows.at(&plan, origin_ms + at_ms).total(id, 0).map(|reading| reading.count)
+            windows.at(&plan, origin_ms + at_ms).of_card(0).total(id).map(|reading| reading.count)
         };
         assert_eq!(count(&mut windows, 359_000), Some(5));
         assert_eq!(count(&mut windows, 359_900), Some(5));
@@ -229,7 +237,7 @@ fn what_was_read_before_changes_nothing() {
     let (read, unread) = (read.at(&plan, now_ms), unread.at(&plan, now_ms));
     for (id, _) in totals {
         for card in 0..CARDS {
-            assert_eq!(read.total(id, card), unread.total(id, card), "{id:?}");
+            assert_eq!(read.of_card(card).total(id), unread.of_card(card).total(id), "{id:?}");
         }
     }
 }
@@ -258,7 +266,7 @@ fn beyond_the_cap_counts_and_sums_never_read_low() {
                 let card = rng.random_range(0..CARDS);
                 let expected = |window_ms| naive_total(&list, *id, card, (asked_ms, sequence + 1), window_ms);
                 let (count, sum_minor) = expected(*window_ms);
-                let Some(reading) = view.total(*id, card) else {
+                let Some(reading) = view.of_card(card).total(*id) else {
                     assert!(asked_ms < now_ms, "a decision at the present is never unknown");
                     unknown += 1;
                     continue;
@@ -295,7 +303,10 @@ fn a_summary_is_given_up_once_no_window_reaches_it() {
     let view = windows.at(&plan, later_ms);
     let (month, _) = totals[totals.len() - 9];
     assert_eq!((month.by, month.pick), (By::Account, Pick::All));
-    assert_eq!(view.total(month, 0).map(|reading| (reading.count, reading.saturated)), Some((1, false)));
+    assert_eq!(
+        view.of_card(0).total(month).map(|reading| (reading.count, reading.saturated)),
+        Some((1, false))
+    );
 }
 
 #[test]
@@ -329,7 +340,7 @@ fn the_largest_amounts_of_a_full_ring_do_not_overflow() {
         windows.record(&plan, largest);
         expected += i128::from(crate::limits::AMOUNT_MINOR_MAX);
     }
-    let reading = windows.at(&plan, DAY_MS).total(id, 0).unwrap();
+    let reading = windows.at(&plan, DAY_MS).of_card(0).total(id).unwrap();
     assert_eq!((reading.sum_minor, reading.saturated), (expected, true));
     assert!(expected > i128::from(i64::MAX));
 }

@@ -110,7 +110,7 @@ fn life(rng: &mut ChaCha8Rng, plan: &WindowPlan, totals: &[(TotalId, i64)], coun
         let card = rng.random_range(0..=CARDS);
         for _ in 0..2 {
             let (id, window_ms) = totals[rng.random_range(0..totals.len())];
-            let read = view.total(id, card);
+            let read = view.of_card(card).total(id);
             judge(
                 read,
                 &list,
