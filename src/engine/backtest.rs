@@ -80,6 +80,8 @@ pub struct Backtest {
     state: State,
     setup: Setup,
     time: EngineTime,
+    /// Any instant will do where transactions make the time; asking for one at each of them would cost.
+    began: Instant,
     position: u64,
     /// The record of the last decision.
     record: Vec<u8>,
@@ -141,6 +143,7 @@ impl Backtest {
             coming: BTreeMap::new(),
             lists: ListHistory::new(),
             time: EngineTime::new(TimeSource::Transactions, Timestamp::default()),
+            began: Instant::now(),
             position: 0,
             record: Vec::new(),
             names: Names::default(),
@@ -246,7 +249,7 @@ impl Backtest {
         keep: bool,
         watch: &mut impl Watch,
     ) -> Result<(AuthAnswer, Replayed, Option<SharedEvent>), Fault> {
-        let now = self.time.at_door(request, Instant::now());
+        let now = self.time.at_door(request, self.began);
         self.labels_come(now);
         let original = request.original.filter(|_| request.kind == Kind::Incremental).and_then(|key| {
             let found = self.state.answers.lookup(self.state.answers.hash(CLIENT, &key));

@@ -110,6 +110,10 @@ impl Shared {
         let time_ms = event.event.time.0;
         self.newest_ms = self.newest_ms.max(time_ms);
         let passed = plan.passed_by(&event.event);
+        let taking = plan.series.iter().zip(&self.widths).filter(|(series, _)| series.takes(event, passed));
+        let keys =
+            taking.filter_map(|(series, width)| Some((event.parts.key(series.keys)? ^ series.salt, *width)));
+        self.tracks.touch(keys, true);
         for (number, series) in plan.series.iter().enumerate() {
             let floor_ms = self.floor_ms(series.horizon_ms);
             self.tracks.drop_idle(number, floor_ms);
@@ -133,10 +137,12 @@ impl Shared {
         time: Timestamp,
         out: &mut ArrayVec<SharedValue, READINGS_MAX>,
     ) {
+        let mut keys = ArrayVec::<Option<u64>, READINGS_MAX>::new();
+        keys.extend(plan.series.iter().map(|series| Some(parts.key(series.keys)? ^ series.salt)));
+        let kept = keys.iter().enumerate().filter(|(number, _)| !self.tracks.is_empty(*number));
+        self.tracks.touch(kept.filter_map(|(number, key)| Some(((*key)?, self.widths[number]))), false);
         let mut found = ArrayVec::<Option<Found>, READINGS_MAX>::new();
-        for (number, series) in plan.series.iter().enumerate() {
-            found.push(parts.key(series.keys).map(|key| self.tracks.find(number, key ^ series.salt)));
-        }
+        found.extend(keys.iter().enumerate().map(|(number, key)| Some(self.tracks.find(number, (*key)?))));
         for planned in &plan.readings {
             let series = &plan.series[usize::from(planned.series)];
             let start_ms = time.0.saturating_sub(planned.window_ms);

@@ -47,6 +47,13 @@ impl Rows {
         if at >= self.words.len() { at - self.words.len() } else { at }
     }
 
+    /// Reads a word of the oldest row and one of the newest, where there are any.
+    #[inline]
+    pub fn touch(&self, width: usize) -> u32 {
+        let word = |index: usize| self.words.get(self.at(width, index)).copied().unwrap_or(0);
+        word(0) ^ word(self.len().saturating_sub(1))
+    }
+
     #[inline]
     pub fn row(&self, width: usize, index: usize) -> &[u32] {
         let at = self.at(width, index);

@@ -10,6 +10,8 @@
 
 use std::hash::BuildHasher as _;
 
+use arrayvec::ArrayVec;
+
 use super::{
     event::SharedEvent,
     evicted::Evicted,
@@ -118,15 +120,42 @@ impl Tracks {
         self.bytes + evicted + size_of_val::<[u32]>(&self.table) + BLOCK * size_of::<Track>()
     }
 
+    /// Whether no key of this series is kept.
+    #[inline]
+    pub fn is_empty(&self, series: usize) -> bool {
+        self.lists[series].iter().all(|list| list.oldest == NONE)
+    }
+
     /// What is kept of a key of this series.
     #[inline]
     pub fn find(&self, series: usize, key: u64) -> Found<'_> {
         // A series without keys, as those of frauds where no label comes, costs nothing to ask.
-        let is_empty = self.lists[series].iter().all(|list| list.oldest == NONE);
-        match (!is_empty).then(|| self.place(key)).flatten() {
+        match (!self.is_empty(series)).then(|| self.place(key)).flatten() {
             Some((_, place)) => Found::Track(self.track(place)),
             None => Found::Absent { forgotten_ms: self.forgotten_ms(series, key) },
         }
+    }
+
+    /// Asks for the memory of what is kept of these keys, and where it is to be written, of its neighbours in the lists:
+    /// all of it at once, so that the waits overlap. With many keys they are most of what a reading takes. `keys` come
+    /// with the words of their series' rows. Changes nothing.
+    #[inline]
+    pub fn touch(&self, keys: impl Iterator<Item = (u64, usize)>, is_written: bool) {
+        let mut found = ArrayVec::<(u32, usize), READINGS_MAX>::new();
+        for (key, width) in keys.take(READINGS_MAX) {
+            found.push((self.table[self.home(key)], width));
+        }
+        let mut all = 0;
+        for (place, width) in found {
+            let Some(place) = place.checked_sub(1) else { continue };
+            let track = self.track(place);
+            all ^= track.key as u32 ^ track.rows.touch(width);
+            if is_written {
+                let beside = [track.older, track.newer].into_iter().filter(|place| *place != NONE);
+                all = beside.fold(all, |all, place| all ^ self.track(place).older);
+            }
+        }
+        std::hint::black_box(all);
     }
 
     /// Up to when events of a key that is not kept may have been forgotten.
