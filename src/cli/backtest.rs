@@ -64,8 +64,8 @@ pub struct Args {
     /// A data directory instead of a file, in use or not: what its journal recorded, in its order and at its times.
     #[arg(long, value_name = "DIR", conflicts_with = "transactions")]
     pub journal: Option<PathBuf>,
-    /// Settings to decide under, as `saker serve` has them: rates of the base currency, lives of holds, rules and model. A
-    /// journal has its own.
+    /// Settings to decide under, as `saker serve` has them: rates of the base currency, lives of holds, rules and model, but
+    /// for a control group. A journal has its own.
     #[arg(long, value_name = "FILE", conflicts_with = "journal")]
     pub config: Option<PathBuf>,
     /// Replaces the shipped rules; with --journal, those that the journal named last.
@@ -206,6 +206,16 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nor one that the settings name.
+fn check_against(args: &Args, config: &Config) -> anyhow::Result<()> {
+    let read = [
+        ("--config, [decide] rules", config.decide.rules.as_deref()),
+        ("--config, [decide] model", config.decide.model.as_deref()),
+    ];
+    let written = [("--scores", &args.scores), ("--changes", &args.changes), ("--report", &args.report)];
+    written.into_iter().try_for_each(|(option, file)| output::apart((option, file.as_deref()), &read))
+}
+
 /// What is replayed, with what is known before the first row of it.
 enum History {
     File { path: PathBuf, survey: Survey, openings: Vec<AccountChange>, config: Box<Config> },
@@ -223,6 +233,7 @@ impl History {
         let accounts = args.accounts.as_deref();
         let openings = past::openings(accounts, args.skip_bad_rows, &survey, &args.default_limit)?;
         let config = Box::new(past::config(args.config.as_deref(), accounts)?);
+        check_against(args, &config)?;
         if let Some(warning) = origin::without_rate(&survey, &config.base_currency.0) {
             eprintln!("warning: {warning}");
         }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, anyhow};
 use super::{progress::spinner, serve::config_of};
 use crate::{
     config::Config,
+    config::ControlShare,
     engine::{
         backtest::{Backtest, Observed, PastJournal},
         replay::VerifyError,
@@ -24,13 +25,15 @@ pub(super) const LABEL_DELAY_DAYS: u32 = 7;
 pub(super) const HOLDS_NOTE: &str = "nothing in the file clears: the expiry of holds stands for payment";
 
 /// The settings that a file of transactions is replayed under: those of the file that is named, else the defaults. Without a
-/// file of accounts their limits are made up.
+/// file of accounts their limits are made up, whatever the settings say. Nothing is let through for a control group: which
+/// transactions are in it is a running engine's own.
 ///
 /// # Errors
 /// Where the settings cannot be read, or are wrong.
 pub(super) fn config(file: Option<&Path>, accounts: Option<&Path>) -> anyhow::Result<Config> {
     let mut config = config_of(file)?;
-    config.accounts.assumed_limits = accounts.is_none();
+    config.accounts.assumed_limits |= accounts.is_none();
+    config.model.control_share = ControlShare::default();
     Ok(config)
 }
 

@@ -269,6 +269,7 @@ impl TimeOfDay {
 }
 
 const SAME_MERCHANT: u8 = 1;
+/// Of no meaning where the present transaction has no device.
 const SAME_DEVICE: u8 = 1 << 1;
 const SAME_COUNTRY: u8 = 1 << 2;
 const SAME_MCC: u8 = 1 << 3;

@@ -26,7 +26,8 @@ impl Row for ListEntry {
             Timestamp::parse(text).ok_or(format!("`{text}` is no time such as 2027-01-31T00:00:00Z"))
         };
         Ok(ListEntry {
-            value: cells.need(VALUE, bounded(LIST_VALUE_BYTES_MAX))?,
+            // A blank beside a value is a slip of whoever typed it, and no id that a switch sends would equal it.
+            value: cells.need(VALUE, |text| bounded(LIST_VALUE_BYTES_MAX)(text.trim()))?,
             expires_at: cells.get(EXPIRES_AT, time)?,
             source: cells.get(SOURCE, bounded(TEXT_BYTES_MAX))?.unwrap_or_default(),
         })

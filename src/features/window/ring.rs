@@ -261,7 +261,8 @@ impl Ring {
         self.shapes.iter()
     }
 
-    /// Reads a word of every line of memory that a walk through all events will read.
+    /// Reads words from all over the blocks, and so from nearly every line of memory that a walk through all events will
+    /// read.
     #[inline]
     pub fn touch(&self) -> u32 {
         let events = self.blocks.iter().fold(0, |all, block| all ^ block.times[0] ^ block.lows[0]);

@@ -54,7 +54,7 @@ pub struct Columns<'s> {
 }
 
 impl Columns<'_> {
-    /// 1 for each that has this device, which must be one, and 0 for the others.
+    /// 1 for each that has this device, and 0 for the others. It must be one: of 0, which stands for none, nothing follows.
     #[inline]
     pub fn have_device(&self, device: u32) -> [u32; ROWS] {
         const DEVICES: u64 = DEVICE_FOR_PLACE | u32::MAX as u64;
@@ -212,7 +212,7 @@ impl Shapes {
         (0..self.blocks.len() * ROWS).map(|index| self.row(index).shape())
     }
 
-    /// Reads a word of every line of memory that a look at all shapes will read.
+    /// Reads words from all over the blocks, and so from nearly every line of memory that a look at all shapes will read.
     #[inline]
     pub fn touch(&self) -> u32 {
         self.blocks.iter().fold(0, |all, block| all ^ block.merchants[0] ^ block.rests[0] as u32)
