@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{
-    recover::{OpenError, Source, empty_state, setup_of},
+    recover::{OpenError, Source, empty_state, setup_given},
     replay::{Retention, Scratch, lists::ListHistory, unbounded},
     time::{EngineTime, TimeSource},
     versions::Names,
@@ -126,7 +126,7 @@ impl Backtest {
         let mut config = settings.clone();
         // A replay forgets no answer.
         config.answers.capacity = u64::MAX;
-        let setup = setup_of(rules, model, &config)?;
+        let setup = setup_given(rules, model, &config)?;
         Ok(Backtest::with(setup, &config))
     }
 
