@@ -201,6 +201,11 @@ impl Backtest {
         }
     }
 
+    /// Whether the settings say that credit limits are made up: their use (`account.utilisation`) is missing then.
+    pub fn limits_are_assumed(&self) -> bool {
+        self.setup.limits_assumed
+    }
+
     /// `None` where no model serves.
     pub fn model(&self) -> Option<&Model> {
         self.setup.model.as_deref()
