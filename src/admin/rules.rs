@@ -59,7 +59,10 @@ pub fn source(path: Option<&Path>) -> Result<Source, NotRead> {
 /// The text of the rules file at `path` with what stands in the files that its lists name, beside it; else everything
 /// that is wrong with files and text.
 fn with_lists(path: &Path, rules_name: &str, text: String) -> Result<String, NotRead> {
-    let (mut whole, mut findings, mut may_pass) = (text.clone(), Vec::new(), false);
+    // One that `Risk.GetRules` gave has them already; whoever saved it may have changed them.
+    let checked = rules::without_wrong_lines(&text);
+    let (mut whole, mut findings) = checked.unwrap_or_else(|| (text.clone(), Vec::new()));
+    let mut may_pass = false;
     for ListFile { name, at } in rules::list_files(&text) {
         // What cannot be a name is told by the check of the rules.
         if name.contains(char::is_control) || rules::has_list_file(&text, &name) {
@@ -213,6 +216,29 @@ mod tests {
             "{:?}",
             told()
         );
+    }
+
+    #[test]
+    fn a_rules_file_that_was_saved_with_its_lists_lines_is_not_read_with_a_quote_that_swallows_some() {
+        let directory = tempfile::tempdir().unwrap();
+        let rules = directory.path().join("rules.toml");
+        let text = "version = 1\n[lists.a]\nfile = 'a.csv'\n[lists.b]\nfile = 'b.csv'\n\
+                    #@ list a.csv\n#| value\n#| M-1\n#| \"M-2\n#| M-3\n#| M-4\n";
+        fs::write(&rules, text).unwrap();
+        fs::write(directory.path().join("b.csv"), "value\nM-5\n\"M-6\n").unwrap();
+        let NotRead::InPart { findings, may_pass: false } = source(Some(&rules)).unwrap_err() else {
+            panic!()
+        };
+        let places = findings.iter().map(|finding| (&*finding.file, finding.line, finding.column));
+        let places = places.collect::<Vec<_>>();
+        assert_eq!(places, [("a.csv", 3, 1), ("b.csv", 3, 1)], "{findings:?}");
+        // The call of `rules check` and `rules test` ends with 1, as where a rule is wrong.
+        let check = crate::cli::rules::check(&rules, crate::types::time::Timestamp(0), false);
+        assert_eq!(format!("{check:?}"), format!("{:?}", std::process::ExitCode::from(1)));
+        fs::write(&rules, text.replace("\"M-2", "\"M-2\"")).unwrap();
+        fs::write(directory.path().join("b.csv"), "value\nM-5\n").unwrap();
+        let source = source(Some(&rules)).unwrap();
+        assert_eq!(rules::compile(&source.name, &source.text).unwrap().lists[0].file.len(), 4);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{
-    recover::{OpenError, Source, empty_state, setup_of},
+    recover::{OpenError, Source, empty_state, setup_given},
     replay::{Retention, Scratch, lists::ListHistory, unbounded},
     time::{EngineTime, TimeSource},
     versions::Names,
@@ -128,7 +128,7 @@ impl Backtest {
         let mut config = settings.clone();
         // A replay forgets no answer.
         config.answers.capacity = u64::MAX;
-        let setup = setup_of(rules, model, &config)?;
+        let setup = setup_given(rules, model, &config)?;
         Ok(Backtest::with(setup, &config))
     }
 
@@ -202,6 +202,11 @@ impl Backtest {
                 self.setup.see(&Arc::new(lists.made_at(version)));
             }
         }
+    }
+
+    /// Whether the settings say that credit limits are made up: their use (`account.utilisation`) is missing then.
+    pub fn limits_are_assumed(&self) -> bool {
+        self.setup.limits_assumed
     }
 
     /// `None` where no model serves.

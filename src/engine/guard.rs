@@ -171,7 +171,7 @@ fn kept(engine: &Engine, number: u32) -> Option<Meanings> {
     let text = versions::read(&engine.data_dir, Versioned::Rules, &version)
         .inspect_err(|error| tracing::error!(error, "the guard cannot tell what a version changed"))
         .ok()?;
-    Some(lineage::meanings(&rules::compile(&version, &text).ok()?))
+    Some(lineage::meanings(&rules::compile_kept(&version, &text).ok()?))
 }
 
 #[cfg(test)]

@@ -323,7 +323,8 @@ impl Engine {
         let reloaded = match text {
             None => self.unchanged(&before),
             Some(text) => {
-                let rules = rules::compile("the rules in force", &text).map_err(ReloadError::Rules)?;
+                // They were taken already: no check of what comes from outside stands in the way of a stop.
+                let rules = rules::compile_kept("the rules in force", &text).map_err(ReloadError::Rules)?;
                 self.put_in_force(rules, &before)?
             }
         };
@@ -348,7 +349,7 @@ impl Engine {
     }
 
     /// Lets rules decide from now on, once their text is kept and introduced.
-    fn put_in_force(&self, rules: RuleSet, before: &InForce) -> Result<Reloaded, ReloadError> {
+    pub(super) fn put_in_force(&self, rules: RuleSet, before: &InForce) -> Result<Reloaded, ReloadError> {
         if rules.version == before.setup.rules.version {
             return Ok(Reloaded { warnings: rules.warnings.clone(), ..self.unchanged(before) });
         }

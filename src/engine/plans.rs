@@ -58,7 +58,7 @@ impl Plans {
 
     fn read(&self, version: &str) -> Result<Arc<Plan>, String> {
         let text = versions::read(&self.data_dir, Versioned::Rules, version)?;
-        let rules = rules::compile(version, &text)
+        let rules = rules::compile_kept(version, &text)
             .map_err(|findings| findings.first().map_or(String::new(), ToString::to_string))?;
         Ok(Arc::new(Plan::new(&rules.aggregates)))
     }

@@ -49,7 +49,7 @@ use crate::{
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
     observe::Metrics,
-    rules::{self, Finding, ListsInForce},
+    rules::{self, Finding, ListsInForce, RuleSet},
     types::{
         reasons::Label,
         time::{HOUR_MS, Timestamp},
@@ -130,9 +130,27 @@ pub(super) fn time_of(record: &Record) -> Timestamp {
     }
 }
 
-/// Loads rules and model into what decisions are made with. Numbers are given once the journal is known.
+/// Loads rules and model that come from outside into what decisions are made with. Numbers are given once the journal is
+/// known.
+pub(super) fn setup_given(
+    rules: &Source,
+    model: Option<&Source>,
+    config: &Config,
+) -> Result<Setup, OpenError> {
+    setup_with(rules::compile(&rules.name, &rules.text), model, config)
+}
+
+/// As [`setup_given`], with rules that the engine kept, or that were checked where they were read.
 pub(super) fn setup_of(rules: &Source, model: Option<&Source>, config: &Config) -> Result<Setup, OpenError> {
-    let rules = rules::compile(&rules.name, &rules.text).map_err(OpenError::Rules)?;
+    setup_with(rules::compile_kept(&rules.name, &rules.text), model, config)
+}
+
+fn setup_with(
+    rules: Result<RuleSet, Vec<Finding>>,
+    model: Option<&Source>,
+    config: &Config,
+) -> Result<Setup, OpenError> {
+    let rules = rules.map_err(OpenError::Rules)?;
     let model = load_model(model)?;
     Ok(Setup {
         plan: Arc::new(Plan::new(&rules.aggregates)),
@@ -258,7 +276,7 @@ impl Engine {
         snapshots: Arc<dyn Storage>,
     ) -> Result<(Arc<Engine>, Recovered), OpenError> {
         let Settings { data_dir, rules, model, challenger, mut config, time, metrics } = settings;
-        let mut setup = setup_of(&rules, model.as_ref(), &config)?;
+        let mut setup = setup_given(&rules, model.as_ref(), &config)?;
         let challenging = load_model(challenger.as_ref())?;
         let (health, _) = watch::channel(Health { authorisation: false, others: false });
         let (failed_sender, failed) = watch::channel(None);

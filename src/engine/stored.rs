@@ -259,7 +259,7 @@ impl Engine {
         let engine = self.clone();
         let compiled = tokio::task::spawn_blocking(move || {
             let text = versions::read(&engine.data_dir, Versioned::Rules, &version).ok()?;
-            rules::compile(&version, &text).ok().map(Arc::new)
+            rules::compile_kept(&version, &text).ok().map(Arc::new)
         });
         let rules = compiled.await.map_err(|_| Fault::Internal)?;
         if let Some(rules) = &rules {

@@ -13,6 +13,7 @@ use super::{
     file::{self, AggregateDeclaration, At, Expression, File, ListValues, RuleDeclaration},
     filter::{self, Beside},
     finding::{Report, did_you_mean},
+    listing,
     lists::{DeclaredList, FOR_EVER, FileValue, FileValues},
     modes::{Restricted, Suppression},
     parse,
@@ -42,8 +43,23 @@ const STACK_BYTES: usize = 8 * 1024 * 1024;
 /// for the path of a decision: it starts a thread of its own and takes about a millisecond per rule.
 ///
 /// # Errors
-/// Every finding of the file, in its order, at least one of them an error.
+/// Every finding of the file, in its order, at least one of them an error; behind those of the lists' files that stand in
+/// the text.
 pub fn compile(file_name: &str, source: &str) -> Result<RuleSet, Vec<Finding>> {
+    let is_short = source.len() <= RULES_FILE_BYTES_MAX;
+    let Some((rest, mut findings)) = is_short.then(|| listing::without_wrong_lines(source)).flatten() else {
+        return compile_kept(file_name, source);
+    };
+    findings.extend(compile_kept(file_name, &rest).err().into_iter().flatten());
+    Err(findings)
+}
+
+/// As [`compile`], for a text that the engine has kept itself: what it took once it can always read back, so lines of
+/// lists' files that would be refused by now mean what they meant then.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_kept(file_name: &str, source: &str) -> Result<RuleSet, Vec<Finding>> {
     let refuse = |message: String| {
         let mut report = Report::new(file_name, source);
         report.error(0..0, message, None);

@@ -9,6 +9,7 @@
 //!
 //! Such blocks stand at the end of the text, among nothing but blank lines and other lines that begin with `#@`. A text
 //! that has the block of a file already keeps it: what was loaded once means the same wherever it is loaded again.
+//! Its lines are checked like a file's where the text comes from outside, and not where it was kept (`compile_kept`).
 
 use std::{collections::HashMap, ops::Range};
 
@@ -65,8 +66,7 @@ pub fn has_list_file(source: &str, name: &str) -> bool {
     blocks(source).iter().any(|block| block.name == name)
 }
 
-/// Appends what stands in a list's file. A file is checked line by line here, where it is read, and never again: a text
-/// that was kept means what it meant when it was kept, whatever later programs would refuse to read.
+/// Appends what stands in a list's file, which is checked line by line.
 ///
 /// # Errors
 /// Every line that cannot stand in a list, up to 20 of them; the text ends with the others then, so that the rest can be
@@ -78,28 +78,67 @@ pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Resul
     }
     source.push_str(&format!("{HEAD}{name}\n"));
     let mut findings = Vec::new();
-    let mut has_header = false;
-    for (number, line) in (1..).zip(content.lines()) {
-        let is_header = !has_header && !line.is_empty();
-        has_header |= is_header;
-        let mut line = line;
-        if let Some(finding) = refusal(name, number, line) {
-            findings.push(finding);
-            if findings.len() == ERRORS_MAX {
-                break;
-            }
-            // Without a header the other lines would say nothing.
-            if is_header {
-                source.push_str("#| value\n");
-                break;
-            }
-            line = "";
-        }
+    for line in checked(name, content.lines(), &mut findings) {
         source.push_str(if line.is_empty() { LINE } else { "#| " });
         source.push_str(line);
         source.push('\n');
     }
     if findings.is_empty() { Ok(()) } else { Err(findings) }
+}
+
+/// What is wrong with the lines of lists' files that a text has already, and the text without those lines, so that the
+/// rest can be checked; `None` where nothing is. For texts that come from outside: one that was kept means what it meant
+/// when it was kept, whatever later programs would refuse to read.
+pub fn without_wrong_lines(source: &str) -> Option<(String, Vec<Finding>)> {
+    let (mut findings, mut replaced) = (Vec::new(), Vec::new());
+    for Block { name, lines, starts } in blocks(source) {
+        if findings.len() >= ERRORS_MAX {
+            break;
+        }
+        let mut wrong = Vec::new();
+        let kept = checked(name, lines.iter().copied(), &mut wrong);
+        if !wrong.is_empty() {
+            let lines = starts.iter().zip(&lines).map(|(start, line)| *start..start + line.len());
+            replaced.extend(lines.zip(kept));
+        }
+        findings.extend(wrong);
+    }
+    if findings.is_empty() {
+        return None;
+    }
+    let (mut text, mut taken) = (String::with_capacity(source.len()), 0);
+    for (line, instead) in replaced {
+        text.extend([&source[taken..line.start], instead]);
+        taken = line.end;
+    }
+    text.push_str(&source[taken..]);
+    Some((text, findings))
+}
+
+/// The lines of a list's file, empty where one is refused, which `findings` tells; all are once there are 20 of those.
+fn checked<'l>(
+    file: &str,
+    lines: impl Iterator<Item = &'l str>,
+    findings: &mut Vec<Finding>,
+) -> Vec<&'l str> {
+    let (mut has_header, mut is_over) = (false, false);
+    let mut kept = Vec::new();
+    for (number, line) in (1..).zip(lines) {
+        let is_header = !has_header && !line.is_empty();
+        has_header |= is_header;
+        let refused = if is_over { None } else { refusal(file, number, line) };
+        kept.push(match refused {
+            _ if is_over => "",
+            None => line,
+            Some(finding) => {
+                findings.push(finding);
+                // Without a header the other lines would say nothing.
+                is_over = is_header || findings.len() == ERRORS_MAX;
+                if is_header { COLUMNS[0] } else { "" }
+            }
+        });
+    }
+    kept
 }
 
 /// Why a line of a list's file is not taken.
@@ -130,24 +169,32 @@ fn refusal(file: &str, number: u32, line: &str) -> Option<Finding> {
 pub(super) struct Block<'s> {
     pub(super) name: &'s str,
     lines: Vec<&'s str>,
+    /// Where each line begins in the whole text, in bytes.
+    starts: Vec<usize>,
 }
 
 /// The files appended to a text.
 pub(super) fn blocks(source: &str) -> Vec<Block<'_>> {
-    let lines: Vec<&str> = source.lines().collect();
-    let is_appended =
-        |line: &&str| line.starts_with("#@") || line.starts_with(LINE) || line.trim().is_empty();
-    let first = lines.iter().rposition(|line| !is_appended(line)).map_or(0, |last| last + 1);
+    let mut behind = 0;
+    let lines = source.split_inclusive('\n').map(|line| {
+        behind += line.len();
+        (behind - line.len(), line.lines().next().unwrap_or(""))
+    });
+    let lines: Vec<(usize, &str)> = lines.collect();
+    let is_appended = |line: &str| line.starts_with("#@") || line.starts_with(LINE) || line.trim().is_empty();
+    let first = lines.iter().rposition(|(_, line)| !is_appended(line)).map_or(0, |last| last + 1);
     let mut blocks: Vec<Block<'_>> = Vec::new();
     let mut is_open = false;
-    for line in &lines[first..] {
+    for (start, line) in &lines[first..] {
         if let Some(name) = line.strip_prefix(HEAD) {
-            blocks.push(Block { name, lines: Vec::new() });
+            blocks.push(Block { name, lines: Vec::new(), starts: Vec::new() });
             is_open = true;
         } else if let Some(text) = line.strip_prefix(LINE)
             && let Some(block) = blocks.last_mut().filter(|_| is_open)
         {
-            block.lines.push(text.strip_prefix(' ').unwrap_or(text));
+            let text = text.strip_prefix(' ').unwrap_or(text);
+            block.lines.push(text);
+            block.starts.push(start + line.len() - text.len());
         } else {
             is_open = false;
         }

@@ -40,10 +40,10 @@ use self::{
 };
 pub use self::{
     cases::{TestResult, run_tests},
-    compile::compile,
+    compile::{compile, compile_kept},
     explain::{Explanation, Reading, aggregate as explain_aggregate, names},
     finding::{Finding, Severity, did_you_mean, error_at, nearest, text_of},
-    listing::{ListFile, append_list_file, has_list_file, list_files},
+    listing::{ListFile, append_list_file, has_list_file, list_files, without_wrong_lines},
     lists::{DeclaredList, Lists, ListsInForce},
     modes::{Entity, Suppression},
     policies::{LabelPolicy, PolicyField},

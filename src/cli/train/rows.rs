@@ -15,10 +15,10 @@ use crate::{
     cli::{past, progress::bar},
     config::Config,
     engine::{
-        backtest::{Backtest, Replayed},
+        backtest::{Backtest, PastJournal, Replayed},
         recover::Source,
     },
-    features::catalog::MODEL_FEATURES,
+    features::catalog::{MODEL_FEATURES, model_index_of, slot},
     history::{Placed, Selection, Transaction},
     journal::record::{Decided, Record},
     types::{account::AccountChange, codes::Kind, lists::FraudLabel},
@@ -81,12 +81,15 @@ pub(super) fn of_file(args: &Args, rows: &mut Rows) -> anyhow::Result<LeftOut> {
 }
 
 /// The decisions of a journal, with the vectors that were served. The newest label that came before the horizon counts,
-/// in the test the newest of all; what nobody labelled and is older than the label delay counts as genuine.
+/// in the test the newest of all; what nobody labelled and is older than the label delay counts as genuine. Where the
+/// newest settings say that limits are made up, no row has the use of credit, as none that is served has it by now.
 ///
 /// # Errors
-/// Where the journal cannot be read, or an output cannot be written.
+/// Where the journal or its settings cannot be read, or an output cannot be written.
 pub(super) fn of_journal(data_dir: &Path, args: &Args, rows: &mut Rows) -> anyhow::Result<LeftOut> {
     let journal = past::journal(data_dir)?;
+    let unserved = unserved(&journal).with_context(|| data_dir.display().to_string())?;
+    let mut taken_out = 0_u64;
     // What came after the last decision is known, too.
     let end = journal.last_time();
     let progress = bar(journal.last_position(), "positions read");
@@ -118,7 +121,12 @@ pub(super) fn of_journal(data_dir: &Path, args: &Args, rows: &mut Rows) -> anyho
             None => None,
         };
         let known = Known { account: account.0.as_str(), time: *time, label };
-        match rows.take(request.key.0.as_str(), &known, &considered.vector) {
+        let mut vector = considered.vector;
+        if let Some(value) = unserved.and_then(|index| vector.get_mut(index)) {
+            taken_out += u64::from(!value.is_nan());
+            *value = f32::NAN;
+        }
+        match rows.take(request.key.0.as_str(), &known, &vector) {
             Ok(()) => Ok(ControlFlow::Continue(())),
             Err(error) => {
                 failed = Some(error);
@@ -127,7 +135,28 @@ pub(super) fn of_journal(data_dir: &Path, args: &Args, rows: &mut Rows) -> anyho
         }
     })?;
     progress.finish_and_clear();
+    if taken_out > 0 {
+        eprintln!(
+            "note: account.utilisation is missing in all rows, and was taken out of {taken_out}: the journal's newest \
+             settings say that limits are made up ([accounts] assumed_limits), so it is served no more"
+        );
+    }
     failed.map_or(Ok(left_out), Err)
+}
+
+/// The place of the feature that older rows may have and that is not served under the journal's newest settings.
+fn unserved(journal: &PastJournal) -> anyhow::Result<Option<usize>> {
+    // Without settings there is no decision to learn from either, which is told elsewhere.
+    if journal.config_number() == 0 {
+        return Ok(None);
+    }
+    let limits_are_assumed = journal.backtest(&no_rules(), None)?.limits_are_assumed();
+    Ok(model_index_of(slot::UTILISATION).filter(|_| limits_are_assumed))
+}
+
+/// Neither rules nor a model are read by what a model is trained on.
+fn no_rules() -> Source {
+    Source { name: "no rules".to_owned(), text: "version = 1\n".to_owned() }
 }
 
 /// Positions between two updates of the progress.
@@ -156,9 +185,7 @@ impl Replay {
         accounts: Vec<AccountChange>,
         label_delay_ms: i64,
     ) -> anyhow::Result<Replay> {
-        // Neither rules nor a model are read by what the model is trained on.
-        let no_rules = Source { name: "no rules".to_owned(), text: "version = 1\n".to_owned() };
-        let mut backtest = Backtest::under(config, &no_rules, None)?;
+        let mut backtest = Backtest::under(config, &no_rules(), None)?;
         past::open(&mut backtest, accounts)?;
         Ok(Replay { backtest, label_delay_ms, left_out: LeftOut::default() })
     }

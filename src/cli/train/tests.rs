@@ -5,9 +5,12 @@ use super::{periods::Known, rows::Replay};
 use crate::{
     cli::{model, past, simulate},
     config::Config,
+    engine::{Arrival, Client, Engine, Settings as Opened, Source, TimeSource},
     features::catalog::{MODEL_FEATURES, model_index},
     history::{Rows, Selection, Transaction},
-    types::time::DAY_MS,
+    observe::Metrics,
+    sim::World,
+    types::{outcome::Maintenance, time::DAY_MS},
 };
 
 /// As `saker train` takes it where nothing else is asked for.
@@ -181,4 +184,61 @@ fn an_upside_down_period_is_refused() {
     let mut args = args("none.csv".into(), None, "none.json".into());
     args.train_from = args.test_from;
     assert!(run(args).unwrap_err().to_string().contains("is not before --test-from"));
+}
+
+/// Serves some transactions of a world from this directory, with limits that are made up or not.
+async fn serve(data: &Path, world: &World, part: std::ops::Range<usize>, assumed_limits: bool) {
+    let mut config = Config::default();
+    config.accounts.assumed_limits = assumed_limits;
+    config.journal.segment_bytes = 1024 * 1024;
+    let opened = Opened {
+        data_dir: data.to_owned(),
+        rules: Source { name: "no rules".to_owned(), text: "version = 1\n".to_owned() },
+        model: None,
+        challenger: None,
+        config,
+        time: TimeSource::Transactions,
+        metrics: Metrics::new(1),
+    };
+    let (engine, _) = Engine::open(opened).unwrap();
+    let lane = engine.lane();
+    tokio::spawn(lane.clone().run());
+    let arrival = Arrival { client: Client::ANONYMOUS, deadline: None, lane };
+    for (place, change) in world.accounts.iter().cloned().enumerate() {
+        let key = past::opening_key(place);
+        engine.maintain(Maintenance::Upsert { key, change }, &arrival).await.unwrap();
+    }
+    for transaction in &world.transactions[part] {
+        engine.authorise(transaction.request.clone(), &arrival).await.unwrap();
+    }
+    engine.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_model_does_not_learn_the_use_of_credit_that_nobody_will_serve_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = crate::sim::Settings { accounts: 20, days: 3, seed: 3, start: crate::sim::DEFAULT_START };
+    let world = crate::sim::generate(settings);
+    let (data, table) = (directory.path().join("data"), directory.path().join("rows.csv"));
+    // By row, whether it has the use of credit.
+    let learned = || {
+        let args = Args { journal: Some(data.clone()), ..args(PathBuf::new(), None, PathBuf::new()) };
+        let mut rows =
+            rows::Rows { periods: Periods::new(&args), table: Some(Table::create(&table).unwrap()) };
+        rows::of_journal(&data, &args, &mut rows).unwrap();
+        rows.table.unwrap().finish().unwrap();
+        let mut written = csv::Reader::from_path(&table).unwrap();
+        let column =
+            written.headers().unwrap().iter().position(|name| name == "account.utilisation").unwrap();
+        written.records().map(|row| !row.unwrap()[column].is_empty()).collect::<Vec<bool>>()
+    };
+    serve(&data, &world, 0..10, false).await;
+    assert_eq!(learned(), [true; 10], "as it was served");
+    // A start is enough: no decision need have been made under the new settings.
+    serve(&data, &world, 10..10, true).await;
+    assert_eq!(learned(), [false; 10], "it is served no more");
+    serve(&data, &world, 10..15, true).await;
+    assert_eq!(learned(), [false; 15]);
+    serve(&data, &world, 15..20, false).await;
+    assert_eq!(learned(), [[true; 10].as_slice(), &[false; 5], &[true; 5]].concat(), "as each was served");
 }

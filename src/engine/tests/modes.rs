@@ -185,3 +185,42 @@ async fn a_hundred_reloads_a_second_under_load_drop_nothing_and_every_decision_n
     drop(bench);
     assert_eq!(verified(dir.path()).counts["decided"], decided.iter().sum::<usize>() as u64);
 }
+
+/// A list's lines stand in the text, and a quote takes the next one with it, as programs before took it.
+const SWALLOWING: &str = "version = 1\n[lists.shops]\nfile = 'shops.csv'\n\
+    [[rules]]\nid = 'limit'\nwhen = 'amount > 5 && !(merchant.id in lists.shops)'\nthen = 'decline'\nreason = 'LIMIT'\n\
+    #@ list shops.csv\n#| value\n#| M-1\n#| \"M-2\n#| M-3\"\n";
+
+#[tokio::test]
+async fn a_text_that_was_kept_decides_stops_and_verifies_but_nobody_can_send_a_quote_that_swallows_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = open_with(dir.path(), LIMIT);
+    bench.account(1, 1_000_000).await;
+    let sent = Source { name: "content".into(), text: SWALLOWING.into() };
+    let Err(ReloadError::Rules(findings)) = bench.engine.reload_rules(sent.clone()) else { panic!() };
+    let places = findings.iter().map(|finding| (&*finding.file, finding.line, finding.column));
+    assert_eq!(places.collect::<Vec<_>>(), [("shops.csv", 3, 1)], "{findings:?}");
+    assert_eq!(code(&bench, "t1", 1_000_000).await.0, "61");
+
+    // What a program before this one had put in force.
+    let before = bench.engine.in_force.load_full();
+    let rules = crate::rules::compile_kept("kept", SWALLOWING).unwrap();
+    let kept = bench.engine.put_in_force(rules, &before).unwrap();
+    assert_eq!(code(&bench, "t2", 1_000_001).await, ("59".into(), kept.version.clone()));
+    assert!(set(&bench, "limit", Mode::Shadow).changed, "a stop is never refused for it");
+    assert_eq!(code(&bench, "t3", 1_000_002).await.0, "00");
+    let given = bench.engine.rules().source.to_string();
+    let again = bench.engine.reload_rules(Source { text: given, ..sent.clone() });
+    assert!(matches!(again, Err(ReloadError::Rules(_))), "what is sent is checked, wherever it comes from");
+    bench.engine.close().unwrap();
+    drop(bench);
+
+    let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
+    assert_eq!((verified.decisions.values().sum::<u64>(), verified.different), (3, 0), "{verified:?}");
+    let journal = crate::engine::backtest::PastJournal::open(dir.path()).unwrap();
+    journal.backtest(&journal.rules().unwrap(), None).unwrap();
+    assert!(matches!(Engine::open(settings(dir.path(), SWALLOWING)), Err(OpenError::Rules(_))));
+    let bench = open_with(dir.path(), LIMIT);
+    assert_eq!(code(&bench, "t4", 1_000_003).await.0, "00", "the mode goes on");
+    bench.engine.close().unwrap();
+}

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use super::{Finding, Lists, RuleSet, Seen, Value, compile, compiled, currency, results_seen, text, values};
 use crate::{
     rules::{
-        append_list_file, has_list_file, list_files,
+        append_list_file, compile_kept, has_list_file, list_files,
         lists::{StandingEntry, Step},
+        without_wrong_lines,
     },
     types::{
         lists::{ListEntry, ListKind},
@@ -290,7 +291,7 @@ fn a_kept_text_whose_list_has_a_cell_over_several_lines_compiles_as_it_did_when_
     let kept = format!(
         "{WITH_FILE}#@ list shops.csv\n#| value,source\n#| M-1,\"Visa\n#|\n#| alert 17\"\n#| M-2,x\n"
     );
-    let rules = compiled(&kept);
+    let rules = compile_kept("0123456789ab", &kept).unwrap();
     let page = rules.list("shops").unwrap().page(None, Timestamp(0), "", 9);
     let read: Vec<[&str; 2]> = page.iter().map(|entry| [&*entry.entry.value, &*entry.entry.source]).collect();
     assert_eq!(read, [["M-1", "Visa\n\nalert 17"], ["M-2", "x"]]);
@@ -298,6 +299,37 @@ fn a_kept_text_whose_list_has_a_cell_over_several_lines_compiles_as_it_did_when_
     let mut source = WITH_FILE.to_owned();
     let content = "value,source\nM-1,\"Visa\n\nalert 17\"\nM-2,x\n";
     assert!(append_list_file(&mut source, "shops.csv", content).is_err());
+}
+
+#[test]
+fn an_unclosed_quote_in_a_given_text_s_own_list_lines_does_not_let_the_rows_below_it_off_the_list() {
+    const OPEN: &str = "the quote that begins here is not closed on its line | close it with `\"` on the same line; \
+                        inside quotes, a `\"` is written twice";
+    let given = |lines: &str| format!("{WITH_FILE}#@ list shops.csv\n{lines}");
+    let swallowing = given("#| value\n#| M-1\n#| \"M-2\n#| M-3\n#| M-4\n");
+    assert_eq!(found(&swallowing), [format!("shops.csv:3:1 {OPEN}")]);
+    assert_eq!(found(&swallowing.replace('\n', "\r\n")), [format!("shops.csv:3:1 {OPEN}")]);
+    assert_eq!(compile_kept("kept", &swallowing).unwrap().list("shops").unwrap().file.len(), 2);
+    // The quote that would close it comes, too, and what else is wrong is told with it, but nothing that follows from it.
+    let all = given(
+        "#| value,source\n#| M-1,\"Visa\n#|\n#| alert 17\"\n#|M\u{85}2,x\n#| M-1\u{1b},x\n#| M-3,x,x\n\n\
+         #@ mode s off since=2026-11-26T10:00:00Z by=SetRuleMode\n",
+    );
+    let expected = [
+        format!("shops.csv:2:5 {OPEN}"),
+        "shops.csv:5:2 a control character cannot stand in a list".to_owned(),
+        "shops.csv:6:4 a control character cannot stand in a list".to_owned(),
+        "shops.csv:4:1 the line has 1 cells where the header has 2".to_owned(),
+        "shops.csv:7:1 the line has 3 cells where the header has 2".to_owned(),
+        "rules.toml:18:1 there is no rule `s` | did you mean `r`?".to_owned(),
+    ];
+    assert_eq!(found(&all), expected);
+    // A header, and lines without number: 20 of them are told.
+    assert_eq!(found(&given("#| \"value\n#| M-1\n")), [format!("shops.csv:1:1 {OPEN}")]);
+    assert_eq!(found(&given(&format!("#| value\n{}", "#| \"M\n".repeat(30)))).len(), 20);
+    // What is as it should be stays to the byte what it was.
+    let right = given("#| value,source\n#|\n#| \"M, \"\"1\"\"\",6\" pipe\n");
+    assert!(without_wrong_lines(&right).is_none() && *compiled(&right).source == *right);
 }
 
 #[test]
