@@ -374,3 +374,35 @@ impl Html {
         written.with_context(|| format!("{} cannot be written", self.path.display()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_file_that_the_settings_name_is_not_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        std::fs::write(at("rules.toml"), "version = 1\n").unwrap();
+        std::fs::write(at("t.csv"), "").unwrap();
+        let mut config = Config::default();
+        config.decide.rules = Some(at("rules.toml").into());
+        for option in ["--scores", "--report"] {
+            let args = |out: String| {
+                let words = ["backtest".to_owned(), "--transactions".into(), at("t.csv"), option.into(), out];
+                Cli::parse_from(words).args
+            };
+            let refused = check_against(&args(at("rules.toml")), &config).unwrap_err().to_string();
+            assert!(refused.contains("[decide] rules"), "{refused}");
+            check_against(&args(at("out")), &config).unwrap();
+        }
+    }
+}

@@ -150,7 +150,7 @@ impl Velocity {
                 let is_own = u32::from(alike & OWN != 0).wrapping_neg();
                 let is_own_mcc = u32::from(alike & OWN_MCC != 0);
                 seen |= alike;
-                counted.0 += marks[row] & is_own | is_own_mcc * Counts::OWN_MCC;
+                counted.0 += (marks[row] & is_own) | (is_own_mcc * Counts::OWN_MCC);
                 let amount_minor = event.amount_minor() & i64::from(is_own_mcc).wrapping_neg();
                 mcc_sum_minor = mcc_sum_minor.wrapping_add(amount_minor);
             });
@@ -264,7 +264,7 @@ impl TimeOfDay {
         // One of the two is the time since the night began that was on or last; the other is beyond a day.
         let since_night_ms = self.since_night_ms.wrapping_sub(before);
         let is_night = since_night_ms < Self::NIGHT || since_night_ms.wrapping_add(Self::DAY) < Self::NIGHT;
-        u32::from(is_near) * Counts::NEAR | u32::from(is_night) * Counts::AT_NIGHT
+        (u32::from(is_near) * Counts::NEAR) | (u32::from(is_night) * Counts::AT_NIGHT)
     }
 }
 

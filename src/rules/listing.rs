@@ -322,6 +322,11 @@ impl Reading<'_, '_, '_> {
             self.wrong(line, places[1], &format!("`{}` is no time", beginning(ends)), Some(help));
             return None;
         };
+        if value.trim() != value {
+            let help = "write it without: what a switch sends is compared byte by byte";
+            let message = "the value begins or ends with a blank, so that hardly any equals it";
+            self.say(Severity::Warning, line, places[0], message, Some(help));
+        }
         Some(ListValue { value: value.to_owned(), until, source: source.to_owned(), line })
     }
 

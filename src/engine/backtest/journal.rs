@@ -20,7 +20,7 @@ use crate::{
         versions::Names,
     },
     features::{
-        catalog::MODEL_FEATURES,
+        catalog::{MODEL_FEATURES, MODEL_FEATURES_FIRST},
         shared::{Parts, SharedRead},
     },
     journal::{

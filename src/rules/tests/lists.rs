@@ -333,6 +333,19 @@ fn an_unclosed_quote_in_a_given_text_s_own_list_lines_does_not_let_the_rows_belo
 }
 
 #[test]
+fn a_blank_beside_a_value_does_not_let_it_off_the_list_unsaid() {
+    assert_eq!(
+        found(&with_file("value\nM-1\n M-2\nM-3 \n")),
+        [3, 4].map(|line| {
+            format!(
+                "shops.csv:{line}:1 the value begins or ends with a blank, so that hardly any equals it | \
+                 write it without: what a switch sends is compared byte by byte"
+            )
+        })
+    );
+}
+
+#[test]
 fn an_error_behind_blank_lines_is_told_at_its_own_line() {
     let wrong = found(&with_file("value,source\nM-1,x\n\n\nM-2\nM-3,soon,x\n\nM-1,x\n"));
     assert_eq!(
