@@ -693,6 +693,16 @@ fn a_changed_decision_is_told_from_what_follows_of_it() {
         assert_eq!(against[name], count, "{name} of {against}");
     }
     assert_eq!(against["moves"].as_array().unwrap().len(), 2, "{against}");
+    // What a whole history comes to under each file, and not only what changes.
+    let sums =
+        |side: &str| [&against[side], &against[side]["against"]].map(|part| part["count"].as_u64().unwrap());
+    let [[all_before, against_before], [all_after, against_after]] = ["before", "after"].map(sums);
+    assert_eq!((all_before, all_after), (against["compared"].as_u64().unwrap(), all_before), "{against}");
+    let moved = |by: &str| -> i64 {
+        let moves = against["moves"].as_array().unwrap().iter();
+        moves.filter(|moved| moved[by] == "DECLINED").map(|moved| moved["count"].as_i64().unwrap()).sum()
+    };
+    assert_eq!(against_after as i64 - against_before as i64, moved("after") - moved("before"), "{against}");
     let declined = &against["moves"][0];
     assert_eq!((&declined["before"], &declined["after"]), (&"APPROVED".into(), &"DECLINED".into()));
     assert_eq!((&declined["minor"]["USD"], &declined["genuine"]), (&12_000.into(), &1.into()));

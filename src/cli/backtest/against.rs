@@ -16,13 +16,14 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{
-    figures::{Decided, Past, is_against},
-    report::{amounts, named, yield_json},
+    figures::{Decided, Past, groups_of, is_against, row_of},
+    report::{amounts, named, slice_json, yield_json},
     voices::Heard,
-    volume::Yield,
+    volume::{Slice, Yield, share},
 };
 use crate::{
     engine::backtest::Replayed,
+    observe::RuleGroups,
     rules::{Effect, Rule, RuleSet},
     types::{auth::AuthAnswer, codes::Decision},
 };
@@ -85,6 +86,11 @@ pub(super) struct Against<'a> {
     pub(super) before: &'a RuleSet,
     pub(super) after: &'a RuleSet,
     pub(super) compared: u64,
+    /// What the decisions that are compared come to under each file.
+    pub(super) whole_before: Slice,
+    pub(super) whole_after: Slice,
+    groups_before: RuleGroups,
+    groups_after: RuleGroups,
     /// By the decision before and after.
     pub(super) moves: BTreeMap<(Decision, Decision), Yield>,
     /// By the rule that begins the change on its account.
@@ -118,6 +124,10 @@ impl<'a> Against<'a> {
             before,
             after,
             compared: 0,
+            whole_before: Slice::default(),
+            whole_after: Slice::default(),
+            groups_before: groups_of(before),
+            groups_after: groups_of(after),
             moves: BTreeMap::new(),
             causes: BTreeMap::new(),
             followed: 0,
@@ -137,10 +147,12 @@ impl<'a> Against<'a> {
             return Ok(());
         };
         self.compared += 1;
+        let (billed, is_fraud) = (past.request.billed(), past.is_fraud);
+        self.whole_before.add(&row_of(was, billed, is_fraud, &self.groups_before));
+        self.whole_after.add(&row_of(is, billed, is_fraud, &self.groups_after));
         if (was.decision, was.response_code) == (is.decision, is.response_code) {
             return Ok(());
         }
-        let (billed, is_fraud) = (past.request.billed(), past.is_fraud);
         self.moves.entry((was.decision, is.decision)).or_default().add(billed, is_fraud);
         let account = past.account.map(|account| account.to_string()).unwrap_or_default();
         let transaction_id = past.request.key.to_string();
@@ -208,6 +220,13 @@ impl<'a> Against<'a> {
              before\n",
             self.after.version, self.before.version, self.compared, self.followed
         );
+        let _ = writeln!(text, "\nthe same history     against        %  fraud caught  genuine wronged");
+        for (name, rules, whole) in self.sides() {
+            let [declined, caught, wronged] = rates(whole);
+            let name = format!("{name}, {}", rules.version);
+            let _ =
+                writeln!(text, "{name:<20}{:>8}{declined:>9}{caught:>14}{wronged:>17}", whole.against.count);
+        }
         if changed == 0 {
             return text;
         }
@@ -239,6 +258,11 @@ impl<'a> Against<'a> {
         text
     }
 
+    /// Both files with what they come to.
+    pub(super) fn sides(&self) -> [(&'static str, &'a RuleSet, &Slice); 2] {
+        [("before", self.before, &self.whole_before), ("after", self.after, &self.whole_after)]
+    }
+
     pub(super) fn json(&self) -> Value {
         let moves = self.moves.iter().map(|((before, after), moved)| {
             let mut value = yield_json(moved);
@@ -258,6 +282,8 @@ impl<'a> Against<'a> {
             "rules_version_before": &*self.before.version,
             "rules_version_after": &*self.after.version,
             "compared": self.compared,
+            "before": slice_json(&self.whole_before),
+            "after": slice_json(&self.whole_after),
             "changed": self.changed(),
             "followed": self.followed,
             "moves": moves.collect::<Vec<_>>(),
@@ -285,6 +311,14 @@ impl Change {
             first.clone().unwrap_or_default(),
         ]
     }
+}
+
+/// In per cent: what was declined or asked to step up, the fraud that was caught, the genuine payments that were declined
+/// for suspicion; a dash where there is none to be caught or wronged.
+pub(super) fn rates(whole: &Slice) -> [String; 3] {
+    let declined = share(whole.against.count, whole.all.count);
+    [declined, whole.recall(), whole.false_positive_rate()]
+        .map(|share| share.map_or("-".to_owned(), |share| format!("{:.2} %", 100.0 * share)))
 }
 
 /// The live rules that fired and that can change a decision, the one that stands above the others first.

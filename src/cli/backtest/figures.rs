@@ -16,10 +16,12 @@ use crate::{
     engine::backtest::{Backtest, Replayed},
     model::quality::Quality,
     observe::{ReasonGroup, RuleGroups},
+    rules::RuleSet,
     types::{
         auth::{AuthAnswer, AuthRequest},
         codes::Decision,
         ids::AccountId,
+        money::Money,
     },
 };
 
@@ -72,7 +74,7 @@ impl Figures {
     pub(super) fn new(backtest: &Backtest) -> Figures {
         let rules = backtest.rules();
         Figures {
-            groups: RuleGroups::new(rules.rules.iter().map(|rule| (&*rule.reason, &*rule.group))),
+            groups: groups_of(rules),
             decisions: BTreeMap::new(),
             whole: Slice::default(),
             slices: Slices::default(),
@@ -108,12 +110,8 @@ impl Figures {
             }
             Ok((answer, Replayed::Decided)) => (answer, past.is_fraud),
         };
-        let is_against = is_against(answer.decision);
-        let reason = answer.reasons.first().filter(|_| is_against);
-        let is_suspected = reason.is_some_and(|reason| {
-            ReasonGroup::of(reason.source, &reason.code, &self.groups).suspects_fraud()
-        });
-        let row = Row { billed, is_fraud, is_against, is_suspected };
+        let row = row_of(answer, billed, is_fraud, &self.groups);
+        let reason = answer.reasons.first().filter(|_| row.is_against);
         self.decisions.entry(answer.decision).or_default().add(billed);
         self.whole.add(&row);
         self.slices.add(past.request, answer.decided_at, &row);
@@ -124,8 +122,8 @@ impl Figures {
                 None => self.reasons.entry(reason.code.to_string()).or_default(),
             };
             figures.decided.add(billed, is_fraud);
-            figures.is_suspicion |= is_suspected;
-            if is_suspected && spoke == Spoke::OneReason {
+            figures.is_suspicion |= row.is_suspected;
+            if row.is_suspected && spoke == Spoke::OneReason {
                 figures.alone.add(billed, is_fraud);
             }
         }
@@ -161,6 +159,25 @@ impl Figures {
         reasons.sort_by_key(|(_, figures)| std::cmp::Reverse(figures.decided.all.count));
         reasons
     }
+}
+
+/// To which group the reasons of a file's rules belong.
+pub(super) fn groups_of(rules: &RuleSet) -> RuleGroups {
+    RuleGroups::new(rules.rules.iter().map(|rule| (&*rule.reason, &*rule.group)))
+}
+
+/// A decision as it is counted.
+pub(super) fn row_of(
+    answer: &AuthAnswer,
+    billed: Option<Money>,
+    is_fraud: Option<bool>,
+    groups: &RuleGroups,
+) -> Row {
+    let is_against = is_against(answer.decision);
+    let reason = answer.reasons.first().filter(|_| is_against);
+    let is_suspected =
+        reason.is_some_and(|reason| ReasonGroup::of(reason.source, &reason.code, groups).suspects_fraud());
+    Row { billed, is_fraud, is_against, is_suspected }
 }
 
 /// Whether the cardholder did not get what was asked for.

@@ -13,7 +13,7 @@ use self::{
     tables::{all_slices, count, majors, money, rate, slices, yield_cells, yield_head},
 };
 use super::{
-    against::Against,
+    against::{Against, rates},
     episodes::EPISODE_GAP_DAYS,
     report::{Report, named, percent},
     slices::Band,
@@ -560,6 +560,25 @@ fn changes(against: &Against<'_>, report: &Report<'_>, has_labels: bool) -> Mark
                 (grouped(i128::from(against.changed()))) " of " (grouped(i128::from(against.compared)))
                 " decisions change from rules " (against.before.version) " to " (against.after.version) ", "
                 (grouped(i128::from(against.followed))) " of them on accounts where one had changed before."
+            }
+            table data-table="sides" {
+                thead {
+                    tr {
+                        th { "the same history under" } th { "declined or asked to step up" } th { "of all" }
+                        @if has_labels { th { "of fraud caught" } th { "of genuine wronged" } }
+                    }
+                }
+                tbody {
+                    @for (name, rules, whole) in against.sides() {
+                        @let [declined, caught, wronged] = rates(whole);
+                        tr data-row=(name) {
+                            th { (name) ", " (rules.version) }
+                            td { (grouped(i128::from(whole.against.count))) }
+                            td { (declined) }
+                            @if has_labels { td { (caught) } td { (wronged) } }
+                        }
+                    }
+                }
             }
             @if against.changed() > 0 {
                 div.wide {

@@ -2,7 +2,7 @@
 
 mod json;
 
-pub(super) use json::yield_json;
+pub(super) use json::{slice_json, yield_json};
 
 use std::{fmt::Write as _, time::Duration};
 

@@ -172,7 +172,7 @@ pub(in super::super) fn yield_json(brought: &Yield) -> Value {
     value
 }
 
-fn slice_json(slice: &Slice) -> Value {
+pub(in super::super) fn slice_json(slice: &Slice) -> Value {
     let mut value = volume_json(&slice.all);
     value["against"] = volume_json(&slice.against);
     value["suspected"] = slice.suspected.into();
