@@ -103,6 +103,7 @@ pub fn without_wrong_lines(source: &str) -> Option<(String, Vec<Finding>)> {
         }
         findings.extend(wrong);
     }
+    findings.extend(astray(source));
     if findings.is_empty() {
         return None;
     }
@@ -163,6 +164,32 @@ fn refusal(file: &str, number: u32, line: &str) -> Option<Finding> {
         text: &text,
     };
     Some(place.finding(Severity::Error, message.to_owned(), help))
+}
+
+/// The first line that looks like one of a list's file and belongs to none, as behind a blank line: it would say nothing,
+/// and what it names would be on no list.
+fn astray(source: &str) -> Option<Finding> {
+    let taken = |start: usize| {
+        let is_inside = |first: &usize| (start..=start + LINE.len() + 1).contains(first);
+        blocks(source).iter().any(|block| block.starts.iter().any(is_inside))
+    };
+    let mut behind = 0;
+    let (mut name, mut at) = (None, 0);
+    for (number, line) in (1_u32..).zip(source.split_inclusive('\n')) {
+        let start = behind;
+        behind += line.len();
+        if let Some(file) = line.strip_prefix(HEAD) {
+            (name, at) = (Some(file.trim_end()), number);
+        } else if let Some(file) = name.filter(|_| line.starts_with(LINE) && !taken(start)) {
+            let text = line.trim_end();
+            let place =
+                Elsewhere { file, line: number - at, column: 1, length: text.len().max(1) as u32, text };
+            let help = "leave no other line between the lines of a list; an empty one of it is `#|`";
+            let message = "a line of a list that belongs to none: the list ended above it";
+            return Some(place.finding(Severity::Error, message.to_owned(), Some(help.to_owned())));
+        }
+    }
+    None
 }
 
 /// One appended file.

@@ -333,6 +333,27 @@ fn an_unclosed_quote_in_a_given_text_s_own_list_lines_does_not_let_the_rows_belo
 }
 
 #[test]
+fn a_blank_line_among_a_list_s_lines_does_not_let_what_follows_off_the_list() {
+    let whole = with_file("value\nM-1\nM-2\n");
+    assert_eq!(without_wrong_lines(&whole), None);
+    assert_eq!(
+        without_wrong_lines(&with_file("value\n\nM-1\n")),
+        None,
+        "an empty line of the file is one of its lines"
+    );
+    let torn = whole.replace("#| M-2", "\n#| M-2");
+    let (_, wrong) = without_wrong_lines(&torn).unwrap();
+    assert_eq!(
+        wrong.into_iter().map(told).collect::<Vec<_>>(),
+        [
+            "shops.csv:4:1 a line of a list that belongs to none: the list ended above it | leave no other line between \
+             the lines of a list; an empty one of it is `#|`"
+        ]
+    );
+    assert_eq!(without_wrong_lines("version = 1\n#| a comment of somebody\n"), None);
+}
+
+#[test]
 fn a_blank_beside_a_value_does_not_let_it_off_the_list_unsaid() {
     assert_eq!(
         found(&with_file("value\nM-1\n M-2\nM-3 \n")),
