@@ -206,8 +206,8 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nor one that the settings name.
-fn check_against(args: &Args, config: &Config) -> anyhow::Result<()> {
+/// No file that is written may be one that the settings name, either.
+fn check_settings(args: &Args, config: &Config) -> anyhow::Result<()> {
     let read = [
         ("--config, [decide] rules", config.decide.rules.as_deref()),
         ("--config, [decide] model", config.decide.model.as_deref()),
@@ -233,7 +233,7 @@ impl History {
         let accounts = args.accounts.as_deref();
         let openings = past::openings(accounts, args.skip_bad_rows, &survey, &args.default_limit)?;
         let config = Box::new(past::config(args.config.as_deref(), accounts)?);
-        check_against(args, &config)?;
+        check_settings(args, &config)?;
         if let Some(warning) = origin::without_rate(&survey, &config.base_currency.0) {
             eprintln!("warning: {warning}");
         }
@@ -400,9 +400,9 @@ mod tests {
                 let words = ["backtest".to_owned(), "--transactions".into(), at("t.csv"), option.into(), out];
                 Cli::parse_from(words).args
             };
-            let refused = check_against(&args(at("rules.toml")), &config).unwrap_err().to_string();
+            let refused = check_settings(&args(at("rules.toml")), &config).unwrap_err().to_string();
             assert!(refused.contains("[decide] rules"), "{refused}");
-            check_against(&args(at("out")), &config).unwrap();
+            check_settings(&args(at("out")), &config).unwrap();
         }
     }
 }

@@ -6,8 +6,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::{progress::spinner, serve::config_of};
 use crate::{
-    config::Config,
-    config::ControlShare,
+    config::{Config, ControlShare},
     engine::{
         backtest::{Backtest, Observed, PastJournal},
         replay::VerifyError,

@@ -46,10 +46,8 @@ pub struct Shape {
 pub const SHAPE_REST_BITS: u32 = PLACE_BITS + KIND_BITS + DECISION_BITS + 1;
 /// The lowest bits of [`Shape::rest`], which say where.
 pub const PLACE_BITS: u32 = LONGITUDE_BITS + LATITUDE_BITS;
-/// What they hold where there is no place.
+/// What they hold where there is no place: every bit of the latitude, which no place has.
 pub const NO_PLACE: u64 = (PLACE_NONE as u64) << LONGITUDE_BITS;
-/// Those of the latitude, which alone says whether there is a place.
-pub const LATITUDES: u64 = NO_PLACE;
 const KIND_SHIFT: u32 = PLACE_BITS;
 const DECISION_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
 const FOR_CREDIT_SHIFT: u32 = DECISION_SHIFT + DECISION_BITS;

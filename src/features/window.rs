@@ -261,12 +261,12 @@ impl Windows {
         for length in 0..self.tails.len() {
             let start_ms = start_ms(time_ms, plan.lengths[length].window_ms);
             let mut tail = usize::from(self.tails[length]);
-            while self.events.is_before(tail, start_ms) == Some(true) {
+            while self.events.time_ms(tail).is_some_and(|event_ms| event_ms < start_ms) {
                 self.pass(plan, length, tail, Way::Out);
                 tail += 1;
             }
             while let Some(before) = tail.checked_sub(1)
-                && self.events.is_before(before, start_ms) == Some(false)
+                && self.events.time_ms(before).is_some_and(|event_ms| event_ms >= start_ms)
             {
                 self.pass(plan, length, before, Way::In);
                 tail = before;

@@ -27,9 +27,30 @@ impl Row for ListEntry {
         };
         Ok(ListEntry {
             // A blank beside a value is a slip of whoever typed it, and no id that a switch sends would equal it.
-            value: cells.need(VALUE, |text| bounded(LIST_VALUE_BYTES_MAX)(text.trim()))?,
+            value: cells.need(VALUE, |text| match text.trim() {
+                "" => Err("is empty".to_owned()),
+                value => bounded(LIST_VALUE_BYTES_MAX)(value),
+            })?,
             expires_at: cells.get(EXPIRES_AT, time)?,
             source: cells.get(SOURCE, bounded(TEXT_BYTES_MAX))?.unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Rows, *};
+
+    #[test]
+    fn a_blank_beside_a_value_does_not_keep_it_off_the_list() {
+        let read = |text: &'static str| {
+            let rows = Rows::<ListEntry>::new("list.csv".to_owned(), text.as_bytes(), 0).unwrap();
+            rows.map(|row| row.map(|entry| entry.value.to_string())).collect::<Result<Vec<_>, _>>()
+        };
+        assert_eq!(read("value\n M-34 \nM-1\n").unwrap(), ["M-34", "M-1"]);
+        assert_eq!(
+            read("value\n   \n").unwrap_err().to_string(),
+            "list.csv, line 2, column `value`: is empty"
+        );
     }
 }

@@ -348,7 +348,7 @@ fn finish(
     let mut learned = candidate.fit(training, settings.seed)?;
     learned.cover(&training.rows);
     let Learned { bias, trees, line } = learned.scaled(slope, intercept);
-    let trees = if trees.is_empty() { vec![stump()] } else { trees };
+    let trees = if trees.is_empty() { vec![super::trees::Tree::of_nothing()] } else { trees };
 
     let intervals = |margins: &[f64], examples: &Examples| {
         let weight = examples.genuine_weight();
@@ -413,19 +413,6 @@ fn reference(model: &Model, training: &Examples) -> Option<ReferenceFile> {
     let weight = |at: usize| if training.is_fraud[from + at] { 1.0 } else { training.genuine_weight() };
     let name = |feature| catalog::model_feature(feature).name;
     ReferenceFile::of_rows(&training.rows[from..], weight, |row| model.score(row).score, name)
-}
-
-/// A tree that says nothing, where a straight line says it all.
-fn stump() -> super::trees::Tree {
-    super::trees::Tree {
-        left: vec![0],
-        feature: vec![0],
-        threshold: vec![0.0],
-        missing_left: vec![0],
-        value: vec![0.0],
-        cover: vec![0.0],
-        ..super::trees::Tree::default()
-    }
 }
 
 fn period(examples: &Examples) -> Option<Period> {

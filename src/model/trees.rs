@@ -59,6 +59,19 @@ impl Categories {
 }
 
 impl Tree {
+    /// One leaf that adds nothing: what a model has where a straight line says it all.
+    pub fn of_nothing() -> Tree {
+        Tree {
+            left: vec![0],
+            feature: vec![0],
+            threshold: vec![0.0],
+            missing_left: vec![0],
+            value: vec![0.0],
+            cover: vec![0.0],
+            ..Tree::default()
+        }
+    }
+
     /// The leaf that a row ends in, found step by step.
     #[cfg(test)]
     pub fn leaf(&self, row: &[f32]) -> usize {

@@ -91,7 +91,8 @@ pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Resul
 /// when it was kept, whatever later programs would refuse to read.
 pub fn without_wrong_lines(source: &str) -> Option<(String, Vec<Finding>)> {
     let (mut findings, mut replaced) = (Vec::new(), Vec::new());
-    for Block { name, lines, starts } in blocks(source) {
+    let (blocks, astray) = appended(source);
+    for Block { name, lines, starts } in blocks {
         if findings.len() >= ERRORS_MAX {
             break;
         }
@@ -103,7 +104,7 @@ pub fn without_wrong_lines(source: &str) -> Option<(String, Vec<Finding>)> {
         }
         findings.extend(wrong);
     }
-    findings.extend(astray(source));
+    findings.extend(astray);
     if findings.is_empty() {
         return None;
     }
@@ -166,32 +167,6 @@ fn refusal(file: &str, number: u32, line: &str) -> Option<Finding> {
     Some(place.finding(Severity::Error, message.to_owned(), help))
 }
 
-/// The first line that looks like one of a list's file and belongs to none, as behind a blank line: it would say nothing,
-/// and what it names would be on no list.
-fn astray(source: &str) -> Option<Finding> {
-    let taken = |start: usize| {
-        let is_inside = |first: &usize| (start..=start + LINE.len() + 1).contains(first);
-        blocks(source).iter().any(|block| block.starts.iter().any(is_inside))
-    };
-    let mut behind = 0;
-    let (mut name, mut at) = (None, 0);
-    for (number, line) in (1_u32..).zip(source.split_inclusive('\n')) {
-        let start = behind;
-        behind += line.len();
-        if let Some(file) = line.strip_prefix(HEAD) {
-            (name, at) = (Some(file.trim_end()), number);
-        } else if let Some(file) = name.filter(|_| line.starts_with(LINE) && !taken(start)) {
-            let text = line.trim_end();
-            let place =
-                Elsewhere { file, line: number - at, column: 1, length: text.len().max(1) as u32, text };
-            let help = "leave no other line between the lines of a list; an empty one of it is `#|`";
-            let message = "a line of a list that belongs to none: the list ended above it";
-            return Some(place.finding(Severity::Error, message.to_owned(), Some(help.to_owned())));
-        }
-    }
-    None
-}
-
 /// One appended file.
 pub(super) struct Block<'s> {
     pub(super) name: &'s str,
@@ -202,6 +177,12 @@ pub(super) struct Block<'s> {
 
 /// The files appended to a text.
 pub(super) fn blocks(source: &str) -> Vec<Block<'_>> {
+    appended(source).0
+}
+
+/// The same, with the first line that looks like one of a list's file and belongs to none, as behind a blank line: it
+/// would say nothing, and what it names would be on no list.
+fn appended(source: &str) -> (Vec<Block<'_>>, Option<Finding>) {
     let mut behind = 0;
     let lines = source.split_inclusive('\n').map(|line| {
         behind += line.len();
@@ -210,23 +191,33 @@ pub(super) fn blocks(source: &str) -> Vec<Block<'_>> {
     let lines: Vec<(usize, &str)> = lines.collect();
     let is_appended = |line: &str| line.starts_with("#@") || line.starts_with(LINE) || line.trim().is_empty();
     let first = lines.iter().rposition(|(_, line)| !is_appended(line)).map_or(0, |last| last + 1);
-    let mut blocks: Vec<Block<'_>> = Vec::new();
-    let mut is_open = false;
+    let (mut blocks, mut astray) = (Vec::<Block<'_>>::new(), None);
+    let (mut is_open, mut number) = (false, 0);
     for (start, line) in &lines[first..] {
+        number += 1;
         if let Some(name) = line.strip_prefix(HEAD) {
             blocks.push(Block { name, lines: Vec::new(), starts: Vec::new() });
-            is_open = true;
-        } else if let Some(text) = line.strip_prefix(LINE)
-            && let Some(block) = blocks.last_mut().filter(|_| is_open)
-        {
-            let text = text.strip_prefix(' ').unwrap_or(text);
-            block.lines.push(text);
-            block.starts.push(start + line.len() - text.len());
-        } else {
-            is_open = false;
+            (is_open, number) = (true, 0);
+            continue;
+        }
+        let (text, block) = (line.strip_prefix(LINE), blocks.last_mut());
+        match (text, block) {
+            (Some(text), Some(block)) if is_open => {
+                let text = text.strip_prefix(' ').unwrap_or(text);
+                block.lines.push(text);
+                block.starts.push(start + line.len() - text.len());
+            }
+            (Some(_), Some(block)) if astray.is_none() => {
+                let length = line.len().max(1) as u32;
+                let place = Elsewhere { file: block.name, line: number, column: 1, length, text: line };
+                let message = "a line of a list that belongs to none: the list ended above it";
+                let help = "leave no other line between the lines of a list; an empty one of it is `#|`";
+                astray = Some(place.finding(Severity::Error, message.to_owned(), Some(help.to_owned())));
+            }
+            _ => is_open = false,
         }
     }
-    blocks
+    (blocks, astray)
 }
 
 const COLUMNS: [&str; 3] = ["value", "expires_at", "source"];

@@ -265,8 +265,8 @@ impl Backtest {
         let is_of_these_rules = decided.answer.rules_version == self.setup.rules_version;
         // An earlier program read no windows across accounts where its rules asked for none, and recorded a 0. That says
         // nothing of what they would have held: whoever asks now, as other rules and newer models do, is answered with all
-        // that was before. A program that knows more features than the first ones always reads some, and means its 0; so does one of these very
-        // rules where they ask, and what it read is in the record.
+        // that was before. A program that knows more features than the first ones always reads some, and means its 0; so
+        // does one of these very rules where they ask, and what it read is in the record.
         let has_read = considered.shared_to > 0
             || considered.features > MODEL_FEATURES_FIRST
             || (is_of_these_rules && !plan.places().is_empty());

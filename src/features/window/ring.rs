@@ -201,12 +201,6 @@ impl Ring {
         (index < self.len()).then(|| self.complete(self.time(self.slot(index))))
     }
 
-    /// Whether an event is before `time_ms`; `None` where there is no such event.
-    #[inline]
-    pub fn is_before(&self, index: usize, time_ms: i64) -> Option<bool> {
-        Some(self.time_ms(index)? < time_ms)
-    }
-
     /// The lower 32 bits of an event's time, and the rest of it, oldest first.
     pub fn packed_events(&self) -> impl Iterator<Item = (u32, Packed)> + Clone {
         (0..self.len()).map(|index| {

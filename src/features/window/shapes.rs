@@ -5,7 +5,7 @@
 //! ([`super::ring`]), so that what one account lets go fits another.
 
 use super::EVENTS_PER_KEY_MAX;
-use crate::features::compact::{LATITUDES, NO_PLACE, PLACE_BITS, SHAPE_REST_BITS, Shape};
+use crate::features::compact::{NO_PLACE, PLACE_BITS, SHAPE_REST_BITS, Shape};
 
 /// Shapes of one block.
 pub const ROWS: usize = 8;
@@ -70,7 +70,7 @@ impl Columns<'_> {
     #[inline]
     pub fn have_place(&self) -> [u32; ROWS] {
         self.rests
-            .map(|rest| u32::from(rest & DEVICE_FOR_PLACE == 0) & u32::from(rest & LATITUDES != NO_PLACE))
+            .map(|rest| u32::from(rest & DEVICE_FOR_PLACE == 0) & u32::from(rest & NO_PLACE != NO_PLACE))
     }
 }
 

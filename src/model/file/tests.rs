@@ -329,15 +329,7 @@ fn a_model_of_an_earlier_program_scores_what_it_knows_and_reads_nothing_behind_i
 
 #[test]
 fn a_straight_line_is_no_tree_and_a_tree_that_asks_for_nothing_is_one_where_there_is_no_line() {
-    let leaf = Tree {
-        left: vec![0],
-        feature: vec![0],
-        threshold: vec![0.0],
-        missing_left: vec![0],
-        value: vec![0.0],
-        cover: vec![0.0],
-        ..Tree::default()
-    };
+    let leaf = Tree::of_nothing();
     let of = |change: &dyn Fn(&mut ModelFile)| {
         let mut file = file();
         file.golden.clear();
