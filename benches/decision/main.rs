@@ -136,7 +136,7 @@ fn decide<S: Sink>(
             match authorise::authorise(
                 &world.state,
                 &world.setup,
-                Attempt { request, asked, shared: &shared, features: MODEL_FEATURES },
+                Attempt { request, asked, shared: &shared, features: MODEL_FEATURES, observed: None },
                 sink(),
                 watch,
             ) {

@@ -12,7 +12,7 @@ use super::{
     setup::Setup,
 };
 use crate::{
-    journal::record::{Counted, Decided, Labelled, Listed, NO_CARD, Record},
+    journal::record::{Counted, Labelled, Listed, NO_CARD, Record},
     limits::LIST_CHANGES_MAX,
     rules::{
         Lists,
@@ -20,7 +20,7 @@ use crate::{
         nearest,
     },
     types::{
-        auth::Subject,
+        auth::{AuthRequest, Subject},
         codes::ResponseCode,
         fault::{Fault, Violation},
         ids::{AccountId, CardToken, Id, looks_like_card_number},
@@ -172,19 +172,23 @@ pub fn follow(
     followed
 }
 
-/// The ids of an authorisation, as label policies list them: its card also where the request named the account alone.
-pub fn ids_of(store: &Store, decided: &Decided) -> TransactionIds {
-    let request = &decided.request;
+/// The ids of an authorisation that was decided on the card at a place of an account, as label policies list them: its
+/// card also where the request named the account alone.
+pub fn ids_of(
+    store: &Store,
+    request: &AuthRequest,
+    (account, card_place): (Option<AccountId>, u8),
+) -> TransactionIds {
     let of_account = || -> Option<Id> {
-        let at = store.find(&Subject::Account(decided.account?))?;
+        let at = store.find(&Subject::Account(account?))?;
         store.with_account(at, |entry| {
-            let card = entry.account.as_ref()?.cards.get(usize::from(decided.card))?;
+            let card = entry.account.as_ref()?.cards.get(usize::from(card_place))?;
             Some(card.token.get().0)
         })
     };
     let card = match request.subject {
         Subject::Card(CardToken(card)) => Some(card),
-        Subject::Account(_) if decided.card == NO_CARD => None,
+        Subject::Account(_) if card_place == NO_CARD => None,
         Subject::Account(_) => of_account(),
     };
     TransactionIds {

@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod decide;
 pub mod entry;
+mod in_force;
 pub mod keys;
 pub mod listing;
 pub mod maintain;
@@ -46,8 +47,10 @@ use crate::{
     },
 };
 use answers::{Answers, Claim, Claimed, NO_ACCOUNT, Remembered, What};
-use decide::{Chain, Found, Verdict, increment_expires_at};
+use decide::{Chain, Found, increment_expires_at};
 use entry::{Entry, Store};
+use in_force::InForce;
+pub use in_force::Observed;
 use score::Scoring;
 use setup::Setup;
 
@@ -64,6 +67,11 @@ pub trait Sink {
     fn take_sequence(&mut self) -> u64;
     /// Empty, with room for the largest record.
     fn buffer(&mut self) -> &mut Vec<u8>;
+    /// Whether anybody will read the record of an authorisation. A replay that is about the answers alone leaves it
+    /// unwritten.
+    fn wants_record(&self) -> bool {
+        true
+    }
     /// Hands the record over. Never blocks.
     fn publish(self);
 }
@@ -138,6 +146,8 @@ pub struct Seen<'a> {
     pub event: Option<&'a Event>,
     /// The account that it was decided on.
     pub account: Option<AccountId>,
+    /// Place of the card in that account, or [`NO_CARD`].
+    pub card: u8,
 }
 
 impl Seen<'_> {
@@ -189,6 +199,8 @@ pub struct Attempt<'a> {
     pub shared: &'a SharedRead,
     /// How many of the model's features are known: all, but where a record of an earlier program is made again.
     pub features: usize,
+    /// What is put in force instead of the decision, where a replay follows what history did.
+    pub observed: Option<Observed>,
 }
 
 /// Decides one request and publishes its record.
@@ -263,7 +275,7 @@ fn decide_on(
     mut sink: impl Sink,
     watch: &mut impl Watch,
 ) -> Option<AuthAnswer> {
-    let Attempt { request, asked, shared, features } = attempt;
+    let Attempt { request, asked, shared, features, observed } = attempt;
     let Entry { account, history } = entry;
     history.touch();
     let card = account.as_ref().and_then(|account| card_of(account, &request.subject));
@@ -317,59 +329,85 @@ fn decide_on(
     }
     watch.ended(Stage::Decide);
 
-    let mut aggregates: ArrayVec<Option<i64>, AGGREGATES_MAX> = (0..setup.rules.aggregates.len())
-        .take(AGGREGATES_MAX)
-        .map(|place| values.int(Plan::aggregate_slot(place)))
-        .collect();
-    // Those that cross accounts in the numbers that they were read in.
-    for (place, read) in setup.shared.places().iter().zip(&shared.values) {
-        if let Some(aggregate) = aggregates.get_mut(usize::from(*place)) {
-            *aggregate = read.value;
-        }
-    }
+    let wants_record = sink.wants_record();
+    let aggregates = if wants_record { aggregates_of(setup, &values, shared) } else { ArrayVec::new() };
 
     // 7. Hold. From here to the publication nothing can fail.
     let position = sink.take_sequence();
-    let event = is_attempt(request.kind, verdict.response_code, verdict.decided_by).then(|| {
-        let credit = matches!(verdict.decided_by, Some(ReasonSource::Credit | ReasonSource::ProductLimit));
-        features::event_of(&moment, position, verdict.decision, credit)
-    });
+    let in_force = match observed {
+        None => InForce::decided(&verdict),
+        Some(observed) => InForce::observed(observed, request, account.currency),
+    };
+    let event = is_attempt(request.kind, verdict.response_code, verdict.decided_by)
+        .then(|| features::event_of(&moment, position, in_force.decision, in_force.declined_for_credit));
     if let Some(event) = &event {
         history.record(&setup.plan, event.clone());
     }
-    let (answer, first, expired_holds) =
-        enact(account, setup, request, asked.now, &verdict, scoring, chain, position);
+    let expired_holds = account.expire(asked.now).holds;
+    let available_before_minor = account.available_minor(asked.now);
+    assert!(
+        verdict.approved_minor == 0 || verdict.approved_minor <= available_before_minor,
+        "a hold that was decided under this lock fits"
+    );
+    account.last_position = position;
+    let placed = place(account, setup, request, asked.now, in_force.amount_minor, chain, position);
+    let available_minor = match observed {
+        None => account.available_minor(asked.now),
+        Some(_) => available_before_minor.saturating_sub(verdict.approved_minor),
+    };
+    let Scoring { scored, degraded, .. } = scoring;
+    let answer = AuthAnswer {
+        decision: verdict.decision,
+        response_code: verdict.response_code,
+        advice_code: None,
+        approved: Some(account.money(verdict.approved_minor)),
+        available: Some(account.money(available_minor)),
+        reasons: verdict.reasons,
+        score: scored.map_or(0, |scored| scored.score),
+        margin: scored.map(|scored| scored.margin),
+        rules_version: setup.rules_version.clone(),
+        model_version: setup.model_version.clone(),
+        degraded,
+        decided_at: asked.now,
+        hold_expires_at: placed.and_then(|placed| placed.expires_at),
+        position,
+    };
+    let first = placed.and_then(|placed| placed.first);
 
     // 8. Journal record.
     let hits = &hits;
-    let fired = |decides: bool| {
-        hits.fired().filter(move |rule| setup.rules.decides(*rule, hits) == decides).map(|rule| rule as u16)
-    };
-    let faulty = canary::active("answer_not_in_record").then(|| AuthAnswer {
-        available: None,
-        reasons: Reasons::new(),
-        ..answer.clone()
-    });
-    let record = DecidedView {
-        client: asked.client,
-        time: asked.now,
-        request,
-        account: Some(&account.id.get()),
-        card,
-        versions: setup.numbers,
-        lists: setup.lists.version(),
-        answer: faulty.as_ref().unwrap_or(&answer),
-        original,
-        first,
-        vector: &vector,
-        features,
-        aggregates: aggregates.iter().copied(),
-        shared_to: shared.to,
-        fired: fired(true),
-        shadow_fired: fired(false),
-        challenged: scoring.challenged,
-    };
-    record.encode(sink.buffer());
+    let account_id = account.id.get();
+    if wants_record {
+        let fired = |decides: bool| {
+            let fired = hits.fired().filter(move |rule| setup.rules.decides(*rule, hits) == decides);
+            fired.map(|rule| rule as u16)
+        };
+        let faulty = canary::active("answer_not_in_record").then(|| AuthAnswer {
+            available: None,
+            reasons: Reasons::new(),
+            ..answer.clone()
+        });
+        let record = DecidedView {
+            client: asked.client,
+            time: asked.now,
+            request,
+            account: Some(&account_id),
+            card,
+            versions: setup.numbers,
+            lists: setup.lists.version(),
+            answer: faulty.as_ref().unwrap_or(&answer),
+            original,
+            first,
+            vector: &vector,
+            features,
+            aggregates: aggregates.iter().copied(),
+            shared_to: shared.to,
+            fired: fired(true),
+            shadow_fired: fired(false),
+            challenged: scoring.challenged,
+        };
+        record.encode(sink.buffer());
+    }
     sink.publish();
     watch.ended(Stage::Record);
     watch.decided(&Seen {
@@ -383,65 +421,67 @@ fn decide_on(
         expired_holds,
         request,
         event: event.as_ref(),
-        account: Some(account.id.get()),
+        account: Some(account_id),
+        card,
     });
     Some(answer)
 }
 
-/// Applies what was decided to the account and makes the answer of it.
-#[allow(clippy::too_many_arguments, reason = "the parts of one step, each named")]
-fn enact(
+/// The aggregates of the rules file as the record has them, in the file's order.
+fn aggregates_of(
+    setup: &Setup,
+    values: &Values<'_>,
+    shared: &SharedRead,
+) -> ArrayVec<Option<i64>, AGGREGATES_MAX> {
+    let places = (0..setup.rules.aggregates.len()).take(AGGREGATES_MAX);
+    let mut aggregates: ArrayVec<_, AGGREGATES_MAX> =
+        places.map(|place| values.int(Plan::aggregate_slot(place))).collect();
+    // Those that cross accounts in the numbers that they were read in.
+    for (place, read) in setup.shared.places().iter().zip(&shared.values) {
+        if let Some(aggregate) = aggregates.get_mut(usize::from(*place)) {
+            *aggregate = read.value;
+        }
+    }
+    aggregates
+}
+
+/// A hold that was placed.
+#[derive(Clone, Copy)]
+struct Placed {
+    /// `None` for what was posted at once.
+    expires_at: Option<Timestamp>,
+    /// The first of the chain that it adds to.
+    first: Option<u64>,
+}
+
+/// Places a hold, or posts the amount of a single message; nothing for an amount of 0.
+fn place(
     account: &mut Account,
     setup: &Setup,
     request: &AuthRequest,
     now: Timestamp,
-    verdict: &Verdict,
-    Scoring { scored, degraded, .. }: Scoring,
+    amount_minor: i64,
     chain: Option<Chain>,
     position: u64,
-) -> (AuthAnswer, Option<u64>, usize) {
-    let expired = account.expire(now);
-    account.last_position = position;
-    let mut hold_expires_at = None;
-    let mut first = None;
-    if verdict.approved_minor > 0 {
-        assert!(
-            verdict.approved_minor <= account.available_minor(now),
-            "a hold that was decided under this lock fits"
-        );
-        let chain_until = chain.map_or(now.plus_ms(HOLD_LIFE_MAX_MS), |chain| chain.until);
-        let expires_at = match request.single_message {
-            true => kept_posted_until(now),
-            false => increment_expires_at(setup.expires_at(request, now), chain),
-        };
-        first = chain.map(|chain| chain.first);
-        account.place(Hold {
-            position,
-            first: first.unwrap_or(position),
-            amount_minor: verdict.approved_minor,
-            expires_at,
-            chain_until,
-            posted: request.single_message,
-        });
-        hold_expires_at = (!request.single_message).then_some(expires_at);
+) -> Option<Placed> {
+    if amount_minor <= 0 {
+        return None;
     }
-    let answer = AuthAnswer {
-        decision: verdict.decision,
-        response_code: verdict.response_code,
-        advice_code: None,
-        approved: Some(account.money(verdict.approved_minor)),
-        available: Some(account.money(account.available_minor(now))),
-        reasons: verdict.reasons.clone(),
-        score: scored.map_or(0, |scored| scored.score),
-        margin: scored.map(|scored| scored.margin),
-        rules_version: setup.rules_version.clone(),
-        model_version: setup.model_version.clone(),
-        degraded,
-        decided_at: now,
-        hold_expires_at,
-        position,
+    let chain_until = chain.map_or(now.plus_ms(HOLD_LIFE_MAX_MS), |chain| chain.until);
+    let expires_at = match request.single_message {
+        true => kept_posted_until(now),
+        false => increment_expires_at(setup.expires_at(request, now), chain),
     };
-    (answer, first, expired.holds)
+    let first = chain.map(|chain| chain.first);
+    account.place(Hold {
+        position,
+        first: first.unwrap_or(position),
+        amount_minor,
+        expires_at,
+        chain_until,
+        posted: request.single_message,
+    });
+    Some(Placed { expires_at: (!request.single_message).then_some(expires_at), first })
 }
 
 /// The place of a card among the windows of its account: 0 is for requests without a card, so that cards opened
@@ -601,6 +641,7 @@ fn refuse(
         request,
         event: event.as_ref(),
         account: None,
+        card: NO_CARD,
     });
     answer
 }

@@ -208,7 +208,13 @@ fn reverse_now(
 
 fn decide_now(state: &State, setup: &Setup, log: &Log, request: &AuthRequest, asked: Asked) -> Taken {
     loop {
-        let attempt = Attempt { request, asked, shared: &SharedRead::default(), features: MODEL_FEATURES };
+        let attempt = Attempt {
+            request,
+            asked,
+            shared: &SharedRead::default(),
+            features: MODEL_FEATURES,
+            observed: None,
+        };
         match authorise(state, setup, attempt, log.slot(), &mut ()) {
             Taken::Busy | Taken::Again => std::thread::yield_now(),
             taken => return taken,

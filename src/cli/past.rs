@@ -6,9 +6,10 @@ use anyhow::{Context as _, anyhow};
 
 use super::{progress::spinner, serve::config_of};
 use crate::{
+    authorise::Observed,
     config::{Config, ControlShare},
     engine::{
-        backtest::{Backtest, Observed, PastJournal},
+        backtest::{Backtest, PastJournal},
         replay::VerifyError,
     },
     history::{BadRow, PastOutcome, Row, Rows, Selection, Survey, Transaction},
@@ -112,8 +113,9 @@ pub(super) fn open(backtest: &mut Backtest, openings: Vec<AccountChange>) -> any
 pub(super) fn label(backtest: &mut Backtest, transaction: &Transaction, label_delay_ms: i64) {
     let Some(label) = transaction.label else { return };
     let found = if label.is_fraud { FraudLabel::Fraud } else { FraudLabel::Genuine };
-    let time = transaction.request.transaction_time.unwrap_or_default();
-    backtest.label(found, label.labelled_at.unwrap_or(time.plus_ms(label_delay_ms)));
+    let request = &transaction.request;
+    let time = request.transaction_time.unwrap_or_default();
+    backtest.label(request, found, label.labelled_at.unwrap_or(time.plus_ms(label_delay_ms)));
 }
 
 fn in_words(fault: &Fault) -> String {

@@ -23,12 +23,9 @@ use super::{
 };
 use crate::{
     authorise::{
-        self, Asked, Attempt, Seen, Stage, State, Taken, Watch,
+        self, Asked, Attempt, Observed, Seen, Stage, State, Taken, Watch,
         answers::{Claimed, Remembered},
-        decide::{Chain, increment_expires_at},
-        entry::Entry,
         listing, maintain,
-        restore::Effect,
         setup::Setup,
     },
     config::Config,
@@ -36,33 +33,24 @@ use crate::{
         catalog::MODEL_FEATURES,
         shared::{Parts, Shared, SharedEvent, SharedRead},
     },
-    journal::record::{Decided, Record},
+    journal::record::NO_CARD,
     model::Model,
     rules::RuleSet,
     types::{
         account::AccountChange,
         auth::{AuthAnswer, AuthRequest},
         base::BaseCurrency,
-        codes::{Decision, Kind, ResponseCode},
+        codes::Kind,
         fault::Fault,
-        ids::RequestKey,
+        ids::{AccountId, RequestKey},
         lists::{FraudLabel, TransactionIds},
-        money::Money,
         outcome::Maintenance,
-        reasons::{Reasons, engine as reason},
         time::Timestamp,
     },
 };
 
 /// All callers of history are one client.
 const CLIENT: u32 = 0;
-
-/// What history did, for a replay that follows it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Observed {
-    pub approved: bool,
-    pub response_code: Option<ResponseCode>,
-}
 
 /// How an answer came about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,7 +71,7 @@ pub struct Backtest {
     /// Any instant will do where transactions make the time; asking for one at each of them would cost.
     began: Instant,
     position: u64,
-    /// The record of the last decision.
+    /// For records that nobody reads.
     record: Vec<u8>,
     /// Windows across accounts, complete to the position before.
     shared: Shared,
@@ -91,6 +79,8 @@ pub struct Backtest {
     waiting: VecDeque<(u64, SharedEvent)>,
     /// The last decision as those windows have it.
     last: Option<SharedEvent>,
+    /// The account and the place of the card that the last request was decided on; `None` where nothing was decided.
+    last_on: Option<(Option<AccountId>, u8)>,
     /// Labels that have yet to come, by their time, and the position of what they are of.
     coming: BTreeMap<(Timestamp, u64), Coming>,
     /// The lists of a journal.
@@ -140,6 +130,7 @@ impl Backtest {
             shared,
             waiting: VecDeque::new(),
             last: None,
+            last_on: None,
             coming: BTreeMap::new(),
             lists: ListHistory::new(),
             time: EngineTime::new(TimeSource::Transactions, Timestamp::default()),
@@ -168,17 +159,15 @@ impl Backtest {
         model.is_some() || shared.aggregates_count_labels() || !rules.label_policies.is_empty()
     }
 
-    /// Says what the last request that was decided will be found to be, and when that will be known: from then on it
-    /// counts as such, and is on the lists that the policies put it on. For a history without a journal.
-    pub fn label(&mut self, label: FraudLabel, known_at: Timestamp) {
+    /// Says what the last request that was decided, which is this one, will be found to be, and when that will be known:
+    /// from then on it counts as such, and is on the lists that the policies put it on. For a history without a journal.
+    pub fn label(&mut self, request: &AuthRequest, label: FraudLabel, known_at: Timestamp) {
         let event = self.last.take().filter(|_| self.setup.shared.counts(label));
         let event = event.map(|event| SharedEvent { label: Some(label), ..event });
         // A repeat and a duplicate have no record.
         let is_listed = self.setup.rules.label_policies.iter().any(|policy| policy.label == label);
-        let ids = (is_listed && !self.record.is_empty()).then(|| {
-            let decided = self.last_decided();
-            Box::new(listing::ids_of(&self.state.store, &decided))
-        });
+        let on = self.last_on.take().filter(|_| is_listed);
+        let ids = on.map(|on| Box::new(listing::ids_of(&self.state.store, request, on)));
         if event.is_some() || ids.is_some() {
             // None is known before what it is of.
             let known_at = known_at.max(self.time.now());
@@ -221,7 +210,7 @@ impl Backtest {
     pub fn upsert(&mut self, key: RequestKey, change: AccountChange) -> Result<(), Fault> {
         self.position += 1;
         self.record.clear();
-        let sink = Scratch { position: self.position, bytes: &mut self.record };
+        let sink = Scratch { position: self.position, bytes: &mut self.record, wants_record: false };
         let own = match self.state.answers.claim(self.state.answers.hash(CLIENT, &key)) {
             Claimed::Fresh(claim) => claim,
             _ => return Err(Fault::Internal),
@@ -240,20 +229,16 @@ impl Backtest {
         keep: bool,
         watch: &mut impl Watch,
     ) -> Result<(AuthAnswer, Replayed), Fault> {
-        self.last = None;
-        let (answer, how, event) = self.decide_alone(request, keep, watch)?;
-        self.shared.apply(&self.setup.shared, self.position, event.as_ref());
-        self.last = event;
-        Ok((answer, how))
+        self.replay(request, None, keep, watch)
     }
 
-    /// As [`Backtest::decide`], but that no window across accounts has it yet.
-    fn decide_alone(
+    fn replay(
         &mut self,
         request: &AuthRequest,
+        observed: Option<Observed>,
         keep: bool,
         watch: &mut impl Watch,
-    ) -> Result<(AuthAnswer, Replayed, Option<SharedEvent>), Fault> {
+    ) -> Result<(AuthAnswer, Replayed), Fault> {
         let now = self.time.at_door(request, self.began);
         self.labels_come(now);
         let original = request.original.filter(|_| request.kind == Kind::Incremental).and_then(|key| {
@@ -262,35 +247,40 @@ impl Backtest {
         });
         self.position += 1;
         self.record.clear();
-        let sink = Scratch { position: self.position, bytes: &mut self.record };
+        (self.last, self.last_on) = (None, None);
+        let sink = Scratch { position: self.position, bytes: &mut self.record, wants_record: false };
         let asked = Asked { client: CLIENT, now, original };
         let parts = Parts::of(request);
         let shared = SharedRead::of(&self.shared, &self.setup.shared, &parts, now);
-        let mut watch = Noting { watch, base: &self.setup.base, event: None };
-        match authorise::authorise(
+        let mut watch = Noting { watch, base: &self.setup.base, event: None, on: (None, NO_CARD) };
+        let (answer, how) = match authorise::authorise(
             &self.state,
             &self.setup,
-            Attempt { request, asked, shared: &shared, features: MODEL_FEATURES },
+            Attempt { request, asked, shared: &shared, features: MODEL_FEATURES, observed },
             sink,
             &mut watch,
         ) {
             Taken::Decided(answer, _) => {
-                let event = watch.event;
+                (self.last, self.last_on) = (watch.event, Some(watch.on));
                 if keep {
                     self.kept.insert(self.position, (request.clone(), answer.clone()));
                 }
-                Ok((answer, Replayed::Decided, event))
+                (answer, Replayed::Decided)
             }
-            Taken::Known(found) => Ok(match self.kept.get(&found.position) {
+            Taken::Known(found) => match self.kept.get(&found.position) {
                 Some((first, answer)) if authorise::same_body(first, request) => {
-                    (answer.clone(), Replayed::Repeated, None)
+                    (answer.clone(), Replayed::Repeated)
                 }
-                _ => (self.duplicate(now, self.position), Replayed::Duplicate, None),
-            }),
-            Taken::TooManyHolds => Err(Fault::Overloaded { retry_after_ms: 0, what: super::HOLDS_FULL }),
+                _ => (self.duplicate(now, self.position), Replayed::Duplicate),
+            },
+            Taken::TooManyHolds => {
+                return Err(Fault::Overloaded { retry_after_ms: 0, what: super::HOLDS_FULL });
+            }
             // One caller cannot be in its own way, there is room for every answer, and no key has left memory.
-            Taken::Busy | Taken::Older | Taken::Again | Taken::Full => Err(Fault::Internal),
-        }
+            Taken::Busy | Taken::Older | Taken::Again | Taken::Full => return Err(Fault::Internal),
+        };
+        self.shared.apply(&self.setup.shared, self.position, self.last.as_ref());
+        Ok((answer, how))
     }
 
     /// Decides a request, but puts history's outcome in force instead of the decision.
@@ -304,66 +294,7 @@ impl Backtest {
         keep: bool,
         watch: &mut impl Watch,
     ) -> Result<(AuthAnswer, Replayed), Fault> {
-        self.last = None;
-        let at = self.state.store.find(&request.subject);
-        let before = at.map(|at| self.state.store.with_account(at, |entry| entry.clone()));
-        let (answer, how, mut event) = self.decide_alone(request, keep, watch)?;
-        if let (Some(at), Some(before), Replayed::Decided) = (at, before, how)
-            && answer.approved.is_some()
-        {
-            let history = self.history_of(observed, &before);
-            self.state.store.with_account(at, |entry| *entry = before);
-            event = authorise::shared_event_of(self.position, &history, &self.setup.base);
-            let history = Record::Decided(Box::new(history));
-            let effect = Effect::of(&self.state.answers, self.position, history);
-            self.state.store.with_account(at, |entry| effect.apply(entry, &self.setup.plan));
-        }
-        self.shared.apply(&self.setup.shared, self.position, event.as_ref());
-        self.last = event;
-        Ok((answer, how))
-    }
-
-    /// The last decision, which has just been written.
-    fn last_decided(&self) -> Box<Decided> {
-        let record = Record::decode(&self.record, self.position, &self.names);
-        let Ok(Record::Decided(decided)) = record else { unreachable!("a decision was just written") };
-        decided
-    }
-
-    /// The last decision as it would stand in the journal, had history made it.
-    fn history_of(&self, observed: Observed, before: &Entry) -> Decided {
-        let mut decided = self.last_decided();
-        let Decided { request, answer, time, original, first, .. } = &mut *decided;
-        let hold = original.and_then(|position| before.account.as_ref()?.hold(position));
-        let chain = hold.filter(|hold| hold.expires_at > *time && !hold.posted);
-        *first = chain.map(|hold| hold.first);
-        let currency = answer.approved.map(|approved| approved.currency);
-        let holds = observed.approved
-            && !matches!(request.decided_as(), Kind::AccountVerification | Kind::BalanceInquiry);
-        let billed = request.billed().filter(|billed| holds && Some(billed.currency) == currency);
-        answer.approved = currency.map(|currency| billed.unwrap_or(Money::new(0, currency)));
-        answer.hold_expires_at = (!request.single_message).then(|| {
-            let expires_at = self.setup.expires_at(request, *time);
-            let chain = chain.map(|hold| Chain {
-                first: hold.first,
-                until: hold.chain_until,
-                expires_at: hold.expires_at,
-            });
-            increment_expires_at(expires_at, chain)
-        });
-        answer.decision = match observed.response_code {
-            _ if observed.approved => Decision::Approved,
-            // The cardholder was asked to prove who they are: no decline, here as where the engine decides.
-            Some(ResponseCode::STEP_UP) => Decision::StepUp,
-            _ => Decision::Declined,
-        };
-        let for_credit = observed.response_code == Some(ResponseCode::INSUFFICIENT_FUNDS);
-        let wrong_currency = answer.reasons.first() == Some(&reason::WRONG_CURRENCY);
-        answer.reasons = Reasons::new();
-        // Whatever history made of it, no window remembers it, as where the engine decides.
-        answer.reasons.extend(wrong_currency.then_some(reason::WRONG_CURRENCY));
-        answer.reasons.extend((!observed.approved && for_credit).then_some(reason::INSUFFICIENT_CREDIT));
-        *decided
+        self.replay(request, Some(observed), keep, watch)
     }
 }
 
@@ -372,6 +303,8 @@ struct Noting<'a, W> {
     watch: &'a mut W,
     base: &'a BaseCurrency,
     event: Option<SharedEvent>,
+    /// The account and the place of the card.
+    on: (Option<AccountId>, u8),
 }
 
 impl<W: Watch> Watch for Noting<'_, W> {
@@ -381,6 +314,7 @@ impl<W: Watch> Watch for Noting<'_, W> {
 
     fn decided(&mut self, seen: &Seen<'_>) {
         self.event = seen.shared_event(self.base);
+        self.on = (seen.account, seen.card);
         self.watch.decided(seen);
     }
 }

@@ -266,7 +266,7 @@ impl Engine {
             of: decided.answer.position,
             account: decided.account,
             currency: decided.answer.approved.map(|approved| approved.currency),
-            ids: listing::ids_of(&self.state.store, &decided),
+            ids: listing::ids_of(&self.state.store, &decided.request, (decided.account, decided.card)),
             before: 0,
             counted: authorise::counted_of(decided.answer.position, &decided, 0),
         };

@@ -320,7 +320,7 @@ impl Engine {
         let mut watch = watch.noting(in_force.shared.at_once());
         let (state, setup) = (&self.state, &in_force.setup);
         let shared = in_force.shared.read(request, now);
-        let attempt = Attempt { request, asked, shared: &shared, features: MODEL_FEATURES };
+        let attempt = Attempt { request, asked, shared: &shared, features: MODEL_FEATURES, observed: None };
         let taken = match claim {
             None => authorise::authorise(state, setup, attempt, slot, &mut watch),
             Some(claim) => authorise::decide_claimed(state, setup, attempt, claim, slot, &mut watch),

@@ -268,6 +268,7 @@ fn load(
 pub(super) struct Scratch<'a> {
     pub(super) position: u64,
     pub(super) bytes: &'a mut Vec<u8>,
+    pub(super) wants_record: bool,
 }
 
 impl Sink for Scratch<'_> {
@@ -277,6 +278,10 @@ impl Sink for Scratch<'_> {
 
     fn buffer(&mut self) -> &mut Vec<u8> {
         self.bytes
+    }
+
+    fn wants_record(&self) -> bool {
+        self.wants_record
     }
 
     fn publish(self) {}
@@ -383,13 +388,13 @@ pub(super) fn make_again(
     bytes: &mut Vec<u8>,
     watch: &mut impl Watch,
 ) -> Result<Option<AuthAnswer>, String> {
-    let first = try_again(state, with, put, record, Scratch { position, bytes }, watch);
+    let first = try_again(state, with, put, record, Scratch { position, bytes, wants_record: true }, watch);
     if first.is_ok() {
         return first;
     }
     retention.forget_keys_of(state, record);
     bytes.clear();
-    try_again(state, with, put, record, Scratch { position, bytes }, watch)
+    try_again(state, with, put, record, Scratch { position, bytes, wants_record: true }, watch)
 }
 
 fn try_again(
@@ -477,7 +482,7 @@ fn decide(
     match authorise::authorise(
         state,
         setup,
-        Attempt { request: &decided.request, asked, shared, features },
+        Attempt { request: &decided.request, asked, shared, features, observed: None },
         sink,
         watch,
     ) {

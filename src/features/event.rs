@@ -40,11 +40,14 @@ pub struct Event {
 pub fn id_hash(id: &str) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325 ^ id.len() as u64;
-    for chunk in id.as_bytes().chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(PRIME);
+    let mut take_in = |word: u64| {
+        hash = (hash ^ word).wrapping_mul(PRIME);
         hash ^= hash >> 29;
+    };
+    let (words, rest) = id.as_bytes().as_chunks::<8>();
+    words.iter().for_each(|word| take_in(u64::from_le_bytes(*word)));
+    if !rest.is_empty() {
+        take_in(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     }
     hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);

@@ -6,9 +6,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
-    hash::{BuildHasher as _, RandomState},
+    hash::BuildHasher as _,
     path::{Path, PathBuf},
 };
+
+use foldhash::fast::RandomState;
 
 use super::{BadRow, Replay, Rows, Transaction};
 use crate::{
@@ -51,7 +53,7 @@ pub struct Survey {
     pub skipped: Vec<BadRow>,
     accounts: Accounts,
     /// Hashes of the ids that come more than once, and perhaps of a few others.
-    repeated: HashSet<u64>,
+    repeated: HashSet<u64, RandomState>,
     hasher: RandomState,
 }
 
@@ -73,10 +75,10 @@ impl Survey {
             warning: rows.warning(),
             skipped: Vec::new(),
             accounts: Accounts::default(),
-            repeated: HashSet::new(),
-            hasher: RandomState::new(),
+            repeated: HashSet::default(),
+            hasher: RandomState::default(),
         };
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::<u64, RandomState>::default();
         let limit = selection.limit.unwrap_or(u64::MAX);
         while survey.rows < limit
             && let Some(row) = rows.next()
@@ -129,9 +131,9 @@ impl Survey {
 #[derive(Default)]
 struct Accounts {
     met: Vec<Met>,
-    by_id: HashMap<AccountId, usize>,
+    by_id: HashMap<AccountId, usize, RandomState>,
     /// Which account has a card.
-    by_card: HashMap<CardToken, usize>,
+    by_card: HashMap<CardToken, usize, RandomState>,
 }
 
 struct Met {

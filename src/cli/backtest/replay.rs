@@ -44,17 +44,18 @@ pub(super) fn file(
 ) -> anyhow::Result<()> {
     let progress = bar(survey.rows, "transactions replayed");
     let mut count = 0_u64;
-    for placed in survey.replay()? {
+    let mut rows = survey.replay()?;
+    while let Some(placed) = rows.next_row() {
         let Placed { place, transaction } = placed?;
         let again = survey.may_repeat(&transaction.request.key);
-        let decided = row(&transaction, how, again, backtest);
-        let other = other.as_mut().map(|other| row(&transaction, how, again, other));
+        let decided = row(transaction, how, again, backtest);
+        let other = other.as_mut().map(|other| row(transaction, how, again, other));
         let past = Past {
             request: &transaction.request,
             account: Some(transaction.account),
             is_fraud: transaction.label.map(|label| label.is_fraud),
         };
-        tally.take(place, &past, &decided, other.as_ref())?;
+        tally.take(*place, &past, &decided, other.as_ref())?;
         count += 1;
         if count.is_multiple_of(PROGRESS_EVERY) {
             progress.set_position(count);

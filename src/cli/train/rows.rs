@@ -66,9 +66,10 @@ pub(super) fn of_file(args: &Args, rows: &mut Rows) -> anyhow::Result<LeftOut> {
     let config = past::config(args.config.as_deref(), args.accounts.as_deref())?;
     let mut replay = Replay::new(&config, accounts, rows.periods.label_delay_ms())?;
     let progress = bar(survey.rows, "transactions replayed");
-    for placed in survey.replay()? {
+    let mut transactions = survey.replay()?;
+    while let Some(placed) = transactions.next_row() {
         let Placed { transaction, .. } = placed?;
-        if let Some(row) = replay.take(&transaction) {
+        if let Some(row) = replay.take(transaction) {
             let label = transaction.label.map(|label| (label.is_fraud, label.labelled_at));
             let time = transaction.request.transaction_time.unwrap_or_default();
             let known = Known { account: transaction.account.0.as_str(), time, label };

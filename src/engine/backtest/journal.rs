@@ -11,7 +11,7 @@ use std::{
 
 use super::{Backtest, Noting, Replayed};
 use crate::{
-    authorise::{self, Watch, restore::Effect},
+    authorise::{self, Watch, entry::Entry, restore::Effect},
     config::Config,
     engine::{
         recover::{OpenError, Source, journal_dir, setup_of},
@@ -25,7 +25,7 @@ use crate::{
     },
     journal::{
         self, VerifyReport,
-        record::{Decided, Record, Versioned},
+        record::{Decided, NO_CARD, Record, Versioned},
     },
     types::{
         auth::{AuthAnswer, Subject},
@@ -228,7 +228,7 @@ impl Backtest {
             Record::Decided(decided) => self.shared_of(decided),
             _ => SharedRead::default(),
         };
-        let mut watch = Noting { watch, base: &self.setup.base, event: None };
+        let mut watch = Noting { watch, base: &self.setup.base, event: None, on: (None, NO_CARD) };
         let with = Some(With { setup: &self.setup, shared: &shared, features: MODEL_FEATURES });
         let (put, retention) = (&mut |_| {}, &mut self.retention);
         let answer = make_again(&self.state, with, put, retention, at, &mut self.record, &mut watch)?;
@@ -284,7 +284,7 @@ impl Backtest {
     }
 
     /// The account of a recorded decision as it stands.
-    fn entry_of(&self, decided: &Decided) -> Option<(u32, super::Entry)> {
+    fn entry_of(&self, decided: &Decided) -> Option<(u32, Entry)> {
         let at = self.state.store.find(&Subject::Account(decided.account?))?;
         Some((at, self.state.store.with_account(at, |entry| entry.clone())))
     }

@@ -4,11 +4,13 @@ use super::*;
 use crate::{
     engine::tests as live,
     features::catalog::MODEL_FEATURES_FIRST,
+    journal::record::Record,
     model,
     sim::{self, World},
     types::{
         auth::Subject,
-        ids::{AccountId, Id},
+        codes::{Decision, ResponseCode},
+        ids::Id,
     },
 };
 
@@ -92,7 +94,7 @@ fn a_label_counts_from_the_day_it_is_known_and_not_from_that_of_its_fraud() {
                 false => backtest.decide(&request, false, &mut ()).unwrap(),
             };
             if let Some((label, known_on)) = label {
-                backtest.label(label, Timestamp(1_000 + known_on * DAY_MS));
+                backtest.label(&request, label, Timestamp(1_000 + known_on * DAY_MS));
             }
             answer.decision == Decision::Declined
         };
@@ -139,7 +141,7 @@ fn a_label_of_a_file_fills_the_lists_of_its_policies_when_it_is_known_and_not_be
                 false => backtest.decide(&request, true, &mut ()).unwrap(),
             };
             if let Some((label, known_on)) = label {
-                backtest.label(label, Timestamp(1_000 + known_on * DAY_MS));
+                backtest.label(&request, label, Timestamp(1_000 + known_on * DAY_MS));
             }
             match how {
                 Replayed::Decided => answer.reasons.first().map_or(String::new(), |r| r.code.to_string()),

@@ -29,11 +29,20 @@ pub struct Parts {
 
 impl Parts {
     pub fn of(request: &AuthRequest) -> Parts {
+        Parts {
+            merchant: request.merchant.merchant_id.as_ref().map(|id| id_hash(id.as_str())),
+            device: request.device_id.as_ref().map(|id| id_hash(id.as_str())),
+            ..Parts::of_rest(request)
+        }
+    }
+
+    /// All but merchant and device.
+    fn of_rest(request: &AuthRequest) -> Parts {
         let merchant = &request.merchant;
         Parts {
-            merchant: merchant.merchant_id.as_ref().map(|id| id_hash(id.as_str())),
+            merchant: None,
             terminal: merchant.terminal_id.as_ref().map(|id| id_hash(id.as_str())),
-            device: request.device_id.as_ref().map(|id| id_hash(id.as_str())),
+            device: None,
             ip: request.ip_address.as_ref().map(|id| id_hash(id.as_str())),
             mcc: merchant.mcc,
             country: merchant.country,
@@ -106,7 +115,9 @@ impl SharedEvent {
         };
         let amount_minor = amount_minor.unwrap_or(0).clamp(0, SHARED_AMOUNT_BASE_MINOR_MAX);
         let event = Event { amount_minor, currency, ..event };
-        SharedEvent { parts: Parts::of(request), event, account, card, label: None }
+        // Merchant and device were hashed for the event.
+        let parts = Parts { merchant: event.merchant, device: event.device, ..Parts::of_rest(request) };
+        SharedEvent { parts, event, account, card, label: None }
     }
 
     /// A number of its own for every value of an attribute, folded to 32 bits; 0 where the event has none.
