@@ -51,6 +51,8 @@ pub fn event(draw: &mut Draw, people: u64, time_ms: i64) -> SharedEvent {
     let is_web = draw.below(2) == 0;
     let hash = |salt: u64, id: u64| Draw(salt << 40 ^ id).next();
     let parts = Parts {
+        account: Some(hash(5, person)),
+        card: Some(hash(5, person)),
         merchant: Some(hash(1, merchant)),
         terminal: (!is_web).then(|| hash(2, draw.below(4))),
         device: is_web.then(|| hash(3, person)),
@@ -76,8 +78,6 @@ pub fn event(draw: &mut Draw, people: u64, time_ms: i64) -> SharedEvent {
             device: parts.device,
             place: None,
         },
-        account: Some(hash(5, person)),
-        card: Some(hash(5, person)),
         label: None,
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         self, AccountFacts, Moment, Plan,
         catalog::{self, MODEL_FEATURES},
         event::Event,
-        shared::{SharedEvent, SharedRead},
+        shared::{Parts, SharedEvent, SharedPlan, SharedRead},
         values::Values,
     },
     journal::record::{Counted, Decided, DecidedView, Labelled, NO_CARD, Record},
@@ -560,6 +560,27 @@ pub fn labelled_event_of(position: u64, labelled: &Labelled, base: &BaseCurrency
     };
     let event = features::event_of_nothing(&request, (time, card), position, decision, declined_for_credit);
     Some(SharedEvent { label: Some(label), ..SharedEvent::new(&request, event, base, Some(&account)) })
+}
+
+/// The parts of a request that windows across accounts are read by, before the account's lock is taken. Whose request it
+/// is, is looked up where they ask for it.
+pub fn parts_of(store: &Store, plan: &SharedPlan, request: &AuthRequest) -> Parts {
+    let parts = Parts::of(request);
+    if !plan.asks_for_owner() {
+        return parts;
+    }
+    let Some(at) = store.find(&request.subject) else { return parts };
+    store.with_account(at, |entry| match &entry.account {
+        Some(account) => card_of(account, &request.subject)
+            .map_or(parts, |card| parts.on(account.id.as_str(), window_card(card))),
+        None => parts,
+    })
+}
+
+/// The same of a request that was decided on the card at a place of an account.
+pub fn parts_on(request: &AuthRequest, (account, card): (Option<&AccountId>, u8)) -> Parts {
+    let parts = Parts::of(request);
+    account.map_or(parts, |account| parts.on(account.as_str(), window_card(card)))
 }
 
 /// What windows across accounts remember of a record.

@@ -31,7 +31,7 @@ use crate::{
     config::Config,
     features::{
         catalog::MODEL_FEATURES,
-        shared::{Parts, Shared, SharedEvent, SharedRead},
+        shared::{Shared, SharedEvent, SharedRead},
     },
     journal::record::NO_CARD,
     model::Model,
@@ -250,7 +250,7 @@ impl Backtest {
         (self.last, self.last_on) = (None, None);
         let sink = Scratch { position: self.position, bytes: &mut self.record, wants_record: false };
         let asked = Asked { client: CLIENT, now, original };
-        let parts = Parts::of(request);
+        let parts = authorise::parts_of(&self.state.store, &self.setup.shared, request);
         let shared = SharedRead::of(&self.shared, &self.setup.shared, &parts, now);
         let mut watch = Noting { watch, base: &self.setup.base, event: None, on: (None, NO_CARD) };
         let (answer, how) = match authorise::authorise(

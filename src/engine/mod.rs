@@ -319,7 +319,7 @@ impl Engine {
         let watch = timer::Timer::new(&self.metrics, &in_force, request, lane, begun_at, is_timed);
         let mut watch = watch.noting(in_force.shared.at_once());
         let (state, setup) = (&self.state, &in_force.setup);
-        let shared = in_force.shared.read(request, now);
+        let shared = in_force.shared.read(&self.state.store, request, now);
         let attempt = Attempt { request, asked, shared: &shared, features: MODEL_FEATURES, observed: None };
         let taken = match claim {
             None => authorise::authorise(state, setup, attempt, slot, &mut watch),

@@ -22,8 +22,8 @@ use parking_lot::{Mutex, RwLock};
 
 use super::Engine;
 use crate::{
-    authorise::shared_event_of_record,
-    features::shared::{Parts, Shared, SharedEvent, SharedFigures, SharedPlan, SharedRead},
+    authorise::{self, entry::Store, shared_event_of_record},
+    features::shared::{Shared, SharedEvent, SharedFigures, SharedPlan, SharedRead},
     journal::{Follower, Journal, ReadError, record::Record},
     limits::WINDOW_MAX_MS,
     types::{
@@ -113,10 +113,14 @@ impl SharedWindows {
     }
 
     /// What a decision at `now` needs. Allocates nothing.
-    pub(super) fn read(&self, request: &AuthRequest, now: Timestamp) -> SharedRead {
+    pub(super) fn read(&self, store: &Store, request: &AuthRequest, now: Timestamp) -> SharedRead {
         match &*self.before.load() {
-            None => SharedRead::of(&self.maps.read(), &self.plan, &Parts::of(request), now),
-            Some(before) => before.windows.read(request, now).moved(&self.plan, &before.found),
+            None => {
+                // No lock on an account is held when that of the maps is taken.
+                let parts = authorise::parts_of(store, &self.plan, request);
+                SharedRead::of(&self.maps.read(), &self.plan, &parts, now)
+            }
+            Some(before) => before.windows.read(store, request, now).moved(&self.plan, &before.found),
         }
     }
 

@@ -290,7 +290,7 @@ fn explained(decided: Decided, rules: Option<&RuleSet>, base: &BaseCurrency, voi
             declared.map_or_else(|| format!("aggregate {place}"), |aggregate| aggregate.name.to_string());
         let unit = match (declared, currency) {
             (Some(aggregate), _) if !aggregate.measure.is_money() => 1,
-            (Some(aggregate), _) if aggregate.by.cross_accounts() => base.currency.minor_per_major(),
+            (Some(aggregate), _) if aggregate.is_shared() => base.currency.minor_per_major(),
             (Some(_), Some(currency)) => currency.minor_per_major(),
             _ => 1,
         };

@@ -74,7 +74,7 @@ impl Keys {
     }
 
     /// Whether events of several accounts count together. Where card or account is a part, the account's own windows
-    /// have all of them.
+    /// have all of them, but for their labels ([`Aggregate::is_shared`]).
     pub const fn cross_accounts(self) -> bool {
         !self.has_any(Keys::CARD.and(Keys::ACCOUNT))
     }
@@ -227,9 +227,15 @@ pub struct Footprint {
 }
 
 impl Aggregate {
+    /// Whether it is kept with the windows across accounts: where its key crosses them, and where it counts labels, which
+    /// come long after the decision, by whatever key.
+    pub fn is_shared(&self) -> bool {
+        self.by.cross_accounts() || self.filter.as_ref().is_some_and(|filter| filter.label().is_some())
+    }
+
     pub fn footprint(&self) -> Footprint {
         let distinct = usize::from(matches!(self.measure, Measure::Distinct(_)));
-        if self.by.cross_accounts() {
+        if self.is_shared() {
             let bytes_per_event = shared::event_bytes(distinct);
             let event_kept_ms = self.window_ms + LATENESS_MAX_MS;
             return Footprint { bytes_per_key: shared::KEY_BYTES, bytes_per_event, event_kept_ms };

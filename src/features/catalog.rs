@@ -400,7 +400,7 @@ pub fn model_vector(values: &Values, row: &mut [f32; MODEL_FEATURES]) {
         }
         is_float
     };
-    for ((cell, slot), is_float) in row.iter_mut().zip(MODEL_SLOTS).zip(IS_FLOAT) {
+    for ((cell, &slot), &is_float) in row.iter_mut().zip(&MODEL_SLOTS).zip(&IS_FLOAT) {
         let raw = values.raw(slot);
         let value = if is_float { f64::from_bits(raw) } else { raw as i64 as f64 };
         *cell = if values.has(slot) { value as f32 } else { f32::NAN };

@@ -69,7 +69,7 @@ impl Plan {
         windows.end_of_built_in();
         let mut filters = Vec::<Filter>::new();
         let mut ranges = Vec::<AmountRange>::new();
-        let own = aggregates.iter().enumerate().filter(|(_, aggregate)| !aggregate.by.cross_accounts());
+        let own = aggregates.iter().enumerate().filter(|(_, aggregate)| !aggregate.is_shared());
         let planned = own.map(|(index, aggregate)| {
             assert!((1..=WINDOW_MAX_MS).contains(&aggregate.window_ms), "{}", aggregate.name);
             let pick = match &aggregate.filter {
@@ -154,7 +154,7 @@ fn fingerprint(windows: &WindowPlan, aggregates: &[Aggregate]) -> [u8; 16] {
     say(format!("{windows:?}"));
     // What crosses accounts is kept elsewhere.
     for Aggregate { by, window_ms, measure, filter, .. } in
-        aggregates.iter().filter(|aggregate| !aggregate.by.cross_accounts())
+        aggregates.iter().filter(|aggregate| !aggregate.is_shared())
     {
         say(format!("{by:?} {window_ms} {measure:?}"));
         say(filter.as_ref().map_or(String::new(), |filter| format!("where {}", filter.condition())));

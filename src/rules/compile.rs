@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     features::{
-        aggregate::{Aggregate, Filter, Keys, Measure},
+        aggregate::{Aggregate, Filter, Measure},
         amounts::AmountRange,
         catalog::{self, CATALOG, Entry, Type, slot},
         values::Slot,
@@ -195,7 +195,7 @@ impl Compiler<'_, '_> {
                 _ if !self.is_free_name(&aggregate.name, "an aggregate") => None,
                 Some(Measure::Count | Measure::Distinct(_)) => Some(Type::Int),
                 // An amount in the base currency has no unit of the request's: it is a number of major units.
-                Some(_) if aggregate.by.is_some_and(Keys::cross_accounts) => Some(Type::Float),
+                Some(_) if aggregate.is_shared() => Some(Type::Float),
                 Some(_) => Some(Type::Money),
                 None => None,
             };
@@ -261,7 +261,7 @@ impl Compiler<'_, '_> {
     fn aggregates(&mut self, file: &File) -> Option<Vec<Aggregate>> {
         let mut aggregates = Some(Vec::new());
         for declaration in &file.aggregates {
-            let scope = filter::scope(declaration.by);
+            let scope = filter::scope(declaration.by, declaration.counts_label);
             // The filters' literal lists are their own, apart from those of the rules.
             let rule_sets = std::mem::take(&mut self.sets);
             let filter = match &declaration.filter {
@@ -561,7 +561,7 @@ fn meaning(rule: &RuleDeclaration, file: &File, used: &HashSet<String>) -> u64 {
     let when = when.as_ref().map(|when| &when.text);
     say(format!("{when:?} {then:?} {response_code:?} {mode:?} {live_percent:?}"));
     for aggregate in file.aggregates.iter().filter(|aggregate| used.contains(&aggregate.name.value)) {
-        let AggregateDeclaration { name, by, window_ms, measure, filter } = aggregate;
+        let AggregateDeclaration { name, by, window_ms, measure, filter, .. } = aggregate;
         let filter = filter.as_ref().map(|filter| &filter.text);
         say(format!("{} {by:?} {window_ms:?} {measure:?} {filter:?}", name.value));
     }

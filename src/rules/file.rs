@@ -15,6 +15,7 @@ use toml::{
 use super::{
     Effect, Mode, PolicyField,
     check::ListValue,
+    filter,
     finding::{Report, did_you_mean, nearest},
     guesses,
     listing::{self, Block},
@@ -61,6 +62,14 @@ pub struct AggregateDeclaration {
     pub window_ms: Option<i64>,
     pub measure: Option<Measure>,
     pub filter: Option<Expression>,
+    pub counts_label: bool,
+}
+
+impl AggregateDeclaration {
+    /// As [`Aggregate::is_shared`](crate::features::aggregate::Aggregate::is_shared).
+    pub fn is_shared(&self) -> bool {
+        self.counts_label || self.by.is_some_and(Keys::cross_accounts)
+    }
 }
 
 #[derive(Debug)]
@@ -400,20 +409,22 @@ impl<'s> Reader<'_, 's> {
     }
 
     fn aggregate(&mut self, name: At<String>, mut table: Section<'_, '_>) -> AggregateDeclaration {
-        let by = self.required(&mut table, "by", &name.span).and_then(|by| self.by(by));
+        let filter = table.take("where").and_then(|filter| self.expression("where", filter));
+        let counts_label = filter.as_ref().is_some_and(|filter| filter::asks_for_label(&filter.text));
+        let by = self.required(&mut table, "by", &name.span).and_then(|by| self.by(by, counts_label));
         let window = self.required(&mut table, "window", &name.span);
         let window_ms = window.and_then(|window| self.window(window));
         let measure = self.measure(&mut table, &name);
         if let (Some(by), Some(measure)) = (by, &measure) {
-            self.fits(by, measure);
+            self.fits(by, counts_label, measure);
         }
-        let filter = table.take("where").and_then(|filter| self.expression("where", filter));
         self.finish(table);
-        AggregateDeclaration { name, by, window_ms, measure: measure.map(|measure| measure.value.0), filter }
+        let measure = measure.map(|measure| measure.value.0);
+        AggregateDeclaration { name, by, window_ms, measure, filter, counts_label }
     }
 
     /// One part of a key, or several.
-    fn by(&mut self, by: &Spanned<DeValue>) -> Option<Keys> {
+    fn by(&mut self, by: &Spanned<DeValue>, counts_label: bool) -> Option<Keys> {
         let Some(parts) = by.get_ref().as_array() else { return self.key(by) };
         let mut keys = Some(Keys::NONE);
         for part in parts.iter() {
@@ -431,7 +442,7 @@ impl<'s> Reader<'_, 's> {
             return None;
         }
         let keys = keys?;
-        if !keys.cross_accounts() && keys.has_any(Keys::TERMINAL.and(Keys::IP)) {
+        if !keys.cross_accounts() && !counts_label && keys.has_any(Keys::TERMINAL.and(Keys::IP)) {
             let help = "take out `card` or `account`, or the terminal or IP address";
             let message = "an account's own windows do not tell terminals and IP addresses apart";
             self.report.error(by.span(), message, Some(help.into()));
@@ -456,13 +467,18 @@ impl<'s> Reader<'_, 's> {
     }
 
     /// Whether a measure can be taken over such a key.
-    fn fits(&mut self, by: Keys, measure: &At<(Measure, IsBase)>) {
+    fn fits(&mut self, by: Keys, counts_label: bool, measure: &At<(Measure, IsBase)>) {
         let (measure, is_base, span) = (measure.value.0, measure.value.1, measure.span.clone());
         let key: Vec<&str> = by.names().collect();
         let key = key.join(" and ");
-        match (by.cross_accounts(), measure) {
+        match (by.cross_accounts() || counts_label, measure) {
             (true, measure) if measure.is_money() && !is_base => {
-                let message = format!("windows by {key} cross accounts, whose currencies differ");
+                let message = match by.cross_accounts() {
+                    true => format!("windows by {key} cross accounts, whose currencies differ"),
+                    false => {
+                        "windows over labels are kept in the base currency".to_owned()
+                    }
+                };
                 let help = "take it over \"amount_base\", the amount in the engine's base currency";
                 self.report.error(span, message, Some(help.into()));
             }

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, ops::Range};
 use super::{
     check::{Form, Scope, Sets, Variable},
     lists::ListsInForce,
-    parse::{Expr, ExprKind, Operator},
+    parse::{self, Expr, ExprKind, Operator},
     program::{Program, Seen, Source, Truth, money_ranges},
     typed::{Bool, Comparison, Money, Text},
 };
@@ -52,8 +52,14 @@ const OUTCOMES: &[&str] = &["approved", "declined", "step_up"];
 const NOT_OF_EVENTS: &str = "a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc and \
                              merchant.country";
 
-/// The names that a filter of an aggregate by these keys may use.
-pub fn scope(by: Option<Keys>) -> Scope {
+/// Whether a filter speaks of labels. One that cannot be parsed does not.
+pub fn asks_for_label(text: &str) -> bool {
+    let is_label = |beside: &Beside| matches!(beside, Beside::Label);
+    parse::parse(text).is_ok_and(|condition| first_in([&condition], &is_label).is_some())
+}
+
+/// The names that a filter may use of an aggregate by these keys, which counts labels or not.
+pub fn scope(by: Option<Keys>, counts_label: bool) -> Scope {
     let mut variables = BTreeMap::new();
     let mut refused = BTreeMap::new();
     for entry in catalog::CATALOG {
@@ -81,33 +87,19 @@ pub fn scope(by: Option<Keys>) -> Scope {
     variables.insert("declined_for_credit".into(), for_credit);
     let [own, base] = AMOUNTS;
     let amount = Variable { slot: AMOUNT, ty: Type::Money, form: Form::Open };
-    match by.is_some_and(Keys::cross_accounts) {
-        true => {
-            variables.insert(base.into(), amount);
-            refused.remove(base);
-            refused.insert(own, "currencies differ where accounts are crossed: use `amount_base`");
+    let crosses = by.is_some_and(Keys::cross_accounts);
+    let (known, unknown, why) = match (crosses, counts_label) {
+        (true, _) => (base, own, "currencies differ where accounts are crossed: use `amount_base`"),
+        (false, true) => (base, own, "windows over labels are in the base currency: use `amount_base`"),
+        (false, false) => {
+            (own, base, "windows by card and account are in the account's currency: use `amount`")
         }
-        false => {
-            variables.insert(own.into(), amount);
-            refused.remove(own);
-            refused.insert(base, "windows by card and account are in the account's currency: use `amount`");
-        }
-    }
-    match by.is_some_and(Keys::cross_accounts) {
-        true => {
-            variables.insert(
-                LABEL_NAME.into(),
-                Variable { slot: LABEL, ty: Type::Text, form: Form::Words(LABELS) },
-            );
-        }
-        false => {
-            refused.insert(
-                LABEL_NAME,
-                "labels are counted by merchant, terminal, device, ip, mcc and country; let a label policy put a \
-                 card on a list, and ask that in the rule",
-            );
-        }
-    }
+    };
+    variables.insert(known.into(), amount);
+    refused.remove(known);
+    refused.insert(unknown, why);
+    let label = Variable { slot: LABEL, ty: Type::Text, form: Form::Words(LABELS) };
+    variables.insert(LABEL_NAME.into(), label);
     Scope { variables, refused, ..Scope::default() }
 }
 
@@ -237,14 +229,25 @@ fn misplaced_in(expr: &Expr, labels: &mut usize) -> Option<(Beside, Range<usize>
 
 /// The first amount or label anywhere in these.
 fn first_of<'e>(parts: impl IntoIterator<Item = &'e Expr>) -> Option<(Beside, Range<usize>)> {
+    first_in(parts, &|_| true)
+}
+
+/// The first of those that are wanted.
+fn first_in<'e>(
+    parts: impl IntoIterator<Item = &'e Expr>,
+    is_wanted: &dyn Fn(&Beside) -> bool,
+) -> Option<(Beside, Range<usize>)> {
     parts.into_iter().find_map(|part| match &part.kind {
-        ExprKind::Name(_) => Beside::of(part).map(|beside| (beside, part.span.clone())),
-        ExprKind::Not(inner) | ExprKind::Neg(inner) => first_of([&**inner]),
-        ExprKind::Binary(_, left, right) => first_of([&**left, &**right]),
-        ExprKind::Conditional(condition, then, otherwise) => first_of([&**condition, &**then, &**otherwise]),
-        ExprKind::List(items) => first_of(items),
+        ExprKind::Name(_) => Beside::of(part).filter(is_wanted).map(|beside| (beside, part.span.clone())),
+        ExprKind::Not(inner) | ExprKind::Neg(inner) => first_in([&**inner], is_wanted),
+        ExprKind::Binary(_, left, right) => first_in([&**left, &**right], is_wanted),
+        ExprKind::Conditional(condition, then, otherwise) => {
+            first_in([&**condition, &**then, &**otherwise], is_wanted)
+        }
+        ExprKind::List(items) => first_in(items, is_wanted),
         ExprKind::Call { receiver, arguments, .. } => {
-            receiver.as_deref().and_then(|receiver| first_of([receiver])).or_else(|| first_of(arguments))
+            let receiver = receiver.as_deref().and_then(|receiver| first_in([receiver], is_wanted));
+            receiver.or_else(|| first_in(arguments, is_wanted))
         }
         ExprKind::Bool(_) | ExprKind::Int(_) | ExprKind::Float(..) | ExprKind::Text(_) => None,
     })

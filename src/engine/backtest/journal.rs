@@ -21,7 +21,7 @@ use crate::{
     },
     features::{
         catalog::{MODEL_FEATURES, MODEL_FEATURES_FIRST},
-        shared::{Parts, SharedRead},
+        shared::SharedRead,
     },
     journal::{
         self, VerifyReport,
@@ -280,7 +280,8 @@ impl Backtest {
             let decided_by = self.setup.rules.aggregates_read_by(&considered.fired);
             return SharedRead::again(to, plan, &considered.aggregates, &considered.vector, decided_by);
         }
-        SharedRead { to, ..SharedRead::of(&self.shared, plan, &Parts::of(&decided.request), decided.time) }
+        let parts = authorise::parts_on(&decided.request, (decided.account.as_ref(), decided.card));
+        SharedRead { to, ..SharedRead::of(&self.shared, plan, &parts, decided.time) }
     }
 
     /// The account of a recorded decision as it stands.

@@ -80,8 +80,13 @@ fn a_label_counts_from_the_day_it_is_known_and_not_from_that_of_its_fraud() {
          where = \"label == 'fraud'\"\n[[rules]]\nid = 'r'\nwhen = 'frauds_30d >= 2'\nthen = 'decline'\n\
          reason = 'FRAUD_MERCHANT'\n";
     const DAY_MS: i64 = 86_400_000;
-    let rules = Source { name: "known".to_owned(), text: KNOWN.to_owned() };
-    for observe in [false, true] {
+    // By whom it is counted makes no difference where there is one card at one merchant.
+    let kept_by =
+        ["merchant", "card", "account"].map(|by| KNOWN.replace("by = 'merchant'", &format!("by = '{by}'")));
+    for (observe, text) in
+        [false, true].into_iter().flat_map(|observe| kept_by.each_ref().map(|text| (observe, text)))
+    {
+        let rules = Source { name: "known".to_owned(), text: text.clone() };
         let mut backtest = Backtest::new(&rules, None).unwrap();
         assert!(backtest.reads_labels());
         let open = live::account(1, 100_000_000);

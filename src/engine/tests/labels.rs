@@ -111,6 +111,112 @@ async fn a_label_counts_once_and_not_before_it_has_come() {
     }
 }
 
+const OF_A_CARD: &str = r#"
+version = 1
+[aggregates.card_frauds_30d]
+by = "card"
+window = "30d"
+count = true
+where = "label == 'fraud'"
+[aggregates.account_lost_30d]
+by = "account"
+window = "30d"
+sum = "amount_base"
+where = "label == 'fraud'"
+[aggregates.card_frauds_there_30d]
+by = ["card", "merchant", "terminal"]
+window = "30d"
+count = true
+where = "label == 'fraud'"
+[[rules]]
+id = "there"
+when = "card_frauds_there_30d >= 1"
+then = "decline"
+reason = "THERE"
+[[rules]]
+id = "card"
+when = "card_frauds_30d >= 2"
+then = "decline"
+reason = "CARD"
+[[rules]]
+id = "account"
+when = "account_lost_30d >= 100.00"
+then = "decline"
+reason = "ACCOUNT"
+[[rules]]
+id = "unknown"
+when = "!has(card_frauds_30d)"
+then = "flag"
+reason = "NO_CARD"
+"#;
+
+/// Two cards of one account, and another account with one.
+#[tokio::test]
+async fn a_fraud_of_a_card_counts_for_it_and_its_account_alone_however_the_card_is_named() {
+    use FraudLabel::{Fraud, Genuine};
+    for (restart, snapshot) in [(false, false), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = open_with(dir.path(), OF_A_CARD);
+        let mut two_cards = account(1, 1_000_000);
+        two_cards.cards.extend(account(2, 0).cards);
+        let opened = Maintenance::Upsert { key: key("open-1"), change: two_cards };
+        bench.engine.maintain(opened, &bench.arrival()).await.unwrap();
+        bench.account(3, 1_000_000).await;
+        let terminal = |number: usize| Id::new(&format!("T{number}")).unwrap();
+        let tried = async |bench: &Bench, name: &str, subject: Subject, at: (usize, i64), minor: i64| {
+            let mut wanted = AuthRequest { subject, ..request(name, 1, minor, 1_000_000 + at.1) };
+            wanted.merchant.terminal_id = Some(terminal(at.0));
+            let answered = bench.authorise(wanted).await;
+            answered.answer.reasons.first().map_or(String::new(), |reason| reason.code.to_string())
+        };
+        let card = |number: usize| Subject::Card(CardToken::new(&format!("C{number}")).unwrap());
+        let whose = |number: usize| Subject::Account(AccountId::new(&format!("A{number}")).unwrap());
+
+        assert_eq!(tried(&bench, "t1", card(1), (1, 1), 30_00).await, "");
+        assert_eq!(tried(&bench, "t2", card(1), (2, 2), 30_00).await, "");
+        assert_eq!(tried(&bench, "t3", card(2), (3, 3), 45_00).await, "");
+        // The account's one card is meant; of one with two cards no card is.
+        assert_eq!(tried(&bench, "t4", whose(3), (1, 4), 30_00).await, "");
+        assert_eq!(tried(&bench, "t5", whose(1), (4, 5), 1_00).await, "NO_CARD");
+        bench.labelled("l1", "t1", Fraud).await;
+        bench.labelled("l2", "t2", Genuine).await;
+        bench.labelled("l3", "t4", Fraud).await;
+        if restart {
+            if snapshot {
+                bench.engine.snapshot_now().unwrap();
+            }
+            bench.engine.close().unwrap();
+            drop(bench);
+            bench = open_with(dir.path(), OF_A_CARD);
+        }
+        assert_eq!(tried(&bench, "t6", card(1), (1, 6), 1_00).await, "THERE");
+        assert_eq!(
+            tried(&bench, "t7", card(1), (2, 7), 1_00).await,
+            "",
+            "no fraud there, and but one in all"
+        );
+        assert_eq!(tried(&bench, "t8", card(3), (1, 8), 1_00).await, "THERE", "as the account's one card");
+        assert_eq!(tried(&bench, "t9", card(2), (1, 9), 1_00).await, "", "another card of the account");
+        bench.labelled("l4", "t2", Fraud).await;
+        assert_eq!(tried(&bench, "t10", card(1), (9, 10), 1_00).await, "CARD");
+        assert_eq!(tried(&bench, "t11", card(2), (9, 11), 1_00).await, "", "60.00 lost by the account");
+        bench.labelled("l5", "t3", Fraud).await;
+        assert_eq!(tried(&bench, "t12", card(2), (9, 12), 1_00).await, "ACCOUNT");
+        assert_eq!(tried(&bench, "t13", whose(1), (9, 13), 1_00).await, "ACCOUNT");
+        assert_eq!(tried(&bench, "t14", card(3), (9, 14), 1_00).await, "", "another account");
+        assert_eq!(
+            tried(&bench, "t15", card(1), (9, 2 + 30 * DAY_MS), 1_00).await,
+            "",
+            "one of two has left"
+        );
+        bench.engine.close().unwrap();
+        drop(bench);
+        let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
+        assert_eq!(verified.different, 0, "{:#?}", verified.differences);
+        crate::engine::backtest::tests::a_journal_repeats_itself(dir.path());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn while_serving_a_label_is_seen_once_the_windows_have_followed_it() {
     let dir = tempfile::tempdir().unwrap();

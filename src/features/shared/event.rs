@@ -19,6 +19,9 @@ use crate::{
 /// belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Parts {
+    /// Whose it is, once that was looked up; windows over labels are kept by it.
+    pub account: Option<u64>,
+    pub card: Option<u64>,
     pub merchant: Option<u64>,
     pub terminal: Option<u64>,
     pub device: Option<u64>,
@@ -40,6 +43,8 @@ impl Parts {
     fn of_rest(request: &AuthRequest) -> Parts {
         let merchant = &request.merchant;
         Parts {
+            account: None,
+            card: None,
             merchant: None,
             terminal: merchant.terminal_id.as_ref().map(|id| id_hash(id.as_str())),
             device: None,
@@ -49,15 +54,29 @@ impl Parts {
         }
     }
 
-    /// One hash for the values of several parts; `None` where one of them is missing, or where `keys` names a part
-    /// that does not cross accounts. A terminal's id is its acquirer's and says nothing alone, so that it goes with
-    /// its merchant's.
+    /// The same on an account, and on the card of this number among its windows, 0 for none. A card is known by its place
+    /// in its account, however it was named.
+    #[must_use]
+    pub fn on(self, account: &str, card: u8) -> Parts {
+        let account = id_hash(account);
+        let card = (card != 0).then(|| mix(account, u64::from(card)));
+        Parts { account: Some(account), card, ..self }
+    }
+
+    /// One hash for the values of several parts; `None` where one of them is missing. A terminal's id is its acquirer's
+    /// and says nothing alone, so that it goes with its merchant's.
     pub fn key(&self, keys: Keys) -> Option<u64> {
-        if keys == Keys::NONE || !keys.cross_accounts() {
+        if keys == Keys::NONE {
             return None;
         }
         let number = |number: u16| (number != 0).then_some(u64::from(number));
         let mut key = u64::from(keys.bits());
+        if keys.has(Keys::ACCOUNT) {
+            key = mix(key, self.account?);
+        }
+        if keys.has(Keys::CARD) {
+            key = mix(key, self.card?);
+        }
         if keys.has(Keys::MERCHANT) {
             key = mix(key, self.merchant?);
         }
@@ -87,8 +106,6 @@ pub struct SharedEvent {
     /// Its amount is in minor units of the base currency, at most [`SHARED_AMOUNT_BASE_MINOR_MAX`], and 0 where it
     /// cannot be told.
     pub event: Event,
-    pub account: Option<u64>,
-    pub card: Option<u64>,
     /// The label that has come for it; `None` for the authorisation itself.
     pub label: Option<FraudLabel>,
 }
@@ -103,21 +120,17 @@ impl SharedEvent {
     ) -> SharedEvent {
         let amount_minor = request.billed().and_then(|billed| base.minor_of(billed));
         let currency = amount_minor.map(|_| base.currency);
-        let account = account.map(|account| id_hash(account.as_str()));
-        // A card is known by its place in its account, however it was named. Somebody who tries numbers that do not
-        // exist is counted by what was tried.
-        let (account, card) = match (account, &request.subject) {
-            (Some(account), _) => {
-                (Some(account), (event.card != 0).then(|| mix(account, u64::from(event.card))))
-            }
-            (None, Subject::Account(tried)) => (Some(id_hash(tried.as_str())), None),
-            (None, Subject::Card(tried)) => (None, Some(id_hash(tried.as_str()))),
-        };
         let amount_minor = amount_minor.unwrap_or(0).clamp(0, SHARED_AMOUNT_BASE_MINOR_MAX);
         let event = Event { amount_minor, currency, ..event };
         // Merchant and device were hashed for the event.
         let parts = Parts { merchant: event.merchant, device: event.device, ..Parts::of_rest(request) };
-        SharedEvent { parts, event, account, card, label: None }
+        let parts = match (account, &request.subject) {
+            (Some(account), _) => parts.on(account.as_str(), event.card),
+            // Somebody who tries numbers that do not exist is counted by what was tried.
+            (None, Subject::Account(tried)) => Parts { account: Some(id_hash(tried.as_str())), ..parts },
+            (None, Subject::Card(tried)) => Parts { card: Some(id_hash(tried.as_str())), ..parts },
+        };
+        SharedEvent { parts, event, label: None }
     }
 
     /// A number of its own for every value of an attribute, folded to 32 bits; 0 where the event has none.
@@ -128,8 +141,8 @@ impl SharedEvent {
             Attribute::Channel => return self.event.channel.map_or(0, |channel| u32::from(channel.number())),
             Attribute::Merchant => self.parts.merchant,
             Attribute::Device => self.parts.device,
-            Attribute::Card => self.card,
-            Attribute::Account => self.account,
+            Attribute::Card => self.parts.card,
+            Attribute::Account => self.parts.account,
             Attribute::Terminal => self.parts.terminal.zip(self.parts.merchant).map(|(t, m)| mix(t, m)),
             Attribute::Ip => self.parts.ip,
         };

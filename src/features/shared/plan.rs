@@ -149,7 +149,7 @@ impl SharedPlan {
             hasher.update(text.as_bytes());
         };
         for (place, aggregate) in aggregates.iter().enumerate() {
-            if !aggregate.by.cross_accounts() {
+            if !aggregate.is_shared() {
                 continue;
             }
             let Aggregate { by, window_ms, measure, filter, .. } = aggregate;
@@ -173,6 +173,11 @@ impl SharedPlan {
         }
         plan.fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         plan
+    }
+
+    /// Whether readings need to know whose a request is: its account, and its card there.
+    pub fn asks_for_owner(&self) -> bool {
+        self.series.iter().any(|series| !series.keys.cross_accounts())
     }
 
     /// Whether nothing is kept.

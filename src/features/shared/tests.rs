@@ -97,6 +97,9 @@ fn aggregates() -> Vec<Aggregate> {
         aggregate(Keys::MERCHANT, DAY_MS, Sum, of_some_size()),
         aggregate(Keys::MERCHANT, 7 * DAY_MS, Count, frauds()),
         aggregate(Keys::DEVICE, DAY_MS, Distinct(Attribute::Card), frauds()),
+        aggregate(Keys::CARD, 7 * DAY_MS, Count, frauds()),
+        aggregate(Keys::ACCOUNT, DAY_MS, Distinct(Attribute::Terminal), frauds()),
+        aggregate(Keys::CARD.and(Keys::MERCHANT), 7 * DAY_MS, Sum, frauds()),
         aggregate(Keys::DEVICE, HOUR_MS, Min, of_some_size()),
     ]
 }
@@ -108,6 +111,8 @@ fn parts(rng: &mut ChaCha8Rng, spread: u64) -> Parts {
             .then(|| (rng.random_range(1..=spread) + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     };
     Parts {
+        account: Some(rng.random_range(1..20)),
+        card: rng.random_bool(0.9).then(|| rng.random_range(1..20)),
         merchant: id(rng, 1 << 32),
         terminal: id(rng, 2 << 32),
         device: id(rng, 3 << 32),
@@ -136,8 +141,6 @@ fn event(rng: &mut ChaCha8Rng, parts: Parts, time_ms: i64) -> SharedEvent {
             device: parts.device,
             place: None,
         },
-        account: Some(rng.random_range(1..20)),
-        card: rng.random_bool(0.9).then(|| rng.random_range(1..20)),
         label: None,
     }
 }
@@ -146,6 +149,8 @@ fn event(rng: &mut ChaCha8Rng, parts: Parts, time_ms: i64) -> SharedEvent {
 fn is_alike(parts: &Parts, of: Keys, other: &Parts) -> bool {
     let terminal = |parts: &Parts| parts.terminal.zip(parts.merchant);
     [
+        (Keys::ACCOUNT, parts.account.is_some() && parts.account == other.account),
+        (Keys::CARD, parts.card.is_some() && parts.card == other.card),
         (Keys::MERCHANT, parts.merchant.is_some() && parts.merchant == other.merchant),
         (Keys::TERMINAL, terminal(parts).is_some() && terminal(parts) == terminal(other)),
         (Keys::DEVICE, parts.device.is_some() && parts.device == other.device),
@@ -191,7 +196,8 @@ fn naive(list: &[SharedEvent], aggregate: &Aggregate, parts: &Parts, time_ms: i6
 
 /// What is counted distinctly, without folding.
 fn value(event: &SharedEvent, attribute: Attribute) -> Option<(u64, u64)> {
-    let SharedEvent { parts, card, account, .. } = event;
+    let SharedEvent { parts, .. } = event;
+    let Parts { card, account, .. } = parts;
     match attribute {
         Attribute::Account => account.map(|account| (account, 0)),
         Attribute::Card => card.map(|card| (card, 0)),

@@ -9,8 +9,16 @@ use crate::{
     limits::SHARED_BUDGET_BYTES_MIN,
 };
 
-const AT_A_TERMINAL: Parts =
-    Parts { merchant: Some(1), terminal: Some(2), device: Some(3), ip: None, mcc: None, country: None };
+const AT_A_TERMINAL: Parts = Parts {
+    account: None,
+    card: None,
+    merchant: Some(1),
+    terminal: Some(2),
+    device: Some(3),
+    ip: None,
+    mcc: None,
+    country: None,
+};
 
 fn plan() -> SharedPlan {
     SharedPlan::new(&[aggregate(Keys::MERCHANT, HOUR_MS, Measure::Count, None)])
