@@ -475,9 +475,7 @@ impl<'s> Reader<'_, 's> {
             (true, measure) if measure.is_money() && !is_base => {
                 let message = match by.cross_accounts() {
                     true => format!("windows by {key} cross accounts, whose currencies differ"),
-                    false => {
-                        "windows over labels are kept in the base currency".to_owned()
-                    }
+                    false => "windows over labels are kept in the base currency".to_owned(),
                 };
                 let help = "take it over \"amount_base\", the amount in the engine's base currency";
                 self.report.error(span, message, Some(help.into()));

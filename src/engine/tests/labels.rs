@@ -104,10 +104,8 @@ async fn a_label_counts_once_and_not_before_it_has_come() {
         assert_eq!(bench.tried("t11", 4, 1_00, 1_000_002 + 7 * DAY_MS, "D-3").await, "");
         bench.engine.close().unwrap();
         drop(bench);
-        let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
-        assert_eq!(verified.different, 0, "{:#?}", verified.differences);
+        let verified = verified(dir.path());
         assert_eq!((verified.counts["decided"], verified.counts["labelled"]), (14, 8));
-        crate::engine::backtest::tests::a_journal_repeats_itself(dir.path());
     }
 }
 
@@ -211,9 +209,7 @@ async fn a_fraud_of_a_card_counts_for_it_and_its_account_alone_however_the_card_
         );
         bench.engine.close().unwrap();
         drop(bench);
-        let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
-        assert_eq!(verified.different, 0, "{:#?}", verified.differences);
-        crate::engine::backtest::tests::a_journal_repeats_itself(dir.path());
+        verified(dir.path());
     }
 }
 
@@ -302,7 +298,5 @@ async fn a_models_row_knows_of_frauds_at_the_terminal_once_their_labels_have_com
     let with = |count: f32| [Some(count), Some(count), Some(count), None];
     let passed = [Some(0.0), Some(1.0), Some(0.0), None];
     assert_eq!(seen, [with(0.0), with(0.0), with(1.0), with(1.0), passed]);
-    let verified = crate::engine::replay::verify(dir.path(), &mut |_| {}).unwrap();
-    assert_eq!(verified.different, 0, "{:#?}", verified.differences);
-    crate::engine::backtest::tests::a_journal_repeats_itself(dir.path());
+    verified(dir.path());
 }
