@@ -346,11 +346,25 @@ fn decide_on(
     let expired_holds = account.expire(asked.now).holds;
     let available_before_minor = account.available_minor(asked.now);
     assert!(
-        verdict.approved_minor == 0 || verdict.approved_minor <= available_before_minor,
+        verdict.approved_minor <= 0 || verdict.approved_minor <= available_before_minor,
         "a hold that was decided under this lock fits"
     );
     account.last_position = position;
-    let placed = place(account, setup, request, asked.now, in_force.amount_minor, chain, position);
+    // A single message is posted at once, and leaves what a reversal can find.
+    let expires_at =
+        (!request.single_message).then(|| increment_expires_at(setup.expires_at(request, asked.now), chain));
+    if in_force.amount_minor > 0 {
+        account.place(Hold {
+            position,
+            first: chain.map_or(position, |chain| chain.first),
+            amount_minor: in_force.amount_minor,
+            expires_at: expires_at.unwrap_or(kept_posted_until(asked.now)),
+            chain_until: chain.map_or(asked.now.plus_ms(HOLD_LIFE_MAX_MS), |chain| chain.until),
+            posted: request.single_message,
+        });
+    }
+    let holds = verdict.approved_minor > 0;
+    let first = chain.filter(|_| holds).map(|chain| chain.first);
     let available_minor = match observed {
         None => account.available_minor(asked.now),
         Some(_) => available_before_minor.saturating_sub(verdict.approved_minor),
@@ -369,10 +383,9 @@ fn decide_on(
         model_version: setup.model_version.clone(),
         degraded,
         decided_at: asked.now,
-        hold_expires_at: placed.and_then(|placed| placed.expires_at),
+        hold_expires_at: expires_at.filter(|_| holds),
         position,
     };
-    let first = placed.and_then(|placed| placed.first);
 
     // 8. Journal record.
     let hits = &hits;
@@ -443,45 +456,6 @@ fn aggregates_of(
         }
     }
     aggregates
-}
-
-/// A hold that was placed.
-#[derive(Clone, Copy)]
-struct Placed {
-    /// `None` for what was posted at once.
-    expires_at: Option<Timestamp>,
-    /// The first of the chain that it adds to.
-    first: Option<u64>,
-}
-
-/// Places a hold, or posts the amount of a single message; nothing for an amount of 0.
-fn place(
-    account: &mut Account,
-    setup: &Setup,
-    request: &AuthRequest,
-    now: Timestamp,
-    amount_minor: i64,
-    chain: Option<Chain>,
-    position: u64,
-) -> Option<Placed> {
-    if amount_minor <= 0 {
-        return None;
-    }
-    let chain_until = chain.map_or(now.plus_ms(HOLD_LIFE_MAX_MS), |chain| chain.until);
-    let expires_at = match request.single_message {
-        true => kept_posted_until(now),
-        false => increment_expires_at(setup.expires_at(request, now), chain),
-    };
-    let first = chain.map(|chain| chain.first);
-    account.place(Hold {
-        position,
-        first: first.unwrap_or(position),
-        amount_minor,
-        expires_at,
-        chain_until,
-        posted: request.single_message,
-    });
-    Some(Placed { expires_at: (!request.single_message).then_some(expires_at), first })
 }
 
 /// The place of a card among the windows of its account: 0 is for requests without a card, so that cards opened

@@ -46,6 +46,9 @@ fn following_a_history_of_ones_own_making_decides_the_same() {
         assert_eq!(followed, (answer.clone(), Replayed::Decided), "{request:?}");
         let all_approved = Observed { approved: true, response_code: None };
         let (unlike, _) = blind.observe(request, all_approved, false, &mut ()).unwrap();
+        // The answer is that of the decision, whatever is put in force.
+        let approved = unlike.approved.is_some_and(|approved| approved.minor > 0);
+        assert_eq!(unlike.hold_expires_at.is_some(), approved, "{unlike:?}");
         otherwise += u32::from(unlike.available != answer.available || unlike.decision != answer.decision);
         codes.insert(answer.response_code.to_string());
     }
