@@ -333,7 +333,8 @@ pub struct BaseCurrency(pub base::BaseCurrency);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BaseCurrencyText {
-    code: String,
+    /// The default's where it is left out.
+    code: Option<String>,
     /// What one unit of a currency is worth in the base currency; texts, so that no digit is lost.
     #[serde(default)]
     rates: BTreeMap<String, String>,
@@ -352,7 +353,9 @@ impl TryFrom<BaseCurrencyText> for BaseCurrency {
             Ok((currency(code)?, rate))
         });
         let rates = rates.collect::<Result<_, String>>()?;
-        base::BaseCurrency::new(currency(&text.code)?, rates).map(BaseCurrency)
+        let code = text.code.as_deref().map(currency).transpose()?;
+        let code = code.unwrap_or(BaseCurrency::default().0.currency);
+        base::BaseCurrency::new(code, rates).map(BaseCurrency)
     }
 }
 
@@ -610,6 +613,13 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_alone_are_those_of_the_default_base_currency() {
+        let config = Config::parse("c.toml", "[base_currency]\nrates = { EUR = \"1.10\" }\n").unwrap();
+        let (base, default) = (&config.base_currency.0, &BaseCurrency::default().0);
+        assert_eq!((base.currency, base.rates().count()), (default.currency, 1));
+    }
 
     #[test]
     fn the_commented_file_is_the_default() {

@@ -24,10 +24,7 @@ use anyhow::ensure;
 use clap::Parser;
 use saker::{
     authorise::{self, Asked, Attempt, Sink, Stage, Taken, Watch},
-    features::{
-        catalog::MODEL_FEATURES,
-        shared::{Parts, SharedRead},
-    },
+    features::{catalog::MODEL_FEATURES, shared::SharedRead},
     journal::{self, Class, Journal},
 };
 
@@ -132,7 +129,9 @@ fn decide<S: Sink>(
         let began = Instant::now();
         for (request, now) in &block {
             let asked = Asked { client: 0, now: *now, original: None };
-            let shared = SharedRead::of(&world.shared, &world.setup.shared, &Parts::of(request), *now);
+            let (parts, owner) = authorise::parts_of(&world.state.store, &world.setup.shared, request);
+            let shared =
+                SharedRead { owner, ..SharedRead::of(&world.shared, &world.setup.shared, &parts, *now) };
             match authorise::authorise(
                 &world.state,
                 &world.setup,

@@ -53,3 +53,40 @@ impl InForce {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{
+        auth::Subject,
+        ids::{AccountId, RequestKey},
+        money::Money,
+    };
+
+    #[test]
+    fn what_history_did_is_known_to_windows_and_holds_as_a_decision_would_be() {
+        let [usd, eur] = ["USD", "EUR"].map(|code| Currency::from_alpha(code).unwrap());
+        let (step_up, no_credit) = (Some(ResponseCode::STEP_UP), Some(ResponseCode::INSUFFICIENT_FUNDS));
+        for (kind, minor, currency, (approved, code), (decision, for_credit, amount_minor)) in [
+            (Kind::Purchase, 5, usd, (true, None), (Decision::Approved, false, 5)),
+            // Whatever code came with it.
+            (Kind::Purchase, 5, usd, (true, no_credit), (Decision::Approved, false, 5)),
+            (Kind::Purchase, 5, eur, (true, None), (Decision::Approved, false, 0)),
+            (Kind::Purchase, 0, usd, (true, None), (Decision::Approved, false, 0)),
+            (Kind::BalanceInquiry, 5, usd, (true, None), (Decision::Approved, false, 0)),
+            (Kind::Purchase, 5, usd, (false, None), (Decision::Declined, false, 0)),
+            (Kind::Purchase, 5, usd, (false, no_credit), (Decision::Declined, true, 0)),
+            (Kind::Purchase, 5, usd, (false, step_up), (Decision::StepUp, false, 0)),
+        ] {
+            let subject = Subject::Account(AccountId::new("A").unwrap());
+            let request = AuthRequest {
+                amount: Some(Money::new(minor, currency)),
+                ..AuthRequest::new(RequestKey::new("t").unwrap(), kind, subject)
+            };
+            let observed = Observed { approved, response_code: code };
+            let found = InForce::observed(observed, &request, usd);
+            let found = (found.decision, found.declined_for_credit, found.amount_minor);
+            assert_eq!(found, (decision, for_credit, amount_minor), "{kind:?} {minor} {observed:?}");
+        }
+    }
+}

@@ -28,7 +28,7 @@ use crate::{
         self, AccountFacts, Moment, Plan,
         catalog::{self, MODEL_FEATURES},
         event::Event,
-        shared::{Parts, SharedEvent, SharedPlan, SharedRead},
+        shared::{Owner, Parts, SharedEvent, SharedPlan, SharedRead},
         values::Values,
     },
     journal::record::{Counted, Decided, DecidedView, Labelled, NO_CARD, Record},
@@ -67,8 +67,7 @@ pub trait Sink {
     fn take_sequence(&mut self) -> u64;
     /// Empty, with room for the largest record.
     fn buffer(&mut self) -> &mut Vec<u8>;
-    /// Whether anybody will read the record of an authorisation. A replay that is about the answers alone leaves it
-    /// unwritten.
+    /// Whether anybody will read the record of a decision. A replay that is about the answers alone leaves it unwritten.
     fn wants_record(&self) -> bool {
         true
     }
@@ -182,7 +181,8 @@ pub enum Taken {
     Busy,
     /// Its key may stand in a key file: look there, then go on with [`decide_claimed`].
     Older,
-    /// The account was opened while it was being looked for: ask again with a new slot.
+    /// The account was opened while it was being looked for, or what was read across accounts was read for another card of
+    /// it than is meant by now: ask again with a new slot.
     Again,
     /// No room to remember one more answer.
     Full,
@@ -253,8 +253,11 @@ pub fn decide_claimed(
         Some(at) => {
             let decided =
                 state.store.with_account(at, |entry| decide_on(entry, at, setup, attempt, sink, watch));
-            let Some(answer) = decided else { return Taken::TooManyHolds };
-            answer
+            match decided {
+                Ok(answer) => answer,
+                Err(Undecided::TooManyHolds) => return Taken::TooManyHolds,
+                Err(Undecided::OtherCard) => return Taken::Again,
+            }
         }
     };
     // An answer given without an account stays without one, whoever is opened in its place later.
@@ -266,7 +269,15 @@ pub fn decide_claimed(
 
 const UNKNOWN: (ResponseCode, Reason) = (ResponseCode::INVALID_CARD, engine::UNKNOWN_CARD);
 
-/// Stages 2 to 8, under the account's lock. `None` where the account has as many holds as it may have: nothing changed.
+/// Why nothing was decided, and nothing changed.
+enum Undecided {
+    /// The account has as many holds as it may have.
+    TooManyHolds,
+    /// What was read was not read for this card.
+    OtherCard,
+}
+
+/// Stages 2 to 8, under the account's lock.
 fn decide_on(
     entry: &mut Entry,
     at: u32,
@@ -274,15 +285,20 @@ fn decide_on(
     attempt: Attempt<'_>,
     mut sink: impl Sink,
     watch: &mut impl Watch,
-) -> Option<AuthAnswer> {
+) -> Result<AuthAnswer, Undecided> {
     let Attempt { request, asked, shared, features, observed } = attempt;
     let Entry { account, history } = entry;
     history.touch();
     let card = account.as_ref().and_then(|account| card_of(account, &request.subject));
     let (Some(account), Some(card)) = (account, card) else {
         let position = sink.take_sequence();
-        return Some(refuse(setup, attempt, UNKNOWN, position, sink, watch));
+        return Ok(refuse(setup, attempt, UNKNOWN, position, sink, watch));
     };
+    if shared.owner != Owner::NotAsked
+        && shared.owner != (Owner::Card { account: at, card: window_card(card) })
+    {
+        return Err(Undecided::OtherCard);
+    }
     watch.ended(Stage::LockWait);
 
     // 3. Features.
@@ -323,9 +339,13 @@ fn decide_on(
         .map(|hold| Chain { first: hold.first, until: hold.chain_until, expires_at: hold.expires_at });
     let found = Found { request, now: asked.now, account, card, hits: &hits, vector: &vector, score, chain };
     let verdict = decide::decide(&found, setup);
+    let in_force = match observed {
+        None => InForce::decided(&verdict),
+        Some(observed) => InForce::observed(observed, request, account.currency),
+    };
     let is_full = account.holds().len() >= HOLDS_PER_ACCOUNT_MAX;
-    if is_full && verdict.approved_minor > 0 && account.open_holds(asked.now) >= HOLDS_PER_ACCOUNT_MAX {
-        return None;
+    if is_full && in_force.amount_minor > 0 && account.open_holds(asked.now) >= HOLDS_PER_ACCOUNT_MAX {
+        return Err(Undecided::TooManyHolds);
     }
     watch.ended(Stage::Decide);
 
@@ -334,10 +354,6 @@ fn decide_on(
 
     // 7. Hold. From here to the publication nothing can fail.
     let position = sink.take_sequence();
-    let in_force = match observed {
-        None => InForce::decided(&verdict),
-        Some(observed) => InForce::observed(observed, request, account.currency),
-    };
     let event = is_attempt(request.kind, verdict.response_code, verdict.decided_by)
         .then(|| features::event_of(&moment, position, in_force.decision, in_force.declined_for_credit));
     if let Some(event) = &event {
@@ -437,7 +453,7 @@ fn decide_on(
         account: Some(account_id),
         card,
     });
-    Some(answer)
+    Ok(answer)
 }
 
 /// The aggregates of the rules file as the record has them, in the file's order.
@@ -537,18 +553,20 @@ pub fn labelled_event_of(position: u64, labelled: &Labelled, base: &BaseCurrency
 }
 
 /// The parts of a request that windows across accounts are read by, before the account's lock is taken. Whose request it
-/// is, is looked up where they ask for it.
-pub fn parts_of(store: &Store, plan: &SharedPlan, request: &AuthRequest) -> Parts {
+/// is, is looked up where they ask for it, and said.
+pub fn parts_of(store: &Store, plan: &SharedPlan, request: &AuthRequest) -> (Parts, Owner) {
     let parts = Parts::of(request);
     if !plan.asks_for_owner() {
-        return parts;
+        return (parts, Owner::NotAsked);
     }
-    let Some(at) = store.find(&request.subject) else { return parts };
-    store.with_account(at, |entry| match &entry.account {
-        Some(account) => card_of(account, &request.subject)
-            .map_or(parts, |card| parts.on(account.id.as_str(), window_card(card))),
-        None => parts,
-    })
+    let of_owner = |at: u32| {
+        store.with_account(at, |entry| {
+            let account = entry.account.as_ref()?;
+            let card = window_card(card_of(account, &request.subject)?);
+            Some((parts.on(account.id.as_str(), card), Owner::Card { account: at, card }))
+        })
+    };
+    store.find(&request.subject).and_then(of_owner).unwrap_or((parts, Owner::Nobody))
 }
 
 /// The same of a request that was decided on the card at a place of an account.

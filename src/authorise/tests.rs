@@ -222,6 +222,42 @@ fn decide_now(state: &State, setup: &Setup, log: &Log, request: &AuthRequest, as
     }
 }
 
+/// Frauds of the card that an account has, read before the account got another: what is meant by then is no card, and what
+/// was read says nothing of it.
+#[test]
+fn what_was_read_for_a_card_decides_nothing_once_another_is_meant() {
+    const FRAUDS: &str = "version = 1\n[aggregates.frauds]\nby = 'card'\nwindow = '30d'\ncount = true\n\
+         where = \"label == 'fraud'\"\n";
+    let (state, setup, log) = (state(), setup(FRAUDS), Log::default());
+    let at = open(&state, &log, 1, 10_000);
+    let (_, owner) = parts_of(&state.store, &setup.shared, &request("t1", "C1", 100));
+    let card = match owner {
+        Owner::Card { account, card } if account == at => card,
+        other => panic!("{other:?}"),
+    };
+    let positions = || log.records.lock().len();
+    let before = positions();
+    let read_for = |owner: Owner| {
+        let shared = SharedRead { owner, ..SharedRead::default() };
+        let attempt = Attempt {
+            request: &request("t1", "C1", 100),
+            asked: asked(Timestamp(1_000)),
+            shared: &shared,
+            features: MODEL_FEATURES,
+            observed: None,
+        };
+        authorise(&state, &setup, attempt, log.slot(), &mut ())
+    };
+    for stale in
+        [Owner::Nobody, Owner::Card { account: at, card: card + 1 }, Owner::Card { account: at + 1, card }]
+    {
+        assert!(matches!(read_for(stale), Taken::Again), "{stale:?}");
+        assert_eq!(positions(), before, "nothing is recorded");
+    }
+    // The key is as free as before.
+    assert_eq!(decided(read_for(owner)).decision, Decision::Approved);
+}
+
 fn decided(taken: Taken) -> AuthAnswer {
     match taken {
         Taken::Decided(answer, _) => answer,

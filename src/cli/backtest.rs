@@ -234,7 +234,11 @@ impl History {
         let openings = past::openings(accounts, args.skip_bad_rows, &survey, &args.default_limit)?;
         let config = Box::new(past::config(args.config.as_deref(), accounts)?);
         check_settings(args, &config)?;
-        if let Some(warning) = origin::without_rate(&survey, &config.base_currency.0) {
+        let warnings = [
+            origin::without_outcome(&survey).filter(|_| args.observe),
+            origin::without_rate(&survey, &config.base_currency.0),
+        ];
+        for warning in warnings.into_iter().flatten() {
             eprintln!("warning: {warning}");
         }
         Ok(History::File { path, survey, openings, config })

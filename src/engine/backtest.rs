@@ -162,7 +162,9 @@ impl Backtest {
     /// Says what the last request that was decided, which is this one, will be found to be, and when that will be known:
     /// from then on it counts as such, and is on the lists that the policies put it on. For a history without a journal.
     pub fn label(&mut self, request: &AuthRequest, label: FraudLabel, known_at: Timestamp) {
-        let event = self.last.take().filter(|_| self.setup.shared.counts(label));
+        // The engine follows no label of what reached no account, either.
+        let reached = self.last_on.is_some_and(|(account, _)| account.is_some());
+        let event = self.last.take().filter(|_| reached && self.setup.shared.counts(label));
         let event = event.map(|event| SharedEvent { label: Some(label), ..event });
         // A repeat and a duplicate have no record.
         let is_listed = self.setup.rules.label_policies.iter().any(|policy| policy.label == label);
@@ -250,8 +252,9 @@ impl Backtest {
         (self.last, self.last_on) = (None, None);
         let sink = Scratch { position: self.position, bytes: &mut self.record, wants_record: false };
         let asked = Asked { client: CLIENT, now, original };
-        let parts = authorise::parts_of(&self.state.store, &self.setup.shared, request);
-        let shared = SharedRead::of(&self.shared, &self.setup.shared, &parts, now);
+        let plan = &self.setup.shared;
+        let (parts, owner) = authorise::parts_of(&self.state.store, plan, request);
+        let shared = SharedRead { owner, ..SharedRead::of(&self.shared, plan, &parts, now) };
         let mut watch = Noting { watch, base: &self.setup.base, event: None, on: (None, NO_CARD) };
         let (answer, how) = match authorise::authorise(
             &self.state,

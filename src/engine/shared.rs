@@ -117,8 +117,8 @@ impl SharedWindows {
         match &*self.before.load() {
             None => {
                 // No lock on an account is held when that of the maps is taken.
-                let parts = authorise::parts_of(store, &self.plan, request);
-                SharedRead::of(&self.maps.read(), &self.plan, &parts, now)
+                let (parts, owner) = authorise::parts_of(store, &self.plan, request);
+                SharedRead { owner, ..SharedRead::of(&self.maps.read(), &self.plan, &parts, now) }
             }
             Some(before) => before.windows.read(store, request, now).moved(&self.plan, &before.found),
         }

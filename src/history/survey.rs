@@ -45,6 +45,8 @@ pub struct Survey {
     pub in_order: bool,
     /// Rows that say whether they were fraud.
     pub labelled: u64,
+    /// Rows that say what history decided.
+    pub with_outcome: u64,
     /// Rows by the currency that they are billed in.
     pub billed: BTreeMap<Currency, u64>,
     /// One sentence on the columns that are not understood.
@@ -71,6 +73,7 @@ impl Survey {
             period: None,
             in_order: true,
             labelled: 0,
+            with_outcome: 0,
             billed: BTreeMap::new(),
             warning: rows.warning(),
             skipped: Vec::new(),
@@ -90,6 +93,7 @@ impl Survey {
             survey.in_order &= time >= last;
             survey.period = Some((first.min(time), last.max(time)));
             survey.labelled += u64::from(transaction.label.is_some());
+            survey.with_outcome += u64::from(transaction.outcome.is_some());
             if let Some(billed) = transaction.request.billed() {
                 *survey.billed.entry(billed.currency).or_default() += 1;
             }

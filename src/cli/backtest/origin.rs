@@ -63,6 +63,19 @@ pub(super) fn without_rate(survey: &Survey, base: &BaseCurrency) -> Option<Strin
     })
 }
 
+/// What a reader must know of rows that do not say what history decided, where it is followed; `None` where all do.
+pub(super) fn without_outcome(survey: &Survey) -> Option<String> {
+    match survey.rows - survey.with_outcome {
+        0 => None,
+        missing if missing == survey.rows => {
+            Some("no row says what history decided (`outcome`): all of them count as approved".to_owned())
+        }
+        missing => {
+            Some(format!("{missing} rows do not say what history decided (`outcome`) and count as approved"))
+        }
+    }
+}
+
 impl Origin {
     pub(super) fn of_file(
         file: &Path,
@@ -80,6 +93,7 @@ impl Origin {
             skipped: survey.skipped.clone(),
             notes: notes(&[HOLDS_NOTE, labels], observe)
                 .into_iter()
+                .chain(without_outcome(survey).filter(|_| observe).map(Cow::Owned))
                 .chain(without_rate(survey, base).map(Cow::Owned))
                 .collect(),
             unlabelled: UNLABELLED,
@@ -144,5 +158,29 @@ impl Input {
             name: format!("{}, up to position {}", data_dir.display(), journal.last_position()),
             fingerprint: head.to_hex().to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Selection;
+
+    #[test]
+    fn rows_that_do_not_say_what_history_decided_are_told_of_before_it_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("t.csv");
+        let told = |outcomes: [&str; 2]| {
+            let mut text =
+                "transaction_id,timestamp,account_id,amount,currency,merchant_id,outcome\n".to_owned();
+            for (row, outcome) in outcomes.iter().enumerate() {
+                text += &format!("T{row},2026-01-0{}T00:00:00Z,A1,1.00,USD,M1,{outcome}\n", row + 1);
+            }
+            std::fs::write(&file, text).unwrap();
+            without_outcome(&Survey::of(&file, Selection::default(), &mut || {}).unwrap())
+        };
+        assert_eq!(told(["approved", "declined"]), None);
+        assert!(told(["", "declined"]).unwrap().starts_with("1 rows do not say"));
+        assert!(told(["", ""]).unwrap().starts_with("no row says"));
     }
 }

@@ -27,6 +27,15 @@ fn backtest(world: &World) -> Backtest {
     backtest
 }
 
+impl Backtest {
+    /// What an account has left at the time of a request, in minor units.
+    fn available_before(&self, request: &AuthRequest) -> Option<i64> {
+        let at = self.state.store.find(&request.subject)?;
+        let now = request.transaction_time.unwrap_or_default();
+        self.state.store.with_account(at, |entry| Some(entry.account.as_ref()?.available_minor(now)))
+    }
+}
+
 fn world() -> World {
     sim::generate(sim::Settings { accounts: 60, days: 20, seed: 4, start: sim::DEFAULT_START })
 }
@@ -45,15 +54,65 @@ fn following_a_history_of_ones_own_making_decides_the_same() {
         let followed = following.observe(request, observed, false, &mut ()).unwrap();
         assert_eq!(followed, (answer.clone(), Replayed::Decided), "{request:?}");
         let all_approved = Observed { approved: true, response_code: None };
+        let before = blind.available_before(request);
         let (unlike, _) = blind.observe(request, all_approved, false, &mut ()).unwrap();
         // The answer is that of the decision, whatever is put in force.
         let approved = unlike.approved.is_some_and(|approved| approved.minor > 0);
         assert_eq!(unlike.hold_expires_at.is_some(), approved, "{unlike:?}");
+        let left = before.zip(unlike.approved).map(|(before, approved)| before - approved.minor);
+        assert_eq!(unlike.available.map(|available| available.minor), left, "{unlike:?}");
         otherwise += u32::from(unlike.available != answer.available || unlike.decision != answer.decision);
         codes.insert(answer.response_code.to_string());
     }
     assert!(codes.contains("51") && codes.contains("59"), "{codes:?}");
     assert!(otherwise > 100, "a history that approves all is another: {otherwise}");
+}
+
+/// An increment keeps what it adds to alive, also where history approved both.
+#[test]
+fn an_increment_that_history_approved_belongs_to_its_original() {
+    const DAY_MS: i64 = 86_400_000;
+    let rules = Source { name: "none".to_owned(), text: "version = 1\n".to_owned() };
+    let asked = |name: &str, kind: Kind, original: Option<&str>, day: i64| AuthRequest {
+        kind,
+        original: original.map(live::key),
+        ..live::request(name, 1, 100, 1_000 + day * DAY_MS)
+    };
+    let steps = [
+        asked("first", Kind::Purchase, None, 0),
+        asked("more", Kind::Incremental, Some("first"), 4),
+        // Behind the end that the first would have had alone.
+        asked("look", Kind::BalanceInquiry, None, 7),
+    ];
+    let approved = Observed { approved: true, response_code: None };
+    let [own, followed] = [false, true].map(|observe| {
+        let mut backtest = Backtest::new(&rules, None).unwrap();
+        backtest.upsert(live::key("open"), live::account(1, 100_000)).unwrap();
+        steps.each_ref().map(|step| match observe {
+            true => backtest.observe(step, approved, false, &mut ()).unwrap().0,
+            false => backtest.decide(step, false, &mut ()).unwrap().0,
+        })
+    });
+    assert_eq!(own, followed);
+    let left = |answer: &AuthAnswer| answer.available.map(|available| available.minor);
+    assert_eq!(own.each_ref().map(left), [Some(99_900), Some(99_800), Some(99_800)]);
+}
+
+/// As the engine, which follows no label of what reached no account.
+#[test]
+fn the_fraud_of_an_unknown_card_counts_nowhere() {
+    const KNOWN: &str = "version = 1\n[aggregates.frauds]\nby = 'merchant'\nwindow = '30d'\ncount = true\n\
+         where = \"label == 'fraud'\"\n[[rules]]\nid = 'r'\nwhen = 'frauds >= 1'\nthen = 'decline'\nreason = 'F'\n";
+    let rules = Source { name: "known".to_owned(), text: KNOWN.to_owned() };
+    for (card, expected) in [(9, Decision::Approved), (1, Decision::Declined)] {
+        let mut backtest = Backtest::new(&rules, None).unwrap();
+        backtest.upsert(live::key("open"), live::account(1, 100_000)).unwrap();
+        let first = live::request("first", card, 100, 1_000);
+        backtest.decide(&first, false, &mut ()).unwrap();
+        backtest.label(&first, FraudLabel::Fraud, Timestamp(2_000));
+        let (answer, _) = backtest.decide(&live::request("next", 1, 100, 3_000), false, &mut ()).unwrap();
+        assert_eq!(answer.decision, expected);
+    }
 }
 
 #[test]

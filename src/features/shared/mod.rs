@@ -24,7 +24,7 @@ use arrayvec::ArrayVec;
 
 pub use event::{Parts, SharedEvent};
 pub use plan::{READINGS_MAX, SharedPlan};
-pub use read::SharedRead;
+pub use read::{Owner, SharedRead};
 pub use stored::SharedDecodeError;
 
 use crate::types::time::Timestamp;

@@ -13,6 +13,19 @@ use crate::{
     types::{base::BaseCurrency, money::Money, time::Timestamp},
 };
 
+/// Whose request windows were read for. The account is looked up before its lock is taken, so that whoever decides under the
+/// lock can tell whether it is still so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Owner {
+    /// Nothing is read by card or account, or the record says what was read.
+    #[default]
+    NotAsked,
+    /// No account was found, or it lacks the card.
+    Nobody,
+    /// The place of the account in the store, and the number of its card among its windows.
+    Card { account: u32, card: u8 },
+}
+
 /// What was read, and the position up to which that was complete.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SharedRead {
@@ -23,6 +36,7 @@ pub struct SharedRead {
     /// The aggregates of the file, one bit for each place, whose windows are still being filled: unknown for a while, and
     /// for no cause that lies in the request.
     pub unfilled: u64,
+    pub owner: Owner,
 }
 
 const _: () = assert!(AGGREGATES_MAX <= u64::BITS as usize, "each aggregate has its bit");
@@ -45,6 +59,7 @@ impl SharedRead {
             to: self.to,
             values: values.take(READINGS_MAX).collect(),
             unfilled: unfilled.fold(0, |all, (place, _)| all | 1 << place),
+            owner: self.owner,
         }
     }
 
@@ -71,7 +86,12 @@ impl SharedRead {
         let unknown = unknown.fold(0, |all, place| all | 1 << place);
         let values = plan.places().iter().map(value).chain(plan.features().iter().map(feature));
         let values = values.map(|value| SharedValue { value, saturated: false });
-        SharedRead { to, values: values.take(READINGS_MAX).collect(), unfilled: unknown & !decided_by }
+        SharedRead {
+            to,
+            values: values.take(READINGS_MAX).collect(),
+            unfilled: unknown & !decided_by,
+            owner: Owner::NotAsked,
+        }
     }
 
     /// Sets the values of those of the file's aggregates that cross accounts, of the features that do, and of the present
