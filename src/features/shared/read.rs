@@ -74,8 +74,8 @@ impl SharedRead {
         SharedRead { to, values: values.take(READINGS_MAX).collect(), unfilled: unknown & !decided_by }
     }
 
-    /// Sets the values of those of the file's aggregates that cross accounts, of the features that do, and of the present
-    /// amount in the base currency.
+    /// Sets the values of those of the file's aggregates that are kept here, of such features, and of the present amount in
+    /// the base currency.
     pub fn fill(
         &self,
         plan: &SharedPlan,
