@@ -109,7 +109,8 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// Whether it is an amount, in minor units of the account's currency.
+    /// Whether it is an amount, in minor units of the account's currency, or of the base currency where it
+    /// [is shared](Aggregate::is_shared).
     pub fn is_money(self) -> bool {
         !matches!(self, Measure::Count | Measure::Distinct(_))
     }
@@ -124,7 +125,7 @@ pub enum Attribute {
     Device,
     Channel,
     Card,
-    /// Kept for what crosses accounts alone.
+    /// Not known to an account's own windows.
     Account,
     Terminal,
     Ip,
@@ -140,7 +141,7 @@ impl Attribute {
             Attribute::Device => shape.device,
             Attribute::Channel => u32::from(shape.channel()),
             Attribute::Card => u32::from(shape.card()),
-            // The checker lets nobody ask for these by account.
+            // The checker lets nobody ask an account's own windows for these.
             Attribute::Account | Attribute::Terminal | Attribute::Ip => 0,
         }
     }

@@ -25,6 +25,8 @@ use crate::{
 
 /// How a rule writes money, whatever it is kept in.
 const MONEY_UNIT: &str = "major units";
+/// The same of windows that know no account's currency.
+const BASE_MONEY_UNIT: &str = "major units of the base currency";
 /// Values of a list that are written out; a longer one is told by its length.
 const VALUES_SHOWN: usize = 4;
 
@@ -188,7 +190,11 @@ impl<'a> Words<'a> {
                 Reading {
                     name: declared.name.to_string(),
                     ty: if is_money { "money" } else { "a whole number" },
-                    unit: if is_money { MONEY_UNIT } else { "" },
+                    unit: match (is_money, declared.is_shared()) {
+                        (true, true) => BASE_MONEY_UNIT,
+                        (true, false) => MONEY_UNIT,
+                        (false, _) => "",
+                    },
                     meaning: format!("The {}.", aggregate(declared)),
                     footprint: Some(declared.footprint()),
                 }

@@ -36,7 +36,7 @@ const DECLINED_FOR_CREDIT: Slot = 5;
 const AMOUNT: Slot = 6;
 const LABEL: Slot = 7;
 
-/// The amount in the account's currency, and in the base currency where accounts are crossed.
+/// The amount in the account's currency, and in the base currency where accounts are crossed or labels counted.
 const AMOUNTS: [&str; 2] = ["amount", "amount_base"];
 /// What to do about an amount in another place.
 pub const AMOUNT_FORM: &str = "compare it with a number by <, <=, >, >= or ==, alone or joined by `&&`, such as \

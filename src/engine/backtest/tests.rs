@@ -145,16 +145,24 @@ fn a_label_counts_from_the_day_it_is_known_and_not_from_that_of_its_fraud() {
     // By whom it is counted makes no difference where there is one card at one merchant.
     let kept_by =
         ["merchant", "card", "account"].map(|by| KNOWN.replace("by = 'merchant'", &format!("by = '{by}'")));
-    for (observe, text) in
-        [false, true].into_iter().flat_map(|observe| kept_by.each_ref().map(|text| (observe, text)))
+    // A file that names no cards has one card per account, which the account then has not got a token of.
+    for ((observe, names_cards), text) in [(false, true), (true, true), (false, false), (true, false)]
+        .into_iter()
+        .flat_map(|how| kept_by.each_ref().map(|text| (how, text)))
     {
         let rules = Source { name: "known".to_owned(), text: text.clone() };
         let mut backtest = Backtest::new(&rules, None).unwrap();
         assert!(backtest.reads_labels());
-        let open = live::account(1, 100_000_000);
+        let mut open = live::account(1, 100_000_000);
+        if !names_cards {
+            open.cards.clear();
+        }
         backtest.upsert(RequestKey::new("open").unwrap(), open).unwrap();
         let mut row = |name: &str, day: i64, label: Option<(FraudLabel, i64)>| {
-            let request = live::request(name, 1, 100, 1_000 + day * DAY_MS);
+            let mut request = live::request(name, 1, 100, 1_000 + day * DAY_MS);
+            if !names_cards {
+                request.subject = Subject::Account(AccountId::new("A1").unwrap());
+            }
             let approved = Observed { approved: true, response_code: None };
             let (answer, _) = match observe {
                 true => backtest.observe(&request, approved, false, &mut ()).unwrap(),
@@ -169,7 +177,7 @@ fn a_label_counts_from_the_day_it_is_known_and_not_from_that_of_its_fraud() {
         assert!(!row("t1", 1, Some((FraudLabel::Fraud, 8))));
         assert!(!row("t2", 2, Some((FraudLabel::Genuine, 3))));
         assert!(!row("t11", 11, None), "one of the two is not known yet");
-        assert!(row("t12", 12, None), "both are");
+        assert!(row("t12", 12, None), "both are: {text}");
         assert!(row("t30", 30, None), "the first is just inside the window");
         assert!(!row("t31", 31, None), "it has left it");
     }

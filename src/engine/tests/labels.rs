@@ -173,9 +173,9 @@ async fn a_fraud_of_a_card_counts_for_it_and_its_account_alone_however_the_card_
         assert_eq!(tried(&bench, "t1", card(1), (1, 1), 30_00).await, "");
         assert_eq!(tried(&bench, "t2", card(1), (2, 2), 30_00).await, "");
         assert_eq!(tried(&bench, "t3", card(2), (3, 3), 45_00).await, "");
-        // The account's one card is meant; of one with two cards no card is.
+        // The account's one card is meant; of one with two cards no card is, and no fraud of theirs counts there.
         assert_eq!(tried(&bench, "t4", whose(3), (1, 4), 30_00).await, "");
-        assert_eq!(tried(&bench, "t5", whose(1), (4, 5), 1_00).await, "NO_CARD");
+        assert_eq!(tried(&bench, "t5", whose(1), (4, 5), 1_00).await, "");
         bench.labelled("l1", "t1", Fraud).await;
         bench.labelled("l2", "t2", Genuine).await;
         bench.labelled("l3", "t4", Fraud).await;
@@ -194,6 +194,7 @@ async fn a_fraud_of_a_card_counts_for_it_and_its_account_alone_however_the_card_
             "no fraud there, and but one in all"
         );
         assert_eq!(tried(&bench, "t8", card(3), (1, 8), 1_00).await, "THERE", "as the account's one card");
+        assert_eq!(tried(&bench, "cardless", whose(1), (1, 8), 1_00).await, "", "of no card of the two");
         assert_eq!(tried(&bench, "t9", card(2), (1, 9), 1_00).await, "", "another card of the account");
         bench.labelled("l4", "t2", Fraud).await;
         assert_eq!(tried(&bench, "t10", card(1), (9, 10), 1_00).await, "CARD");
@@ -211,6 +212,89 @@ async fn a_fraud_of_a_card_counts_for_it_and_its_account_alone_however_the_card_
         drop(bench);
         verified(dir.path());
     }
+}
+
+/// A file of rules that begins to count labels by card knows those that came before it, decides nothing until it does, and
+/// loses none over a snapshot.
+#[tokio::test]
+async fn rules_that_come_after_the_labels_of_a_card_know_them_and_a_snapshot_keeps_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = |rules: &str| Settings {
+        time: TimeSource::Clock(Box::new(crate::engine::SystemClock)),
+        ..settings(dir.path(), rules)
+    };
+    let (engine, _) = Engine::open(live(RULES)).unwrap();
+    let bench = Bench::of(engine.clone());
+    for account in 1..=2 {
+        bench.account(account, 1_000_000).await;
+    }
+    let caught_up = async |engine: &Engine| {
+        while engine.in_force.load().shared.complete_to() < engine.journal.durable() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    for name in ["t1", "t2"] {
+        assert_eq!(bench.tried(name, 1, 1_00, 0, "D-1").await, "");
+        bench.labelled(&format!("label {name}"), name, FraudLabel::Fraud).await;
+    }
+    caught_up(&engine).await;
+    let before = Arc::clone(&engine.in_force.load().shared);
+    // The thread that fills is busy elsewhere.
+    let held = before.hold();
+    let source = crate::engine::Source { name: "rules.toml".into(), text: OF_A_CARD.to_owned() };
+    engine.reload_rules(source).unwrap();
+    let filling = Arc::clone(&engine.in_force.load().shared);
+    assert!(filling.filled_to().is_some());
+    assert_eq!(bench.tried("cold", 1, 1_00, 0, "D-1").await, "", "`!has` says nothing yet");
+    drop(held);
+    while filling.filled_to().is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    caught_up(&engine).await;
+    assert_eq!(bench.tried("filled", 1, 1_00, 0, "D-1").await, "CARD");
+    assert_eq!(bench.tried("other", 2, 1_00, 0, "D-1").await, "");
+    caught_up(&engine).await;
+    let keys = engine.in_force.load().shared.figures().keys;
+    engine.snapshot_now().unwrap();
+    engine.close().unwrap();
+    drop((before, filling, bench, engine));
+    verified(dir.path());
+
+    let (engine, recovered) = Engine::open(live(OF_A_CARD)).unwrap();
+    assert!(recovered.snapshot.is_some());
+    assert_eq!(engine.in_force.load().shared.figures().keys, keys);
+    let bench = Bench::of(engine.clone());
+    assert_eq!(bench.tried("after", 1, 1_00, 0, "D-1").await, "CARD");
+    assert_eq!(bench.tried("other after", 2, 1_00, 0, "D-1").await, "");
+    engine.close().unwrap();
+    drop((bench, engine));
+    verified(dir.path());
+}
+
+/// What frauds of an account came to is counted, compared and shown in the base currency, whatever the account's is.
+#[tokio::test]
+async fn what_an_account_lost_is_in_the_base_currency_and_not_in_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[base_currency]\ncode = \"JPY\"\nrates = { USD = \"150\" }\n";
+    let bench = open_as(dir.path(), OF_A_CARD, Config::parse("config.toml", config).unwrap());
+    bench.account(1, 1_000_000).await;
+    assert_eq!(bench.tried("t1", 1, 60, 1_000_001, "D-1").await, "");
+    assert_eq!(bench.tried("t2", 1, 1_00, 1_000_002, "D-1").await, "");
+    bench.labelled("l1", "t1", FraudLabel::Fraud).await;
+    assert_eq!(bench.tried("t3", 1, 1, 1_000_003, "D-1").await, "", "90 yen are below 100");
+    bench.labelled("l2", "t2", FraudLabel::Fraud).await;
+    let whose = Subject::Account(AccountId::new("A1").unwrap());
+    let wanted = AuthRequest { subject: whose, ..request("t4", 1, 1, 1_000_004) };
+    let reasons = bench.authorise(wanted).await.answer.reasons;
+    let codes: Vec<String> = reasons.iter().map(|reason| reason.code.to_string()).collect();
+    assert!(codes.iter().any(|code| code == "ACCOUNT"), "{codes:?}");
+    let by = DecisionKey::Key(key("t4"));
+    let record = bench.engine.decision(Client::ANONYMOUS, by, &bench.lane).await.unwrap();
+    let lost = record.features.iter().find(|(name, _)| name == "account_lost_30d");
+    assert_eq!(lost.and_then(|(_, value)| *value), Some(240.0), "1.60 USD");
+    bench.engine.close().unwrap();
+    drop(bench);
+    verified(dir.path());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

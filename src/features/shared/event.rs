@@ -21,6 +21,7 @@ use crate::{
 pub struct Parts {
     /// Whose it is, once that was looked up; windows over labels are kept by it.
     pub account: Option<u64>,
+    /// `None` where no card is meant: of an account that has none, or several.
     pub card: Option<u64>,
     pub merchant: Option<u64>,
     pub terminal: Option<u64>,
@@ -64,7 +65,8 @@ impl Parts {
     }
 
     /// One hash for the values of several parts; `None` where one of them is missing. A terminal's id is its acquirer's
-    /// and says nothing alone, so that it goes with its merchant's.
+    /// and says nothing alone, so that it goes with its merchant's. Requests of an account that name no card count
+    /// together, as they do in its own windows.
     pub fn key(&self, keys: Keys) -> Option<u64> {
         if keys == Keys::NONE {
             return None;
@@ -75,7 +77,7 @@ impl Parts {
             key = mix(key, self.account?);
         }
         if keys.has(Keys::CARD) {
-            key = mix(key, self.card?);
+            key = mix(key, self.card.or(self.account)?);
         }
         if keys.has(Keys::MERCHANT) {
             key = mix(key, self.merchant?);

@@ -1,4 +1,5 @@
-//! Windows over keys that cross accounts: a merchant's, a device's, an address's.
+//! Windows over keys that cross accounts: a merchant's, a device's, an address's; and over labels by any key, a card's and an
+//! account's among them.
 //!
 //! They are a pure function of the journal up to a position. Whoever decides reads them before the account's lock is
 //! taken and stores what was read with the decision, and up to which position it was complete.

@@ -1,4 +1,5 @@
-//! Which windows are kept over keys that cross accounts, and how each declared aggregate is read from them.
+//! Which windows are kept here, over keys that cross accounts and over labels, and how each declared aggregate is read
+//! from them.
 //!
 //! Aggregates over the same parts under the same filter share one *series*, whatever their windows and measures are:
 //! each of them is worked out from the same events.
@@ -117,7 +118,7 @@ impl Planned {
 }
 
 impl SharedPlan {
-    /// Takes those of the file's aggregates that cross accounts, and what features are read from.
+    /// Takes those of the file's aggregates that are kept here ([`Aggregate::is_shared`]), and what features are read from.
     ///
     /// # Panics
     /// Where there are more than [`AGGREGATES_MAX`] or a window is not between 1 ms and [`WINDOW_MAX_MS`]: the rules

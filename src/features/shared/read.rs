@@ -94,8 +94,8 @@ impl SharedRead {
         }
     }
 
-    /// Sets the values of those of the file's aggregates that cross accounts, of the features that do, and of the present
-    /// amount in the base currency.
+    /// Sets the values of those of the file's aggregates that are kept here, of such features, and of the present amount in
+    /// the base currency.
     pub fn fill(
         &self,
         plan: &SharedPlan,

@@ -70,6 +70,21 @@ fn what_a_rule_reads_is_named_with_its_meaning_also_where_it_is_an_aggregate() {
     );
 }
 
+/// What frauds of an account came to is in another currency than what the account spent.
+#[test]
+fn money_is_said_in_the_currency_that_its_windows_are_kept_in() {
+    let rules = compiled(
+        "version = 1\n[aggregates.spent]\nby = 'account'\nwindow = '1d'\nsum = 'amount'\n\
+         [aggregates.lost]\nby = 'account'\nwindow = '1d'\nsum = 'amount_base'\nwhere = \"label == 'fraud'\"\n\
+         [aggregates.taken]\nby = 'merchant'\nwindow = '1d'\nsum = 'amount_base'\n\
+         [[rules]]\nid = 'r'\nwhen = 'spent > 5 && lost > 5.0 && taken > 5.0'\nthen = 'flag'\nreason = 'R'\n",
+    );
+    let units: Vec<(&str, &str)> =
+        rules.explanations[0].reads.iter().map(|read| (read.name.as_str(), read.unit)).collect();
+    let base = "major units of the base currency";
+    assert_eq!(units, [("spent", "major units"), ("lost", base), ("taken", base)]);
+}
+
 #[test]
 fn every_shipped_rule_is_explained_without_a_gap() {
     for rule in &compiled(SHIPPED).explanations {
@@ -85,7 +100,8 @@ fn what_an_aggregate_takes_in_memory_is_said() {
         "version = 1\n[aggregates.by_card]\nby = 'card'\nwindow = '1h'\ncount = true\n\
          [aggregates.shops]\nby = 'account'\nwindow = '1h'\ndistinct = 'merchant.id'\n\
          [aggregates.by_device]\nby = 'device'\nwindow = '1h'\ndistinct = 'card.token'\n\
-         [[rules]]\nid = 'r'\nwhen = 'by_card > 1 && shops > 1 && by_device > 1 && amount > 5'\nthen = 'flag'\nreason = 'R'\n",
+         [aggregates.frauds]\nby = 'card'\nwindow = '30d'\ncount = true\nwhere = \"label == 'fraud'\"\n\
+         [[rules]]\nid = 'r'\nwhen = 'by_card > 1 && shops > 1 && by_device > 1 && frauds > 1 && amount > 5'\nthen = 'flag'\nreason = 'R'\n",
     );
     let memory: Vec<(&str, String)> =
         rules.explanations[0].reads.iter().map(|read| (read.name.as_str(), read.memory())).collect();
@@ -98,6 +114,7 @@ fn what_an_aggregate_takes_in_memory_is_said() {
             ("by_card", "10 bytes a key and 8 for each event of the last 38 days".to_owned()),
             ("shops", "0 bytes a key and 8 for each event of the last 38 days".to_owned()),
             ("by_device", format!("{key_bytes} bytes a key and 16 for each event of the last 169 hours")),
+            ("frauds", format!("{key_bytes} bytes a key and 12 for each event of the last 37 days")),
         ]
     );
 }

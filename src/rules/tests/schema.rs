@@ -113,6 +113,16 @@ distinct = "account.id"
 by = ["card"]
 window = "90m"
 distinct = "channel"
+[aggregates.lost_at_a_till]
+by = ["card", "merchant", "terminal"]
+window = "30d"
+sum = "amount_base"
+where = "label == 'fraud' && amount_base >= 5.00"
+[aggregates.fraud_addresses]
+by = "account"
+window = "30d"
+distinct = "device.ip"
+where = "channel == 'ecommerce' && label == 'fraud'"
 [lists.shops]
 values = ["M-1"]
 [lists.hours]
@@ -127,7 +137,7 @@ add = "device.id"
 expires_in = "30d"
 [[rules]]
 id = "one"
-when = "by_card > 5 || by_several > 1 || of_a_till > 5 || of_an_address > 5 || channels > 1"
+when = "by_card > 5 || by_several > 1 || of_a_till > 5 || of_an_address > 5 || channels > 1 || lost_at_a_till > 5.0 || fraud_addresses > 1"
 then = "decline"
 reason = "ONE"
 response_code = "59"
@@ -190,6 +200,9 @@ fn an_editor_marks_what_the_engine_refuses_for_its_shape() {
         ("stddev = \"amount\"", ""),
         ("stddev = \"amount\"", "stddev = \"amount\"\ncount = true"),
         ("by = \"terminal\"", "by = \"account\""),
+        ("sum = \"amount_base\"\nwhere", "sum = \"amount\"\nwhere"),
+        ("where = \"label == 'fraud' && amount_base >= 5.00\"", ""),
+        ("where = \"channel == 'ecommerce' && label == 'fraud'\"", "where = \"channel == 'ecommerce'\""),
         ("by = [\"ip\", \"country\"]", "by = [\"country\", \"card\"]"),
         ("values = [\"M-1\"]", "values = [\"M-1\", 1]"),
         ("values = []", ""),
