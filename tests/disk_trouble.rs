@@ -242,6 +242,7 @@ fn ends_itself(
         ensure!(matches!(&first.result, Err((Code::Unavailable, _))), "{first:?}");
     }
     drop(asking);
+    ensure!(campaign.data.join("unclosed").exists(), "the next start will not know how this one ended");
 
     // The engine names the last sequence that is on disk; nothing beyond it may have been acknowledged.
     let log = fs::read_to_string(campaign.evidence.join("server.log"))?;

@@ -125,6 +125,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         )));
     }
     drop(watch);
+    let engine = Arc::clone(&service.engine);
     // A second signal means now: the operator has seen that the first one takes its time.
     let (sender, mut ended) = tokio::sync::oneshot::channel();
     let told = Instant::now();
@@ -142,6 +143,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     // Rules may be being read from a file system that hangs.
     runtime.shutdown_background();
+    if stopped.is_ok() {
+        let (took_s, durable_position) = (told.elapsed().as_secs_f64(), engine.durable_position());
+        info!(took_s, durable_position, "stopped");
+    }
     stopped
 }
 
@@ -333,22 +338,17 @@ pub(super) fn rules_source(config: &Config) -> anyhow::Result<Source> {
 /// The model that the settings name; `None` where none is to serve.
 ///
 /// # Errors
-/// Where its file cannot be read.
+/// Where its file cannot be read, or is no text.
 pub(super) fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
-    model_of(ModelRole::Champion, config.decide.model.as_deref())
+    Ok(admin::models::source(ModelRole::Champion, config.decide.model.as_deref())?)
 }
 
 /// The challenger that the settings name; `None` without one.
 ///
 /// # Errors
-/// Where its file cannot be read.
+/// Where its file cannot be read, or is no text.
 fn challenger_source(config: &Config) -> anyhow::Result<Option<Source>> {
-    model_of(ModelRole::Challenger, config.model.challenger.as_deref())
-}
-
-fn model_of(role: ModelRole, path: Option<&Path>) -> anyhow::Result<Option<Source>> {
-    admin::models::source(role, path)
-        .with_context(|| format!("{} cannot be read", path.unwrap_or(Path::new("the model")).display()))
+    Ok(admin::models::source(ModelRole::Challenger, config.model.challenger.as_deref())?)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

@@ -25,6 +25,7 @@ use super::{
     snapshot::{self, Begun, PassedOver, Taker},
     sweep,
     time::{EngineTime, TimeSource},
+    unclosed::Unclosed,
     versions::{self, Names},
 };
 use crate::{
@@ -290,6 +291,15 @@ impl Engine {
 
         let files = |error| OpenError::Files { path: data_dir.clone(), error };
         let directory = journal::take(storage)?;
+        let (unclosed, left) = Unclosed::begin(&data_dir);
+        metrics.begun_after_unclosed(left.is_some());
+        if let Some(process) = left {
+            tracing::warn!(
+                process,
+                "the process before did not close its journal: it stopped itself after a failed write or sync, was \
+                 killed, or went down with the machine"
+            );
+        }
         // Part of the settings from here on, so that a record names it with them.
         config.model.key_control(|| {
             let key = directory.key("saker 2026 control share of the model");
@@ -435,6 +445,7 @@ impl Engine {
             shared_thread: Background::default(),
             guard: guard::Guard::default(),
             labels: Mutex::new(labels),
+            unclosed: unclosed.stays(),
         });
         engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
         shared::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;

@@ -109,6 +109,8 @@ struct Inner {
     snapshots_without_room: Counter,
     rules_reloads: [Counter; 4],
     model_reloads: NamedCounters,
+    /// In the order of [`ConfiguredFile`].
+    files_missing: [Gauge; 4],
     guard_missed: Counter,
     errors: NamedCounters,
     shed: NamedCounters,
@@ -153,6 +155,26 @@ pub enum ReadAnew {
 
 impl ReadAnew {
     const NAMES: [&str; 4] = ["loaded", "unchanged", "refused", "failed"];
+}
+
+/// What a file that the settings, or the rules, name is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConfiguredFile {
+    Rules = 0,
+    /// Of the rules.
+    List = 1,
+    Model = 2,
+    Challenger = 3,
+}
+
+impl ConfiguredFile {
+    const ALL: [ConfiguredFile; 4] =
+        [ConfiguredFile::Rules, ConfiguredFile::List, ConfiguredFile::Model, ConfiguredFile::Challenger];
+
+    /// The label's value.
+    pub fn name(self) -> &'static str {
+        ["rules", "list", "model", "challenger"][self as usize]
+    }
 }
 
 /// What the guard made of a rule that declines far more than before.
@@ -230,6 +252,8 @@ impl Metrics {
             snapshots_without_room: registry.counter(&table::SNAPSHOT_FAILURES, &["no_room"]),
             rules_reloads: ReadAnew::NAMES.map(|label| registry.counter(&table::RULES_RELOADS, &[label])),
             model_reloads: NamedCounters::new(table::MODEL_RELOADS),
+            files_missing: ConfiguredFile::ALL
+                .map(|file| registry.gauge(&table::FILES_MISSING, &[file.name()])),
             guard_missed: counter(&table::GUARD_MISSED),
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
@@ -346,6 +370,11 @@ impl Metrics {
         self.0.model_reloads.add(&self.0.registry, [model, ReadAnew::NAMES[result as usize]], 1);
     }
 
+    /// So many of the configured files of a kind are not there.
+    pub fn files_missing(&self, kind: ConfiguredFile, count: usize) {
+        self.0.files_missing[kind as usize].set(count as f64);
+    }
+
     /// The guard judged a rule.
     pub fn guard_judged(&self, rule: &str, verdict: GuardVerdict) {
         let label = match verdict {
@@ -429,6 +458,11 @@ impl Metrics {
         set(&table::RECOVERED_RECORDS, records as f64);
         set(&table::RECOVERY_TIME, seconds);
         set(&table::SNAPSHOTS_PASSED_OVER, passed_over as f64);
+    }
+
+    /// The start has found whether the process before closed its journal.
+    pub fn begun_after_unclosed(&self, unclosed: bool) {
+        self.0.registry.gauge(&table::PREVIOUS_END_UNCLEAN, &[]).set(f64::from(u8::from(unclosed)));
     }
 
     /// What answers for the figures of the moment, from now on. It is called at each scrape and returns `None` once

@@ -78,6 +78,7 @@ fn a_scrape_holds_every_family_of_the_table_and_none_beside() {
     counts.would_have_declined(0, 1, ShadowOutcome::Alone(Some(Money::new(5, usd))));
     metrics.snapshot_taken(5, 1_000, 0.5, 1.7e9);
     metrics.recovered(5, 0.1, 0);
+    metrics.begun_after_unclosed(false);
     let lists = vec![ListCounts { list: "blocked".into(), in_file: 1, added: 2, taken_out: 0 }];
     let live = Live { held_minor: vec![(usd, 5)], disk_free_bytes: Some(7), lists, ..Live::default() };
     metrics.watch_live(move || Some(live.clone()));
