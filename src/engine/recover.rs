@@ -43,7 +43,7 @@ use crate::{
         shared::{Shared, SharedPlan},
     },
     journal::{
-        self, Class, FileStorage, GroupSynced, Journal, Observer, Options, RecoveryReport, Storage,
+        self, Class, FileStorage, GroupSynced, Journal, LowDisk, Observer, Options, RecoveryReport, Storage,
         record::{Introduced, Record, VersionNumbers, Versioned},
         snapshot::Snapshots,
     },
@@ -230,16 +230,19 @@ impl Observer for Watcher {
         self.failed.send_replace(Some(failure.to_string()));
     }
 
-    fn disk_low(&self, reason: Option<&str>) {
-        if let Some(reason) = reason {
+    fn disk_low(&self, low: Option<&LowDisk>) {
+        if let Some(LowDisk { place, needed_bytes, free_bytes, reason }) = low {
             tracing::warn!(
+                directory = place,
+                needed_bytes,
+                free_bytes,
                 reason,
                 "the next segment of the journal cannot be prepared: authorisations are refused until it can"
             );
         } else {
             tracing::info!("the next segment of the journal is prepared: authorisations are decided again");
         }
-        self.disk_low.store(reason.is_some(), Ordering::SeqCst);
+        self.disk_low.store(low.is_some(), Ordering::SeqCst);
         self.show();
     }
 
