@@ -49,8 +49,10 @@ pub(super) struct InForce {
 impl InForce {
     /// Rules whose hits are counted from now on.
     pub(super) fn new(setup: Setup, shared: Arc<SharedWindows>, metrics: &Metrics) -> InForce {
-        let counted = setup.rules.rules.iter().map(|rule| LoadedRule {
+        let counted = setup.rules.rules.iter().enumerate().map(|(place, rule)| LoadedRule {
             id: &rule.id,
+            may_run_in_shadow: setup.rules.may_run_in_shadow(place),
+            response_code: rule.response_code,
             mode: rule.mode.name(),
             reason: &rule.reason,
             group: &rule.group,

@@ -45,7 +45,7 @@ use crate::{
     journal::{
         self, Class, FileStorage, GroupSynced, Journal, LowDisk, Observer, Options, RecoveryReport, Storage,
         record::{Introduced, Record, VersionNumbers, Versioned},
-        snapshot::Snapshots,
+        snapshot::{Snapshot, Snapshots},
     },
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
@@ -385,7 +385,9 @@ impl Engine {
         }
         let journal_time = began.elapsed();
         snapshots.clean().map_err(files)?;
-        metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());
+        let snapshot_position = begun_from.as_ref().map_or(0, Snapshot::position);
+        let recovery_s = (snapshot_time + journal_time).as_secs_f64();
+        metrics.recovered(snapshot_position, records, recovery_s, passed_over.len());
 
         hold_modes(&mut setup, &rules.name, &names, &data_dir)?;
         warn_of_held(&setup.rules);

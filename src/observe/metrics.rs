@@ -195,9 +195,10 @@ families! {
         "Bytes that the data directory's file system has left.";
 
     SNAPSHOT_POSITION = "saker_snapshot_position" Kind::Gauge, []
-        "Position of the journal up to which the newest snapshot taken since the start has everything.";
+        "Position of the journal up to which the newest snapshot has everything: the one that the start began with, then \
+         those taken since; 0 for none.";
     SNAPSHOT_TIME = "saker_snapshot_timestamp_seconds" Kind::Gauge, []
-        "When that snapshot was finished, in seconds since 1970.";
+        "When the newest snapshot taken since the start was finished, in seconds since 1970.";
     SNAPSHOT_DURATION = "saker_snapshot_duration_seconds" Kind::Gauge, []
         "Time that taking it took.";
     SNAPSHOT_BYTES = "saker_snapshot_bytes" Kind::Gauge, []

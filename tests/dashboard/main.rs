@@ -4,6 +4,7 @@
 //! `SAKER_RENDER=1 cargo test --locked --test dashboard described` writes `grafana/dashboard.json` anew from `panels.toml`.
 
 mod alerts;
+mod fresh;
 mod live;
 mod panels;
 mod promql;
@@ -94,7 +95,8 @@ fn misnamed(expr: &str) -> Vec<String> {
         if suffix == Some("_bucket") {
             labels.insert("le");
         }
-        let absent = selector.labels.iter().filter(|label| !labels.contains(label.as_str()));
+        let named = selector.matchers.iter().map(|matcher| &matcher.label);
+        let absent = named.filter(|label| !labels.contains(label.as_str()));
         wrong.extend(absent.map(|label| format!("{} has no label {label} ({expr})", selector.metric)));
         known.extend(labels);
     }
