@@ -11,6 +11,7 @@ mod checker;
 use std::{
     fs,
     path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -67,15 +68,19 @@ fn an_engine_starts_on_a_full_disk_and_reverses_there() -> anyhow::Result<()> {
 
             let arguments = campaign.plain_arguments()?;
             let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
-            let server = Server::start(&campaign.data, &campaign.evidence.join("server.log"), &arguments)?;
+            let log = campaign.evidence.join("full.log");
+            let server = Server::start(&campaign.data, &log, &arguments)?;
             let started = Instant::now();
+            says_that_it_is_full(&server, &log, &campaign.data)?;
             let health = HealthWatch::start(server.grpc, NotServing)?;
+            ensure!(health.said().iter().all(|(_, said)| *said == NotServing), "{:?}", health.said());
             let [authorisations, reversals, repeats] = probes(&server, clients);
             let shortly = Duration::from_secs(5);
             authorisations
                 .wait_for("refusal", started, shortly, |told| told.is(Code::Unavailable, "DISK_LOW"))?;
             reversals.wait_for("reversal", started, shortly, |told| told.result.is_ok())?;
             repeats.wait_for("repeat", started, shortly, |told| told.result.is_ok())?;
+            a_new_journal_finds_no_room(&disk.mount_point.join("new"), &ballast, &arguments)?;
             let freed_at = Instant::now();
             fs::remove_file(ballast)?;
             health.wait_for(Serving, freed_at, shortly)?;
@@ -171,6 +176,48 @@ fn a_sync_that_never_returns_ends_the_engine_all_the_same() -> anyhow::Result<()
     })
 }
 
+/// Demands that a server on a full disk says from its first moment on what it refuses, and what it lacks.
+fn says_that_it_is_full(server: &Server, log: &Path, data: &Path) -> anyhow::Result<()> {
+    ensure!(server.serving.ends_with(" authorisation=NOT_SERVING"), "{}", server.serving);
+    let ready = server.get("/ready")?;
+    ensure!(ready.starts_with("HTTP/1.1 503") && ready.contains("authorisations are refused"), "{ready}");
+    let metrics = server.metrics()?;
+    for shown in [
+        "saker_serving{service=\"authorisation\"} 0",
+        "saker_serving{service=\"others\"} 1",
+        "saker_journal_disk_trouble{trouble=\"low\"} 1",
+    ] {
+        ensure!(metrics.lines().any(|line| line == shown), "no {shown}");
+    }
+    let log = fs::read_to_string(log)?;
+    let told: Vec<&str> =
+        log.lines().filter(|line| line.contains("WARN") && line.contains("segment")).collect();
+    let directory = format!("directory=\"{}\"", data.join("journal").display());
+    let [told] = told[..] else { anyhow::bail!("not told once: {told:?}") };
+    ensure!(told.contains(&directory) && told.contains("needed_bytes=1048576"), "{told}");
+    let free = told.split("free_bytes=").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    ensure!(free.is_some_and(|free| free < 1_048_576), "{told}");
+    Ok(())
+}
+
+/// Demands that a start on another directory of the full disk is refused, and says what it takes.
+fn a_new_journal_finds_no_room(data: &Path, ballast: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+    let ballast = fs::OpenOptions::new().write(true).open(ballast)?;
+    // Enough for the directories, and not for a segment of 1 MiB.
+    ballast.set_len(ballast.metadata()?.len().saturating_sub(512 * 1024))?;
+    let said = Command::new(env!("CARGO_BIN_EXE_saker"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .args(arguments)
+        .output()?;
+    ensure!(said.status.code() == Some(3), "{said:?}");
+    let error = String::from_utf8_lossy(&said.stderr);
+    for expected in ["No space left", " bytes left, and a new journal takes two segments of 1048576 bytes"] {
+        ensure!(error.contains(expected), "{error}");
+    }
+    Ok(())
+}
+
 /// Fills the disk, watches what is refused and what goes on, makes room, and watches it heal.
 fn fill_and_free(server: &Server, clients: &Clients, disk: &LoopDisk) -> anyhow::Result<()> {
     let (health, [authorisations, reversals, repeats]) =
@@ -242,6 +289,7 @@ fn ends_itself(
         ensure!(matches!(&first.result, Err((Code::Unavailable, _))), "{first:?}");
     }
     drop(asking);
+    ensure!(campaign.data.join("unclosed").exists(), "the next start will not know how this one ended");
 
     // The engine names the last sequence that is on disk; nothing beyond it may have been acknowledged.
     let log = fs::read_to_string(campaign.evidence.join("server.log"))?;

@@ -8,9 +8,10 @@ use std::{
     time::Instant,
 };
 
-use super::watch::{Standing, State, Watch};
+use super::watch::{Presence, Standing, State, Watch};
 use crate::{
     engine::{Engine, ReloadError, Reloaded, Source},
+    observe::ConfiguredFile,
     rules::{self, Finding, ListFile},
 };
 
@@ -45,15 +46,18 @@ impl From<NotRead> for ReloadError {
 /// # Errors
 /// [`NotRead`], where a file cannot be read or is not UTF-8.
 pub fn source(path: Option<&Path>) -> Result<Source, NotRead> {
-    let Some(path) = path else {
-        return Ok(Source { name: "the shipped rules".to_owned(), text: rules::SHIPPED.to_owned() });
-    };
-    let name = path.display().to_string();
+    let name = name_of(path);
+    let Some(path) = path else { return Ok(Source { name, text: rules::SHIPPED.to_owned() }) };
     let bytes = fs::read(path).map_err(|error| NotRead::File { path: path.to_owned(), error })?;
     let text = rules::text_of(&name, bytes)
         .map_err(|finding| NotRead::InPart { findings: vec![finding], may_pass: false })?;
     let text = with_lists(path, &name, text)?;
     Ok(Source { name, text })
+}
+
+/// What the configured rules are called in messages.
+fn name_of(path: Option<&Path>) -> String {
+    path.map_or("the shipped rules".to_owned(), |path| path.display().to_string())
 }
 
 /// The text of the rules file at `path` with what stands in the files that its lists name, beside it; else everything
@@ -105,7 +109,7 @@ fn beside(path: &Path, name: &str) -> PathBuf {
 /// Where they cannot be read or are not taken; the rules before go on deciding.
 pub fn reload_configured(engine: &Engine) -> Result<Reloaded, ReloadError> {
     let path = engine.rules_path();
-    engine.reload_rules_read(|| Ok(source(path)?))
+    engine.reload_rules_read(&name_of(path), || Ok(source(path)?))
 }
 
 /// Watches the configured file; `None` where the shipped rules decide, which never change. What the engine was started with
@@ -126,16 +130,23 @@ struct Watcher {
     /// The files that its lists name.
     lists: Vec<PathBuf>,
     standing: Standing,
+    presence: Presence,
+    /// Of the lists' files.
+    lists_presence: Presence,
 }
 
 impl Watcher {
     fn of(path: &Path, engine: &Engine) -> Watcher {
         let text = rules::without_modes(&engine.rules().source);
         let lists = lists_beside(path, &text);
-        Watcher { text, lists, standing: Standing::default() }
+        let (presence, lists_presence) =
+            (Presence::new(ConfiguredFile::Rules), Presence::new(ConfiguredFile::List));
+        Watcher { text, lists, standing: Standing::default(), presence, lists_presence }
     }
 
     fn look(&mut self, path: &Path, engine: &Engine, now: Instant) {
+        self.presence.look(engine.metrics(), [path]);
+        self.lists_presence.look(engine.metrics(), self.lists.iter().map(PathBuf::as_path));
         if self.standing.is_due(State::of(path, &self.lists), now) {
             self.take(path, engine, now);
         }
@@ -241,24 +252,72 @@ mod tests {
         assert_eq!(rules::compile(&source.name, &source.text).unwrap().lists[0].file.len(), 4);
     }
 
-    #[test]
-    fn a_list_s_file_that_is_wrong_is_refused_once_and_taken_once_it_is_mended() {
-        let directory = tempfile::tempdir().unwrap();
-        let (rules, list) = (directory.path().join("rules.toml"), directory.path().join("a.csv"));
-        fs::write(&rules, "version = 1\n").unwrap();
+    fn engine_of(directory: &Path, rules: &Path) -> Arc<Engine> {
         let mut config = Config::default();
-        config.decide.rules = Some(rules.clone());
+        config.decide.rules = Some(rules.to_owned());
         config.journal.segment_bytes = 1024 * 1024;
         let settings = Settings {
-            data_dir: directory.path().join("data"),
-            rules: source(Some(&rules)).unwrap(),
+            data_dir: directory.join("data"),
+            rules: source(Some(rules)).unwrap(),
             model: None,
             challenger: None,
             config,
             time: TimeSource::Transactions,
             metrics: Metrics::new(1),
         };
-        let (engine, _) = Engine::open(settings).unwrap();
+        Engine::open(settings).unwrap().0
+    }
+
+    fn shown(engine: &Engine, series: &str) -> String {
+        let text = engine.metrics().render();
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        values.next().unwrap_or_else(|| panic!("no {series} in\n{text}")).to_owned()
+    }
+
+    #[test]
+    fn rules_whose_files_are_taken_away_go_on_and_the_files_are_missed_until_they_are_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (rules, list) = (directory.path().join("rules.toml"), directory.path().join("a.csv"));
+        fs::write(&rules, "version = 1\n[lists.a]\nfile = 'a.csv'\n").unwrap();
+        fs::write(&list, "value\nM-1\n").unwrap();
+        let engine = engine_of(directory.path(), &rules);
+        let version = engine.rules().version.clone();
+        let (mut watcher, mut now) = (Watcher::of(&rules, &engine), Instant::now());
+        let mut missing = || {
+            for _ in 0..20 {
+                watcher.look(&rules, &engine, now);
+                now += Duration::from_secs(1);
+            }
+            assert_eq!(engine.rules().version, version);
+            let of = |file| shown(&engine, &format!("saker_configured_files_missing{{file=\"{file}\"}}"));
+            (of("rules"), of("list"))
+        };
+        let figures = |rules: &str, list: &str| (rules.to_owned(), list.to_owned());
+        assert_eq!(missing(), figures("0", "0"));
+        let away = directory.path().join("away.toml");
+        fs::rename(&rules, &away).unwrap();
+        assert_eq!(missing(), figures("1", "0"));
+        assert_eq!(
+            shown(&engine, "saker_rules_reloads_total{result=\"failed\"}"),
+            "0",
+            "nobody asked for it"
+        );
+        fs::rename(&away, &rules).unwrap();
+        assert_eq!(missing(), figures("0", "0"));
+        fs::remove_file(&list).unwrap();
+        assert_eq!(missing(), figures("0", "1"));
+        assert_eq!(shown(&engine, "saker_rules_reloads_total{result=\"refused\"}"), "1");
+        fs::write(&list, "value\nM-1\n").unwrap();
+        assert_eq!(missing(), figures("0", "0"));
+        engine.close().unwrap();
+    }
+
+    #[test]
+    fn a_list_s_file_that_is_wrong_is_refused_once_and_taken_once_it_is_mended() {
+        let directory = tempfile::tempdir().unwrap();
+        let (rules, list) = (directory.path().join("rules.toml"), directory.path().join("a.csv"));
+        fs::write(&rules, "version = 1\n").unwrap();
+        let engine = engine_of(directory.path(), &rules);
         let (mut watcher, mut now) = (Watcher::of(&rules, &engine), Instant::now());
         // As long as a file that may be read later is tried again several times.
         let mut look_for_long = || {
@@ -266,12 +325,8 @@ mod tests {
                 watcher.look(&rules, &engine, now);
                 now += Duration::from_secs(1);
             }
-            let shown = engine.metrics().render();
-            let counted = |result: &str| {
-                let name = format!("saker_rules_reloads_total{{result=\"{result}\"}} ");
-                let line = shown.lines().find_map(|line| line.strip_prefix(&name).map(str::to_owned));
-                line.unwrap_or_else(|| panic!("{shown}"))
-            };
+            let counted =
+                |result: &str| shown(&engine, &format!("saker_rules_reloads_total{{result=\"{result}\"}}"));
             (counted("refused"), counted("failed"), engine.rules().lists.len())
         };
         let told = |refused: &str, lists: usize| (refused.to_owned(), "0".to_owned(), lists);

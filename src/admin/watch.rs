@@ -1,6 +1,7 @@
 //! When a file that is watched is to be read: it is another than the one that was read, and nobody is writing it.
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -12,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::engine::Engine;
+use crate::{
+    engine::Engine,
+    observe::{ConfiguredFile, Metrics},
+};
 
 /// Between two looks at the file.
 const LOOK: Duration = Duration::from_millis(150);
@@ -20,6 +24,9 @@ const LOOK: Duration = Duration::from_millis(150);
 /// got its name, one that is written in place may be in the middle of it.
 const LOOKS_REPLACED: u32 = 1;
 const LOOKS_IN_PLACE: u32 = 4;
+/// Looks in a row that must not find a file before it counts as gone: some programs take a file away and put another in its
+/// place.
+const LOOKS_GONE: u32 = 7;
 /// Before a file that could not be read, or a version that could not be kept, are tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -105,11 +112,55 @@ impl State {
     }
 }
 
+/// Which of the configured files of one kind are not there. What was read before goes on deciding, so that nobody would
+/// notice until the next start, which is refused: each is told of once when it is gone, and once when it is back.
+pub(super) struct Presence {
+    kind: ConfiguredFile,
+    /// Looks in a row that did not find them, of those that the last one did not find.
+    unfound: HashMap<PathBuf, u32>,
+}
+
+impl Presence {
+    pub(super) fn new(kind: ConfiguredFile) -> Presence {
+        Presence { kind, unfound: HashMap::new() }
+    }
+
+    /// Looks for all files that are configured at this moment. One that is no longer among them is not missed.
+    pub(super) fn look<'a>(&mut self, metrics: &Metrics, files: impl IntoIterator<Item = &'a Path>) {
+        let (what, mut unfound) = (self.kind.name(), HashMap::new());
+        for file in files {
+            let before = self.unfound.get(file).copied().unwrap_or_default();
+            let path = file.display();
+            match fs::metadata(file) {
+                Err(error) => {
+                    let looks = before.saturating_add(1);
+                    if looks == LOOKS_GONE && !unfound.contains_key(file) {
+                        tracing::warn!(
+                            what, %path, %error,
+                            "a configured file is not there: what was read before goes on deciding, and the next start is \
+                             refused unless it is there again by then"
+                        );
+                    }
+                    unfound.insert(file.to_owned(), looks);
+                }
+                Ok(_) if before >= LOOKS_GONE => {
+                    tracing::info!(what, %path, "a configured file is there again")
+                }
+                Ok(_) => {}
+            }
+        }
+        self.unfound = unfound;
+        metrics.files_missing(self.kind, self.unfound.values().filter(|looks| **looks >= LOOKS_GONE).count());
+    }
+}
+
 /// What was seen of a file, look by look.
 #[derive(Default)]
 pub(super) struct Standing {
     /// The state in which it was read.
     read: Option<State>,
+    /// It was not there since then.
+    was_gone: bool,
     last: Option<State>,
     /// Looks in a row that found `last`.
     looks: u32,
@@ -122,8 +173,10 @@ impl Standing {
     pub(super) fn is_due(&mut self, now: Option<State>, time: Instant) -> bool {
         self.looks = if now == self.last { self.looks.saturating_add(1) } else { 0 };
         self.last.clone_from(&now);
+        self.was_gone |= now.is_none();
         let Some(now) = now.filter(|now| Some(now) != self.read.as_ref()) else { return false };
-        let in_place = self.read.as_ref().is_none_or(|read| now.is_written_in_place(read));
+        // One that did not take the place of another may just be being written.
+        let in_place = self.was_gone || self.read.as_ref().is_none_or(|read| now.is_written_in_place(read));
         let looks = if in_place { LOOKS_IN_PLACE } else { LOOKS_REPLACED };
         self.looks >= looks && self.retry_at.is_none_or(|at| time >= at)
     }
@@ -146,7 +199,7 @@ impl Standing {
 
     /// What was due was read, whatever came of it.
     pub(super) fn was_read(&mut self) {
-        (self.read, self.retry_at) = (self.last.clone(), None);
+        (self.read, self.was_gone, self.retry_at) = (self.last.clone(), false, None);
     }
 
     /// What was due could not be read, or not be kept: it is tried again.
@@ -180,6 +233,45 @@ mod tests {
         assert!(!standing.is_due(state(2, 30), now));
         assert!(standing.is_due(state(2, 30), now));
         assert!(!standing.is_due(None, now), "a file that is gone changes nothing");
+    }
+
+    #[test]
+    fn a_file_that_is_written_where_one_was_taken_away_is_not_read_half() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        standing.read = state(1, 10);
+        assert!(!standing.is_due(None, now));
+        for bytes in [5, 5, 9, 9, 9, 9] {
+            assert!(!standing.is_due(state(2, bytes), now), "{bytes}");
+        }
+        assert!(standing.is_due(state(2, 9), now));
+        standing.was_read();
+        // And the next one takes its place.
+        assert!(!standing.is_due(state(3, 20), now));
+        assert!(standing.is_due(state(3, 20), now));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_missed_once_it_stays_away_and_as_long_as_it_is_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ["a.csv", "b.csv"].map(|name| directory.path().join(name));
+        files.iter().for_each(|file| fs::write(file, "value\n").unwrap());
+        let metrics = Metrics::new(1);
+        let mut presence = Presence::new(ConfiguredFile::List);
+        let mut missing = |files: &[PathBuf], looks: u32| {
+            (0..looks).for_each(|_| presence.look(&metrics, files.iter().map(PathBuf::as_path)));
+            let shown = metrics.render();
+            let line = "saker_configured_files_missing{file=\"list\"} ";
+            shown.lines().find_map(|shown| shown.strip_prefix(line)?.parse::<u32>().ok()).unwrap()
+        };
+        assert_eq!(missing(&files, 2 * LOOKS_GONE), 0);
+        files.iter().for_each(|file| fs::remove_file(file).unwrap());
+        assert_eq!(missing(&files, LOOKS_GONE - 1), 0, "another one may be about to take its place");
+        assert_eq!(missing(&files, 1), 2);
+        assert_eq!(missing(&files, LOOKS_GONE), 2);
+        fs::write(&files[0], "value\n").unwrap();
+        assert_eq!(missing(&files, 1), 1);
+        // Rules that do not name it any more.
+        assert_eq!(missing(&files[..1], 1), 0);
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::{
         time::{SystemClock, TimeSource},
     },
     journal::{self, LogError},
-    observe::Metrics,
+    observe::{Metrics, process::free_bytes},
     wire::{self, Bound, Server},
 };
 
@@ -59,6 +59,9 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", env = "SAKER_ADMIN")]
     pub admin: Option<String>,
 }
+
+/// What stands behind the line on stdout where the disk is low or stalled from the start, as health says it.
+const BUT_AUTHORISATIONS: &str = " authorisation=NOT_SERVING";
 
 /// How long calls that were waiting for a journal that stopped have to hear of it.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -94,7 +97,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             .context("the challenger's file cannot be watched")?,
     );
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "SERVING grpc={} admin={}", service.grpc, service.admin)?;
+    let but = if service.engine.health().borrow().authorisation { "" } else { BUT_AUTHORISATIONS };
+    writeln!(stdout, "SERVING grpc={} admin={}{but}", service.grpc, service.admin)?;
     stdout.flush()?;
     drop(stdout);
 
@@ -125,6 +129,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         )));
     }
     drop(watch);
+    let engine = Arc::clone(&service.engine);
     // A second signal means now: the operator has seen that the first one takes its time.
     let (sender, mut ended) = tokio::sync::oneshot::channel();
     let told = Instant::now();
@@ -142,6 +147,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     // Rules may be being read from a file system that hangs.
     runtime.shutdown_background();
+    if stopped.is_ok() {
+        let (took_s, durable_position) = (told.elapsed().as_secs_f64(), engine.durable_position());
+        info!(took_s, durable_position, "stopped");
+    }
     stopped
 }
 
@@ -194,7 +203,7 @@ impl Service {
             time,
             metrics,
         };
-        let (engine, recovered) = Engine::open(settings).map_err(|error| refused(&config.data, error))?;
+        let (engine, recovered) = Engine::open(settings).map_err(|error| refused(config, error))?;
         let summary = &recovered.journal.summary;
         let rules = engine.rules();
         info!(
@@ -333,22 +342,17 @@ pub(super) fn rules_source(config: &Config) -> anyhow::Result<Source> {
 /// The model that the settings name; `None` where none is to serve.
 ///
 /// # Errors
-/// Where its file cannot be read.
+/// Where its file cannot be read, or is no text.
 pub(super) fn model_source(config: &Config) -> anyhow::Result<Option<Source>> {
-    model_of(ModelRole::Champion, config.decide.model.as_deref())
+    Ok(admin::models::source(ModelRole::Champion, config.decide.model.as_deref())?)
 }
 
 /// The challenger that the settings name; `None` without one.
 ///
 /// # Errors
-/// Where its file cannot be read.
+/// Where its file cannot be read, or is no text.
 fn challenger_source(config: &Config) -> anyhow::Result<Option<Source>> {
-    model_of(ModelRole::Challenger, config.model.challenger.as_deref())
-}
-
-fn model_of(role: ModelRole, path: Option<&Path>) -> anyhow::Result<Option<Source>> {
-    admin::models::source(role, path)
-        .with_context(|| format!("{} cannot be read", path.unwrap_or(Path::new("the model")).display()))
+    Ok(admin::models::source(ModelRole::Challenger, config.model.challenger.as_deref())?)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -356,15 +360,24 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 /// An engine that will not open: damage protects itself with exit code 3, everything else is the operator's to mend.
-fn refused(data: &Path, error: OpenError) -> anyhow::Error {
-    let place = data.display();
+fn refused(config: &Config, error: OpenError) -> anyhow::Error {
+    let place = config.data.display();
     match error {
         OpenError::Journal(journal::OpenError::InUse { .. }) => anyhow!(
             "the data directory {place} is in use by another process; stop that one, or name another with --data"
         ),
         OpenError::Journal(journal::OpenError::Log(refused @ LogError::Io { .. })) => {
+            let room = match &refused {
+                LogError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => format!(
+                    "; the disk has {} bytes left, and a new journal takes two segments of {} bytes",
+                    free_bytes(&config.data)
+                        .map_or("an unknown number of".to_owned(), |free| free.to_string()),
+                    config.journal.segment_bytes
+                ),
+                _ => String::new(),
+            };
             Failure::protected(format!(
-                "{place} is not opened: {refused}\nNothing that was acknowledged is lost by that. Find out what is wrong with \
+                "{place} is not opened: {refused}{room}\nNothing that was acknowledged is lost by that. Find out what is wrong with \
              the disk, or make room on it, then start again: what was begun is begun anew."
             ))
         }

@@ -49,8 +49,10 @@ pub(super) struct InForce {
 impl InForce {
     /// Rules whose hits are counted from now on.
     pub(super) fn new(setup: Setup, shared: Arc<SharedWindows>, metrics: &Metrics) -> InForce {
-        let counted = setup.rules.rules.iter().map(|rule| LoadedRule {
+        let counted = setup.rules.rules.iter().enumerate().map(|(place, rule)| LoadedRule {
             id: &rule.id,
+            may_run_in_shadow: setup.rules.may_run_in_shadow(place),
+            response_code: rule.response_code,
             mode: rule.mode.name(),
             reason: &rule.reason,
             group: &rule.group,
@@ -235,35 +237,32 @@ impl Engine {
     /// # Errors
     /// [`ReloadError`]; the rules before go on deciding.
     pub fn reload_rules(&self, source: Source) -> Result<Reloaded, ReloadError> {
-        self.reload_rules_read(|| Ok(source))
+        self.reload_one(Versioned::Rules, &source.name, || self.try_reload_rules(&source))
     }
 
-    /// As [`Engine::reload_rules`], with rules that are read once no other reload is under way: what was read later is
-    /// never put in force before what was read earlier.
+    /// As [`Engine::reload_rules`], with rules that are read from the place of that name once no other reload is under
+    /// way: what was read later is never put in force before what was read earlier.
     ///
     /// # Errors
     /// [`ReloadError`]; the rules before go on deciding.
     pub fn reload_rules_read(
         &self,
+        from: &str,
         read: impl FnOnce() -> Result<Source, ReloadError>,
     ) -> Result<Reloaded, ReloadError> {
-        self.reload_one(Versioned::Rules, |from| {
-            let source = read()?;
-            from.clone_from(&source.name);
-            self.try_reload_rules(&source)
-        })
+        self.reload_one(Versioned::Rules, from, || self.try_reload_rules(&read()?))
     }
 
-    /// Does a reload while no other is under way, and counts and logs what came of it. `reload` says from where it has
-    /// read.
+    /// Does a reload while no other is under way, and counts and logs what came of it. `from` is where it reads, whether or
+    /// not that can be read.
     pub(super) fn reload_one(
         &self,
         what: Versioned,
-        reload: impl FnOnce(&mut String) -> Result<Reloaded, ReloadError>,
+        from: &str,
+        reload: impl FnOnce() -> Result<Reloaded, ReloadError>,
     ) -> Result<Reloaded, ReloadError> {
         let one_at_a_time = self.reloading.lock();
-        let mut from = String::new();
-        let reloaded = reload(&mut from);
+        let reloaded = reload();
         drop(one_at_a_time);
         let result = match &reloaded {
             Ok(Reloaded { changed: true, .. }) => ReadAnew::Loaded,

@@ -25,6 +25,7 @@ pub mod stored;
 mod sweep;
 pub mod time;
 mod timer;
+mod unclosed;
 pub mod versions;
 
 #[cfg(test)]
@@ -72,7 +73,7 @@ pub use background::yield_to_decisions;
 pub use lane::Lane;
 use live::InForce;
 pub use live::{ModeSetter, ReloadError, Reloaded, SetModeError};
-pub use models::{ModelFound, ModelRole};
+pub use models::{ModelFound, ModelRole, NO_MODEL};
 pub use pending::Pending;
 use pending::{PendingAuth, Told, Voider};
 pub use recover::{OpenError, Recovered, Settings, Source};
@@ -174,6 +175,7 @@ pub struct Engine {
     shared_thread: background::Background,
     guard: guard::Guard,
     labels: Mutex<lists::Labels>,
+    unclosed: unclosed::Unclosed,
 }
 
 /// A slot of the journal's ring is where a live decision is recorded.
@@ -804,7 +806,9 @@ impl Engine {
         self.guard.stop(&self.journal, until);
         self.snapshots.stop(&self.journal, until);
         self.older.stop(&self.journal, until);
-        self.journal.close().map_err(|failure| failure.to_string())
+        self.journal.close().map_err(|failure| failure.to_string())?;
+        self.unclosed.closed();
+        Ok(())
     }
 
     fn check_deadline(&self, arrival: &Arrival) -> Result<(), Fault> {

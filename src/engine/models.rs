@@ -14,6 +14,9 @@ use crate::{
     types::reasons::Label,
 };
 
+/// What stands where a model file could, for no model.
+pub const NO_MODEL: &str = "none";
+
 /// Which of the two models is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ModelRole {
@@ -89,23 +92,23 @@ impl Engine {
     /// # Errors
     /// [`ReloadError`]; the model before goes on scoring.
     pub fn reload_model(&self, role: ModelRole, source: Option<Source>) -> Result<Reloaded, ReloadError> {
-        self.reload_model_read(role, || Ok(source))
+        let from = source.as_ref().map_or(NO_MODEL, |source| &source.name).to_owned();
+        self.reload_model_read(role, &from, || Ok(source))
     }
 
-    /// As [`Engine::reload_model`], with a model that is read once no other reload is under way: what was read later is
-    /// never put in force before what was read earlier.
+    /// As [`Engine::reload_model`], with a model that is read from the place of that name once no other reload is under
+    /// way: what was read later is never put in force before what was read earlier.
     ///
     /// # Errors
     /// [`ReloadError`]; the model before goes on scoring.
     pub fn reload_model_read(
         &self,
         role: ModelRole,
+        from: &str,
         read: impl FnOnce() -> Result<Option<Source>, ReloadError>,
     ) -> Result<Reloaded, ReloadError> {
-        self.reload_one(role.versioned(), |from| {
-            let Some(source) = read()? else { return self.put_model_in_force(role, None) };
-            from.clone_from(&source.name);
-            let Source { name, text } = source;
+        self.reload_one(role.versioned(), from, || {
+            let Some(Source { name, text }) = read()? else { return self.put_model_in_force(role, None) };
             let model = Model::load(&text).map_err(|error| ReloadError::Model { name, error })?;
             self.put_model_in_force(role, Some((Arc::new(model), &text)))
         })
@@ -117,8 +120,7 @@ impl Engine {
     /// # Errors
     /// [`ReloadError::NoChallenger`], [`ReloadError::Keep`] and [`ReloadError::Journal`]; each stays what it was.
     pub fn promote_challenger(&self) -> Result<Reloaded, ReloadError> {
-        self.reload_one(Versioned::Model, |from| {
-            "the challenger".clone_into(from);
+        self.reload_one(Versioned::Model, "the challenger", || {
             let before = self.in_force.load_full();
             let setup = &before.setup;
             let challenger = setup.challenger.as_ref().ok_or(ReloadError::NoChallenger)?;

@@ -25,6 +25,7 @@ use super::{
     snapshot::{self, Begun, PassedOver, Taker},
     sweep,
     time::{EngineTime, TimeSource},
+    unclosed::Unclosed,
     versions::{self, Names},
 };
 use crate::{
@@ -42,9 +43,9 @@ use crate::{
         shared::{Shared, SharedPlan},
     },
     journal::{
-        self, Class, FileStorage, GroupSynced, Journal, Observer, Options, RecoveryReport, Storage,
+        self, Class, FileStorage, GroupSynced, Journal, LowDisk, Observer, Options, RecoveryReport, Storage,
         record::{Introduced, Record, VersionNumbers, Versioned},
-        snapshot::Snapshots,
+        snapshot::{Snapshot, Snapshots},
     },
     limits::{RING_RESERVE, RING_SLOTS},
     model::{Model, ModelError},
@@ -229,16 +230,19 @@ impl Observer for Watcher {
         self.failed.send_replace(Some(failure.to_string()));
     }
 
-    fn disk_low(&self, reason: Option<&str>) {
-        if let Some(reason) = reason {
+    fn disk_low(&self, low: Option<&LowDisk>) {
+        if let Some(LowDisk { place, needed_bytes, free_bytes, reason }) = low {
             tracing::warn!(
+                directory = place,
+                needed_bytes,
+                free_bytes,
                 reason,
                 "the next segment of the journal cannot be prepared: authorisations are refused until it can"
             );
         } else {
             tracing::info!("the next segment of the journal is prepared: authorisations are decided again");
         }
-        self.disk_low.store(reason.is_some(), Ordering::SeqCst);
+        self.disk_low.store(low.is_some(), Ordering::SeqCst);
         self.show();
     }
 
@@ -290,6 +294,15 @@ impl Engine {
 
         let files = |error| OpenError::Files { path: data_dir.clone(), error };
         let directory = journal::take(storage)?;
+        let (unclosed, left) = Unclosed::begin(&data_dir);
+        metrics.begun_after_unclosed(left.is_some());
+        if let Some(process) = left {
+            tracing::warn!(
+                process,
+                "the process before did not close its journal: it stopped itself after a failed write or sync, was \
+                 killed, or went down with the machine"
+            );
+        }
         // Part of the settings from here on, so that a record names it with them.
         config.model.key_control(|| {
             let key = directory.key("saker 2026 control share of the model");
@@ -372,7 +385,9 @@ impl Engine {
         }
         let journal_time = began.elapsed();
         snapshots.clean().map_err(files)?;
-        metrics.recovered(records, (snapshot_time + journal_time).as_secs_f64(), passed_over.len());
+        let snapshot_position = begun_from.as_ref().map_or(0, Snapshot::position);
+        let recovery_s = (snapshot_time + journal_time).as_secs_f64();
+        metrics.recovered(snapshot_position, records, recovery_s, passed_over.len());
 
         hold_modes(&mut setup, &rules.name, &names, &data_dir)?;
         warn_of_held(&setup.rules);
@@ -435,6 +450,7 @@ impl Engine {
             shared_thread: Background::default(),
             guard: guard::Guard::default(),
             labels: Mutex::new(labels),
+            unclosed: unclosed.stays(),
         });
         engine.make_key_files_before_serving(first_replayed.unwrap_or(engine.journal.durable() + 1));
         shared::start(&engine).map_err(|error| OpenError::Files { path: engine.data_dir.clone(), error })?;

@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// The first hexadecimal digits of the BLAKE3 hash of a text: its version.
-pub fn version_of(text: &str) -> String {
-    blake3::hash(text.as_bytes()).to_hex()[..12].to_owned()
+pub fn version_of(text: impl AsRef<[u8]>) -> String {
+    blake3::hash(text.as_ref()).to_hex()[..12].to_owned()
 }
 
 fn folder(data_dir: &Path) -> PathBuf {

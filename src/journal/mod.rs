@@ -91,6 +91,10 @@ use writer::Writer;
 /// How long [`Journal::close`] waits for the threads of a journal that has stopped; one may be stuck in the kernel.
 pub(crate) const STUCK_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long an opening waits for the disk to say whether it has room for the next segment, so that a full one is known
+/// before anything is promised. Taking room is one call, which says so at once.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How a journal is run.
 #[derive(Clone)]
 pub struct Options {
@@ -136,9 +140,9 @@ pub trait Observer: Send + Sync + 'static {
     fn group_synced(&self, group: &GroupSynced) {
         let _ = group;
     }
-    /// The next segment cannot be prepared, for this reason; `None`: it can again.
-    fn disk_low(&self, reason: Option<&str>) {
-        let _ = reason;
+    /// The next segment cannot be prepared, for want of this; `None`: it can again.
+    fn disk_low(&self, low: Option<&LowDisk>) {
+        let _ = low;
     }
     /// An operation of the disk takes too long; `false`: it has returned.
     fn disk_stalled(&self, stalled: bool) {
@@ -152,6 +156,19 @@ pub trait Observer: Send + Sync + 'static {
 
 /// Nobody.
 impl Observer for () {}
+
+/// Why the next segment cannot be prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LowDisk {
+    /// Where the journal lives.
+    pub place: String,
+    /// Length of a segment.
+    pub needed_bytes: u64,
+    /// What its file system has left, where it says.
+    pub free_bytes: Option<u64>,
+    /// What the operating system said.
+    pub reason: String,
+}
 
 /// One write and sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -380,9 +397,9 @@ fn start(
     });
     let on_change = {
         let shared = Arc::clone(&shared);
-        Box::new(move |reason: Option<&str>| {
-            shared.disk_low.store(reason.is_some(), Ordering::SeqCst);
-            shared.observer.disk_low(reason);
+        Box::new(move |low: Option<&LowDisk>| {
+            shared.disk_low.store(low.is_some(), Ordering::SeqCst);
+            shared.observer.disk_low(low);
         })
     };
     let at_disk = {
@@ -401,6 +418,7 @@ fn start(
     };
     let preparer = Preparer::start(storage, Arc::clone(&lock), recovered.segment + 1, terms)
         .map_err(recovery::io_at("start the thread that prepares", "segments"))?;
+    preparer.wait_for_room(ROOM_PATIENCE);
     let group_bytes_max = options.group_bytes_max.min(options.segment_bytes as usize - SEGMENT_HEADER_BYTES);
     let idle_mark = Duration::from_millis(options.idle_mark_ms);
     let writer = Writer::new(Arc::clone(&shared), consumer, preparer, recovered, group_bytes_max, idle_mark);

@@ -20,6 +20,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use super::{
+    LowDisk,
     segment::{SegmentHeader, prepared_name, segment_name},
     storage::{Storage, StorageFile},
 };
@@ -32,8 +33,8 @@ const SYNC_STEP_BYTES: u64 = 4 * 1024 * 1024;
 /// stays in the processor's cache, so that filling a segment costs a quarter.
 const PIECE_BYTES: u64 = 256 * 1024;
 
-/// Called when preparing fails (with the reason) and when it succeeds again (`None`).
-pub(super) type OnChange = Box<dyn Fn(Option<&str>) + Send>;
+/// Called when preparing fails (with what was wanting) and when it succeeds again (`None`).
+pub(super) type OnChange = Box<dyn Fn(Option<&LowDisk>) + Send>;
 
 /// Called with true before each step that waits for the disk, and with false before the thread rests.
 pub(super) type AtDisk = Box<dyn Fn(bool) + Send>;
@@ -60,6 +61,8 @@ struct State {
     /// The segment to prepare, or prepared.
     number: u64,
     ready: Option<Arc<dyn StorageFile>>,
+    /// Whether the disk has said if it has room for a segment.
+    is_room_known: bool,
     stop: bool,
 }
 
@@ -71,7 +74,10 @@ impl Preparer {
         number: u64,
         terms: Terms,
     ) -> io::Result<Preparer> {
-        let state = Arc::new((Mutex::new(State { number, ready: None, stop: false }), Condvar::new()));
+        let state = Arc::new((
+            Mutex::new(State { number, ready: None, is_room_known: false, stop: false }),
+            Condvar::new(),
+        ));
         let shared = Arc::clone(&state);
         let unprepared = Arc::clone(&terms.unprepared);
         let thread = std::thread::Builder::new().name("saker-prepare".to_owned()).spawn(move || {
@@ -79,6 +85,12 @@ impl Preparer {
             drop(lock);
         })?;
         Ok(Preparer { state, unprepared, thread: Some(thread) })
+    }
+
+    /// Waits until the disk has said whether it has room for the first segment that is prepared, at most so long.
+    pub(super) fn wait_for_room(&self, patience: Duration) {
+        let (state, changed) = &*self.state;
+        changed.wait_while_for(&mut state.lock(), |state| !state.is_room_known, patience);
     }
 
     /// To be told whether the present segment is down to its reserve, after every group.
@@ -190,7 +202,14 @@ fn run(storage: &dyn Storage, terms: &Terms, shared: &(Mutex<State>, Condvar)) {
             }
             state.number
         };
+        let room_is_known = || {
+            if !std::mem::replace(&mut state.lock().is_room_known, true) {
+                changed.notify_all();
+            }
+        };
+        // The first step comes once the room is taken.
         let next_step = || {
+            room_is_known();
             at_disk(true);
             !state.lock().stop
         };
@@ -211,8 +230,14 @@ fn run(storage: &dyn Storage, terms: &Terms, shared: &(Mutex<State>, Condvar)) {
                 // What was written so far would only keep the disk full.
                 let _ = storage.remove(&prepared_name(number));
                 if !state.lock().stop && !std::mem::replace(&mut failing, true) {
-                    on_change(Some(&error.to_string()));
+                    on_change(Some(&LowDisk {
+                        place: storage.place(),
+                        needed_bytes: *segment_bytes,
+                        free_bytes: storage.free_bytes(),
+                        reason: error.to_string(),
+                    }));
                 }
+                room_is_known();
                 at_disk(false);
                 let mut state = state.lock();
                 if !state.stop {

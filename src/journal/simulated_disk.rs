@@ -142,7 +142,7 @@ impl SimulatedDisk {
         self.slow.0.lock().is_waiting
     }
 
-    /// Lets every write of a thread take so long.
+    /// Lets every write of a thread, and taking room, take so long.
     pub(super) fn delay_writes(&self, thread: &'static str, by: Duration) {
         self.slow.0.lock().delayed = Some((thread, by));
     }
@@ -393,6 +393,7 @@ impl StorageFile for SimulatedFile {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.disk.wait_while_delayed();
         let mut state = self.disk.state.lock();
         if state.fails(&self.name) {
             return Err(io::Error::other("simulated failure"));

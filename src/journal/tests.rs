@@ -721,8 +721,17 @@ fn a_full_disk_keeps_essential_records_going_and_heals() {
     #[derive(Default)]
     struct Changes(AtomicU64);
     impl Observer for Changes {
-        fn disk_low(&self, _reason: Option<&str>) {
+        fn disk_low(&self, low: Option<&LowDisk>) {
             self.0.fetch_add(1, Ordering::SeqCst);
+            if let Some(low) = low {
+                let expected = LowDisk {
+                    place: "the simulated disk".to_owned(),
+                    needed_bytes: SEGMENT_BYTES,
+                    free_bytes: Some(SEGMENT_BYTES / 2),
+                    reason: io::Error::from(io::ErrorKind::StorageFull).to_string(),
+                };
+                assert_eq!(*low, expected);
+            }
         }
     }
     let disk = SimulatedDisk::new();
@@ -755,6 +764,27 @@ fn a_full_disk_keeps_essential_records_going_and_heals() {
     assert_eq!(changes.0.load(Ordering::SeqCst), 2, "told once of the trouble and once of its end");
     journal.close().expect("a clean close");
     assert_eq!(recovered_records(&disk).ok(), Some(last));
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_is_known_before_anything_is_promised() {
+    let disk = SimulatedDisk::new();
+    disk.set_capacity(8_192 + SEGMENT_BYTES);
+    // Sooner than the thread that prepares would say by itself.
+    disk.delay_writes("saker-prepare", Duration::from_millis(50));
+    let (journal, _) = open_on(&disk).expect("a journal");
+    assert!(journal.low_disk());
+    assert_eq!(journal.reserve(Class::Authorisation).err(), Some(ReserveError::DiskLow));
+    assert!(journal.reserve(Class::Essential).is_ok());
+    journal.close().expect("a clean close");
+    // Where there is room, nobody waits for all the zeros to be written.
+    disk.set_capacity(u64::MAX);
+    disk.hold("saker-prepare");
+    let begun = Instant::now();
+    let (journal, _) = open_on(&disk).expect("it opens again");
+    assert!(begun.elapsed() < Duration::from_millis(500) && !journal.low_disk());
+    disk.let_go();
+    journal.close().expect("a clean close");
 }
 
 /// Publishes records of one class as fast as the disk takes them, until they are refused for want of room; returns the

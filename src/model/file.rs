@@ -128,6 +128,8 @@ pub struct AtThreshold {
 pub enum ModelError {
     #[error("the model has {0} bytes; at most {MODEL_BYTES_MAX} are read")]
     TooLarge(usize),
+    #[error("this is no model file: byte {at}, 0x{byte:02x}, is not UTF-8, which JSON is")]
+    NotUtf8 { at: usize, byte: u8 },
     /// Not JSON, or not the JSON of a model. Has line and column.
     #[error("this is no model file: {0}")]
     Syntax(String),
@@ -204,6 +206,17 @@ impl Model {
     /// The first thing that is wrong with it; nothing of it can be used then.
     pub fn load(text: &str) -> Result<Model, ModelError> {
         ModelFile::read(text).map(|(_, model)| model)
+    }
+
+    /// The text of a model's file.
+    ///
+    /// # Errors
+    /// [`ModelError::NotUtf8`] with its first byte that is not.
+    pub fn text_of(bytes: Vec<u8>) -> Result<String, ModelError> {
+        String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            ModelError::NotUtf8 { at, byte: error.as_bytes()[at] }
+        })
     }
 
     /// Everything but the checksum, which is not there yet while a model is being trained, and the version.

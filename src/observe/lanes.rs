@@ -243,13 +243,22 @@ fn response_code_cell(code: ResponseCode) -> usize {
     }
 }
 
+/// The label under which a code is counted.
+pub(super) fn response_code_label(code: ResponseCode) -> String {
+    label_of_cell(response_code_cell(code))
+}
+
+fn label_of_cell(cell: usize) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    match cell {
+        cell if cell == RESPONSE_CODES - 1 => "other".to_owned(),
+        cell => [DIGITS[cell / 36], DIGITS[cell % 36]].iter().map(|b| char::from(*b)).collect(),
+    }
+}
+
 /// The cells of [`LaneCounts::response_code`] and what each one counts.
 pub(super) fn response_code_labels() -> impl Iterator<Item = (usize, String)> {
-    const DIGITS: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    (0..RESPONSE_CODES).map(|cell| match cell {
-        cell if cell == RESPONSE_CODES - 1 => (cell, "other".to_owned()),
-        cell => (cell, [DIGITS[cell / 36], DIGITS[cell % 36]].iter().map(|b| char::from(*b)).collect()),
-    })
+    (0..RESPONSE_CODES).map(|cell| (cell, label_of_cell(cell)))
 }
 
 #[cfg(test)]

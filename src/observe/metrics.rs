@@ -149,6 +149,10 @@ families! {
         "Times a model was read anew: loaded, unchanged (it scored already), refused (the file is wrong) or failed (the \
          file, or the disk); after the last two the model before goes on scoring.";
 
+    FILES_MISSING = "saker_configured_files_missing" Kind::Gauge, ["file"]
+        "Configured files that are not there: the rules, the files of lists that they name, the model, the challenger. What \
+         was read before goes on deciding; the next start is refused without them.";
+
     LIST_VALUES = "saker_list_values" Kind::Gauge, ["list", "from"]
         "Values of a list: of the rules file, added by calls, or of the file and taken out by calls; those included that \
          have ended and that no change has cleared away yet.";
@@ -191,9 +195,10 @@ families! {
         "Bytes that the data directory's file system has left.";
 
     SNAPSHOT_POSITION = "saker_snapshot_position" Kind::Gauge, []
-        "Position of the journal up to which the newest snapshot taken since the start has everything.";
+        "Position of the journal up to which the newest snapshot has everything: the one that the start began with, then \
+         those taken since; 0 for none.";
     SNAPSHOT_TIME = "saker_snapshot_timestamp_seconds" Kind::Gauge, []
-        "When that snapshot was finished, in seconds since 1970.";
+        "When the newest snapshot taken since the start was finished, in seconds since 1970.";
     SNAPSHOT_DURATION = "saker_snapshot_duration_seconds" Kind::Gauge, []
         "Time that taking it took.";
     SNAPSHOT_BYTES = "saker_snapshot_bytes" Kind::Gauge, []
@@ -204,6 +209,9 @@ families! {
         "Records of the journal that the last start put back in force one by one.";
     RECOVERY_TIME = "saker_recovery_seconds" Kind::Gauge, []
         "Time that the last start took to read its snapshot and the journal behind it.";
+    PREVIOUS_END_UNCLEAN = "saker_previous_end_unclean" Kind::Gauge, []
+        "1 where the process before ended without closing its journal: it stopped itself after a failed write or sync, was \
+         killed, or went down with the machine.";
     SNAPSHOTS_PASSED_OVER = "saker_snapshots_passed_over" Kind::Gauge, []
         "Snapshots that the last start did not believe; the log names each and why.";
 

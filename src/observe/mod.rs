@@ -20,5 +20,5 @@ pub use calls::{Call, CallResult};
 pub use drift::DriftCounts;
 pub use group::{ReasonGroup, RuleGroups};
 pub use lanes::{DecisionSeen, STAGES, Stage};
-pub use recorder::{GuardVerdict, KeyFileMade, ListCounts, Live, LookUp, Metrics, ReadAnew};
+pub use recorder::{ConfiguredFile, GuardVerdict, KeyFileMade, ListCounts, Live, LookUp, Metrics, ReadAnew};
 pub use rules::{LoadedRule, RuleCounts, ShadowOutcome};

@@ -26,7 +26,13 @@ use super::{
 };
 use crate::{
     model::drift::Reference,
-    types::{auth::Degraded, challenge::Declining, codes::Decision, lists::FraudLabel, money::Currency},
+    types::{
+        auth::Degraded,
+        challenge::Declining,
+        codes::{Decision, ResponseCode},
+        lists::FraudLabel,
+        money::Currency,
+    },
 };
 
 /// What an engine can say of itself at a moment; read at each scrape.
@@ -109,6 +115,8 @@ struct Inner {
     snapshots_without_room: Counter,
     rules_reloads: [Counter; 4],
     model_reloads: NamedCounters,
+    /// In the order of [`ConfiguredFile`].
+    files_missing: [Gauge; 4],
     guard_missed: Counter,
     errors: NamedCounters,
     shed: NamedCounters,
@@ -155,6 +163,26 @@ impl ReadAnew {
     const NAMES: [&str; 4] = ["loaded", "unchanged", "refused", "failed"];
 }
 
+/// What a file that the settings, or the rules, name is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConfiguredFile {
+    Rules = 0,
+    /// Of the rules.
+    List = 1,
+    Model = 2,
+    Challenger = 3,
+}
+
+impl ConfiguredFile {
+    const ALL: [ConfiguredFile; 4] =
+        [ConfiguredFile::Rules, ConfiguredFile::List, ConfiguredFile::Model, ConfiguredFile::Challenger];
+
+    /// The label's value.
+    pub fn name(self) -> &'static str {
+        ["rules", "list", "model", "challenger"][self as usize]
+    }
+}
+
 /// What the guard made of a rule that declines far more than before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GuardVerdict {
@@ -195,6 +223,17 @@ struct Scrape {
     lists: HashMap<(String, &'static str), Gauge>,
 }
 
+/// The calls that [`Metrics::changed`] is told of.
+const CHANGES: [&str; 8] = [
+    "reverse",
+    "upsert",
+    "set_account_status",
+    "set_card_status",
+    "set_credit_limit",
+    "set_rule_mode",
+    "update_list",
+    "label_transaction",
+];
 /// Series of lists that one process may come to; lists beyond it are not shown.
 const LIST_SERIES_MAX: usize = 3 * 128;
 /// Series of one family whose labels the program itself names.
@@ -230,6 +269,8 @@ impl Metrics {
             snapshots_without_room: registry.counter(&table::SNAPSHOT_FAILURES, &["no_room"]),
             rules_reloads: ReadAnew::NAMES.map(|label| registry.counter(&table::RULES_RELOADS, &[label])),
             model_reloads: NamedCounters::new(table::MODEL_RELOADS),
+            files_missing: ConfiguredFile::ALL
+                .map(|file| registry.gauge(&table::FILES_MISSING, &[file.name()])),
             guard_missed: counter(&table::GUARD_MISSED),
             errors: NamedCounters::new(table::ERRORS),
             shed: NamedCounters::new(table::SHED),
@@ -251,6 +292,10 @@ impl Metrics {
             FraudLabel::ALL.iter().for_each(|label| metrics.count_challenge_labels(declining, *label, 0));
         }
         FraudLabel::ALL.iter().for_each(|label| metrics.count_labels(label.name(), 0));
+        CHANGES.iter().for_each(|call| metrics.count_changes(call, 0));
+        for code in ResponseCode::OF_ANSWERS {
+            let _ = metrics.0.registry.counter(&table::RESPONSE_CODES, &[code.as_str()]);
+        }
         metrics
     }
 
@@ -285,7 +330,12 @@ impl Metrics {
 
     /// A call other than an authorisation changed state; `call` is its name in lower case, such as `reverse`.
     pub fn changed(&self, call: &'static str) {
-        self.0.changes.add(&self.0.registry, [call, ""], 1);
+        debug_assert!(CHANGES.contains(&call), "{call} is not shown before its first time");
+        self.count_changes(call, 1);
+    }
+
+    fn count_changes(&self, call: &'static str, count: u64) {
+        self.0.changes.add(&self.0.registry, [call, ""], count);
     }
 
     /// A transaction was labelled; `label` as [`FraudLabel::name`] has it.
@@ -344,6 +394,11 @@ impl Metrics {
     /// A model of a running engine was read anew; `model` is which one.
     pub fn model_read(&self, model: &'static str, result: ReadAnew) {
         self.0.model_reloads.add(&self.0.registry, [model, ReadAnew::NAMES[result as usize]], 1);
+    }
+
+    /// So many of the configured files of a kind are not there.
+    pub fn files_missing(&self, kind: ConfiguredFile, count: usize) {
+        self.0.files_missing[kind as usize].set(count as f64);
     }
 
     /// The guard judged a rule.
@@ -423,12 +478,19 @@ impl Metrics {
         }
     }
 
-    /// What the start found: records put back in force one by one, the time for all, and snapshots not believed.
-    pub fn recovered(&self, records: u64, seconds: f64, passed_over: usize) {
+    /// What the start found: the position of the snapshot it began with (0 for none), records put back in force one by
+    /// one behind it, the time for all, and snapshots not believed.
+    pub fn recovered(&self, snapshot: u64, records: u64, seconds: f64, passed_over: usize) {
         let set = |family: &Family, value: f64| self.0.registry.gauge(family, &[]).set(value);
+        set(&table::SNAPSHOT_POSITION, snapshot as f64);
         set(&table::RECOVERED_RECORDS, records as f64);
         set(&table::RECOVERY_TIME, seconds);
         set(&table::SNAPSHOTS_PASSED_OVER, passed_over as f64);
+    }
+
+    /// The start has found whether the process before closed its journal.
+    pub fn begun_after_unclosed(&self, unclosed: bool) {
+        self.0.registry.gauge(&table::PREVIOUS_END_UNCLEAN, &[]).set(f64::from(u8::from(unclosed)));
     }
 
     /// What answers for the figures of the moment, from now on. It is called at each scrape and returns `None` once
@@ -577,29 +639,22 @@ impl Scrape {
         let total = |count: &dyn Fn(&LaneCounts) -> u64| inner.lanes.iter().map(count).sum::<u64>();
         for call in Call::ALL.iter().copied() {
             let counts = CallResult::ALL.map(|result| (result, inner.calls(call, result)));
-            // All results of a call that was ever made, so that an error is seen to rise from 0.
-            if call == Call::Authorise || counts.iter().any(|(_, count)| *count > 0) {
-                for (result, count) in counts {
-                    let labels = [call.name(), result.name()];
-                    self.calls
-                        .entry((call, result))
-                        .or_insert_with(|| inner.registry.counter(&table::CALLS, &labels))
-                        .absolute(count);
-                }
+            for (result, count) in counts {
+                let labels = [call.name(), result.name()];
+                self.calls
+                    .entry((call, result))
+                    .or_insert_with(|| inner.registry.counter(&table::CALLS, &labels))
+                    .absolute(count);
             }
         }
         for decision in Decision::ALL.iter().copied() {
             for group in ReasonGroup::ALL {
                 let count = total(&|lane| lane.decisions(decision, group));
-                // The main outcomes and every reason to decline are there from the start, so that their first rise is
-                // seen as one.
-                if count > 0 || group == ReasonGroup::None || decision == Decision::Declined {
-                    let labels = [&*decision.name().to_ascii_lowercase(), group.name()];
-                    self.decisions
-                        .entry((decision, group))
-                        .or_insert_with(|| inner.registry.counter(&table::DECISIONS, &labels))
-                        .absolute(count);
-                }
+                let labels = [&*decision.name().to_ascii_lowercase(), group.name()];
+                self.decisions
+                    .entry((decision, group))
+                    .or_insert_with(|| inner.registry.counter(&table::DECISIONS, &labels))
+                    .absolute(count);
             }
         }
         for (cell, code) in response_code_labels() {

@@ -14,14 +14,14 @@ use std::{
 
 use super::{
     group::{ReasonGroup, RuleGroups},
-    lanes::Cells,
+    lanes::{Cells, response_code_label},
     metrics as table,
     recorder::Registry,
 };
 use crate::{
     limits::RULES_MAX,
     types::{
-        codes::ReasonSource,
+        codes::{ReasonSource, ResponseCode},
         money::{Currency, Money},
     },
 };
@@ -47,6 +47,9 @@ pub struct LoadedRule<'a> {
     pub id: &'a str,
     /// `live`, `shadow` or `off`.
     pub mode: &'static str,
+    pub may_run_in_shadow: bool,
+    /// What it may answer with.
+    pub response_code: Option<ResponseCode>,
     /// Its reason code.
     pub reason: &'a str,
     /// What it counts as.
@@ -144,6 +147,27 @@ impl RuleCells {
     }
 }
 
+/// Shows as 0 what a rule may count, so that its first rise is seen as one. Amounts are left out: which currencies come
+/// is not known before they do.
+fn expect(registry: &Registry, name: &str, rule: &LoadedRule<'_>) {
+    let expect = |family, labels: &[&str]| drop(registry.counter(family, labels));
+    expect(&table::RULE_HITS, &[name, rule.mode]);
+    expect(&table::RULE_UNKNOWNS, &[name, rule.mode]);
+    if rule.mode == "live" {
+        expect(&table::RULE_SUPPRESSED, &[name]);
+        expect(&table::GUARD_VERDICTS, &[name, "demoted"]);
+        expect(&table::GUARD_VERDICTS, &[name, "alerted"]);
+    }
+    if rule.may_run_in_shadow {
+        expect(&table::RULE_HITS, &[name, "shadow"]);
+        expect(&table::RULE_SHADOW_OUTCOMES, &[name, "alone"]);
+        expect(&table::RULE_SHADOW_OUTCOMES, &[name, "overlap"]);
+    }
+    if let Some(code) = rule.response_code {
+        expect(&table::RESPONSE_CODES, &[&response_code_label(code)]);
+    }
+}
+
 /// The sets of rules that are still in use, and what of their counts was passed on to the series.
 #[derive(Default)]
 pub(super) struct RuleSeries {
@@ -164,21 +188,12 @@ impl RuleSeries {
     pub(super) fn load(&mut self, registry: &Registry, counts: RuleCounts, rules: &[LoadedRule<'_>]) {
         // Sets that no decision uses any more go here too, since nobody may ever scrape.
         self.gather(registry);
-        let rules: Vec<(String, &'static str)> =
-            rules.iter().map(|rule| (self.name_of(rule.id), rule.mode)).collect();
-        // What they may count is shown as 0, so that its first rise is seen as one.
-        for (rule, mode) in &rules {
-            let _ = registry.counter(&table::RULE_HITS, &[rule, mode]);
-            let _ = registry.counter(&table::RULE_UNKNOWNS, &[rule, mode]);
-            if *mode == "live" {
-                let _ = registry.counter(&table::GUARD_VERDICTS, &[rule, "demoted"]);
-                let _ = registry.counter(&table::GUARD_VERDICTS, &[rule, "alerted"]);
-            }
-            if *mode == "shadow" {
-                let _ = registry.counter(&table::RULE_SHADOW_OUTCOMES, &[rule, "alone"]);
-                let _ = registry.counter(&table::RULE_SHADOW_OUTCOMES, &[rule, "overlap"]);
-            }
-        }
+        let named = |rule: &LoadedRule<'_>| {
+            let name = self.name_of(rule.id);
+            expect(registry, &name, rule);
+            (name, rule.mode)
+        };
+        let rules: Vec<(String, &'static str)> = rules.iter().map(named).collect();
         let passed_on = vec![0; CELLS * rules.len()];
         self.sets.push(Counted { counts, rules, passed_on });
     }

@@ -4,7 +4,7 @@
 //!
 //! Costs a decision nothing where no rule is so restricted, and no allocation where one is.
 
-use super::{Hits, Mode, RuleSet, ones, trailer::ModeSet};
+use super::{Hits, Mode, Rule, RuleSet, ones, trailer::ModeSet};
 use crate::{
     features::{
         catalog::slot,
@@ -152,6 +152,20 @@ impl RuleSet {
     pub fn aggregates_read_by(&self, rules: &[u16]) -> u64 {
         let read = rules.iter().filter_map(|rule| self.rules.get(usize::from(*rule)));
         read.fold(0, |all, rule| all | rule.aggregates)
+    }
+
+    /// Whether a rule may run as in shadow: always, for some cards, while it is suppressed, or until what it reads across
+    /// accounts is filled.
+    pub fn may_run_in_shadow(&self, rule: usize) -> bool {
+        let Rule { mode, aggregates, .. } = self.rules[rule];
+        let is_restricted = || self.restricted.iter().any(|restricted| usize::from(restricted.rule) == rule);
+        let crosses =
+            |place: usize| aggregates & 1 << place != 0 && self.aggregates[place].by.cross_accounts();
+        match mode {
+            Mode::Shadow => true,
+            Mode::Live => is_restricted() || (0..self.aggregates.len()).any(crosses),
+            Mode::Off => false,
+        }
     }
 
     /// Whether a rule that fired decides; otherwise it counts as in shadow.

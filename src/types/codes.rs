@@ -135,6 +135,27 @@ impl ResponseCode {
     pub const MALFUNCTION: ResponseCode = ResponseCode(*b"96");
     pub const CVV_FAILURE: ResponseCode = ResponseCode(*b"N7");
 
+    /// What an authorisation may be answered with whatever the rules say; they add theirs.
+    pub const OF_ANSWERS: [ResponseCode; 17] = [
+        ResponseCode::APPROVED,
+        ResponseCode::PARTIAL,
+        ResponseCode::INVALID_TRANSACTION,
+        ResponseCode::INVALID_AMOUNT,
+        ResponseCode::INVALID_CARD,
+        ResponseCode::LOST,
+        ResponseCode::STOLEN,
+        ResponseCode::CLOSED,
+        ResponseCode::INSUFFICIENT_FUNDS,
+        ResponseCode::EXPIRED,
+        ResponseCode::WRONG_PIN,
+        ResponseCode::SUSPECTED_FRAUD,
+        ResponseCode::RESTRICTED,
+        ResponseCode::SECURITY_VIOLATION,
+        ResponseCode::PIN_TRIES,
+        ResponseCode::VERIFIED,
+        ResponseCode::CVV_FAILURE,
+    ];
+
     /// A code of two ASCII letters or digits; `None` for anything else.
     pub fn new(text: &str) -> Option<ResponseCode> {
         let bytes: [u8; 2] = text.as_bytes().try_into().ok()?;

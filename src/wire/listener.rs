@@ -103,6 +103,7 @@ pub struct Server {
 pub fn serve(engine: Arc<Engine>, listener: net::TcpListener, options: Options) -> io::Result<Server> {
     listener.set_nonblocking(true)?;
     let local_addr = listener.local_addr()?;
+    engine.metrics().expect_failures(status::failures());
     let (phase, phase_seen) = watch::channel(Phase::Serving);
     let connections = Arc::new(AtomicUsize::new(0));
     let mut hands = Vec::new();
@@ -238,7 +239,6 @@ impl Worker {
             async move { lane.run().await }
         });
         let open_calls = Arc::new(AtomicUsize::new(0));
-        self.engine.metrics().expect_failures(status::failures());
         let door = Door {
             engine: self.engine,
             lane,

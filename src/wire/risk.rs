@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     admin,
-    engine::{ModeSetter, RECORD_UNREADABLE, ReloadError, Reloaded, SetModeError, Source, VERSION_NOT_KEPT},
+    engine::{
+        ModeSetter, NO_MODEL, RECORD_UNREADABLE, ReloadError, Reloaded, SetModeError, Source,
+        VERSION_NOT_KEPT,
+    },
     proto::{
         GetListRequest, GetListResponse, GetModelRequest, GetModelResponse, GetRulesRequest,
         GetRulesResponse, LabelTransactionRequest, Outcome, ReloadModelRequest, ReloadModelResponse,
@@ -194,7 +197,7 @@ impl risk_server::Risk for Risk {
                 ModelChange::Promote => engine.promote_challenger(),
                 ModelChange::Load(role, content) => match content.as_str() {
                     "" => admin::models::reload_configured(&engine, role),
-                    admin::models::NONE => engine.reload_model(role, None),
+                    NO_MODEL => engine.reload_model(role, None),
                     _ => {
                         engine.reload_model(role, Some(Source { name: "content".to_owned(), text: content }))
                     }

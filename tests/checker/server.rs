@@ -23,6 +23,8 @@ pub struct Server {
     pub grpc: SocketAddr,
     /// Where metrics are, for servers that name it.
     pub admin: SocketAddr,
+    /// The line on stdout that names both.
+    pub serving: String,
 }
 
 impl Server {
@@ -54,7 +56,7 @@ impl Server {
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut server = Server { child, grpc: nowhere, admin: nowhere };
+        let mut server = Server { child, grpc: nowhere, admin: nowhere, serving: String::new() };
         loop {
             let Ok(line) = lines.recv_timeout(START_MAX.saturating_sub(started.elapsed())) else {
                 let status = server.child.try_wait()?;
@@ -68,6 +70,7 @@ impl Server {
             if let Some(grpc) = address_in(&line, "grpc=") {
                 server.grpc = grpc;
                 server.admin = address_in(&line, "admin=").unwrap_or(nowhere);
+                server.serving = line;
                 return Ok(server);
             }
         }
@@ -79,9 +82,14 @@ impl Server {
 
     /// Reads `/metrics` as Prometheus would.
     pub fn metrics(&self) -> anyhow::Result<String> {
+        self.get("/metrics")
+    }
+
+    /// What the admin door answers, head and body.
+    pub fn get(&self, path: &str) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(self.admin)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin)?;
         Ok(std::io::read_to_string(stream)?)
     }
 

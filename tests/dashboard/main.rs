@@ -1,11 +1,15 @@
 //! The dashboard and the alerts say what the engine says: every name exists in its table of metrics, every metric is
-//! shown, every alert has a runbook, and a real Prometheus answers every query (where there is one on the PATH).
+//! shown and there from the start, every alert has a runbook, and a real Prometheus answers every query and pages when
+//! the guard acts (where there is one on the PATH).
 //!
 //! `SAKER_RENDER=1 cargo test --locked --test dashboard described` writes `grafana/dashboard.json` anew from `panels.toml`.
 
 mod alerts;
+mod fresh;
+mod guard;
 mod live;
 mod panels;
+mod prometheus;
 mod promql;
 #[path = "../checker/server.rs"]
 #[allow(dead_code, reason = "only other tests stop a server gently")]
@@ -94,7 +98,8 @@ fn misnamed(expr: &str) -> Vec<String> {
         if suffix == Some("_bucket") {
             labels.insert("le");
         }
-        let absent = selector.labels.iter().filter(|label| !labels.contains(label.as_str()));
+        let named = selector.matchers.iter().map(|matcher| &matcher.label);
+        let absent = named.filter(|label| !labels.contains(label.as_str()));
         wrong.extend(absent.map(|label| format!("{} has no label {label} ({expr})", selector.metric)));
         known.extend(labels);
     }

@@ -7,9 +7,25 @@ use std::collections::BTreeSet;
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selector {
     pub metric: String,
-    pub labels: BTreeSet<String>,
+    pub matchers: Vec<Matcher>,
     /// As it stands in the expression, without range and offset.
     pub text: String,
+}
+
+/// What a label must be, or must not.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Matcher {
+    pub label: String,
+    pub is_negated: bool,
+    is_pattern: bool,
+    value: String,
+}
+
+impl Matcher {
+    /// The values that are named. The patterns of this project are lists of words.
+    pub fn alternatives(&self) -> impl Iterator<Item = &str> {
+        self.value.split(|c| self.is_pattern && c == '|')
+    }
 }
 
 /// What an expression names.
@@ -57,14 +73,14 @@ pub fn named(expr: &str) -> Named {
                 rest = behind;
             } else if let Some(matchers) = after.strip_prefix('{') {
                 let length = closing(matchers);
-                let labels = labels(&matchers[..length]);
                 let text = format!("{word}{{{}}}", &matchers[..length]);
-                found.selectors.push(Selector { metric: word.to_owned(), labels, text });
+                let matchers_named = matchers_of(&matchers[..length]);
+                found.selectors.push(Selector { metric: word.to_owned(), matchers: matchers_named, text });
                 rest = &matchers[length + 1..];
             } else if !after.trim_start().starts_with('(') && !before_grouped_call(after) {
                 found.selectors.push(Selector {
                     metric: word.to_owned(),
-                    labels: BTreeSet::new(),
+                    matchers: Vec::new(),
                     text: word.to_owned(),
                 });
             }
@@ -89,13 +105,20 @@ fn closing(text: &str) -> usize {
     .expect("a brace is closed")
 }
 
-fn labels(matchers: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut rest = matchers.trim();
-    while let Some((label, value)) = rest.split_once(['=', '!']) {
-        found.insert(label.trim_matches([',', ' ']).to_owned());
-        let opened = value.split_once('"').expect("a value is quoted").1;
-        rest = opened.split_once('"').expect("a value is closed").1;
+fn matchers_of(text: &str) -> Vec<Matcher> {
+    let mut found = Vec::new();
+    let mut rest = text.trim();
+    while let Some(at) = rest.find(['=', '!']) {
+        let (label, value) = rest.split_at(at);
+        let (operator, opened) = value.split_once('"').expect("a value is quoted");
+        let (value, behind) = opened.split_once('"').expect("a value is closed");
+        found.push(Matcher {
+            label: label.trim_matches([',', ' ']).to_owned(),
+            is_negated: operator.starts_with('!'),
+            is_pattern: operator.trim_end().ends_with('~'),
+            value: value.to_owned(),
+        });
+        rest = behind;
     }
     found
 }
@@ -106,7 +129,7 @@ fn names_are_told_from_functions_labels_ranges_and_strings() {
         r#"topk(3, sum by (le, call) (rate(a_bucket{x="b}c",y!~"d"}[$__rate_interval]))) / on (z) group_left () (e > 1e3) or f offset 5m"#,
     );
     let seen: Vec<_> =
-        named.selectors.iter().map(|s| (s.metric.as_str(), s.labels.len(), s.text.as_str())).collect();
+        named.selectors.iter().map(|s| (s.metric.as_str(), s.matchers.len(), s.text.as_str())).collect();
     assert_eq!(seen, [("a_bucket", 2, r#"a_bucket{x="b}c",y!~"d"}"#), ("e", 0, "e"), ("f", 0, "f")]);
     assert_eq!(named.grouped.iter().map(String::as_str).collect::<Vec<_>>(), ["call", "le", "z"]);
 }

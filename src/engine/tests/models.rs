@@ -118,7 +118,11 @@ async fn a_model_that_cannot_be_used_is_refused_with_its_reason_and_the_one_befo
     let missing =
         || ReloadError::Unreadable { path: "m.json".into(), error: std::io::ErrorKind::NotFound.into() };
     assert!(
-        !bench.engine.reload_model_read(ModelRole::Champion, || Err(missing())).unwrap_err().is_refusal()
+        !bench
+            .engine
+            .reload_model_read(ModelRole::Champion, "m.json", || Err(missing()))
+            .unwrap_err()
+            .is_refusal()
     );
     assert_eq!(decided(&bench, "t1", 1_000_000).await, ("59".into(), version(&strict())));
     assert_eq!(std::fs::read_dir(dir.path().join("versions")).unwrap().count(), files, "nothing is kept");

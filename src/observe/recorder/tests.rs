@@ -23,7 +23,19 @@ fn approved(score: u16) -> DecisionSeen {
 }
 
 fn live(id: &str) -> LoadedRule<'_> {
-    LoadedRule { id, mode: "live", reason: "REASON", group: "other", cost_ns: 40 }
+    LoadedRule {
+        id,
+        mode: "live",
+        may_run_in_shadow: false,
+        response_code: Some(ResponseCode::AMOUNT_LIMIT),
+        reason: "REASON",
+        group: "other",
+        cost_ns: 40,
+    }
+}
+
+fn in_shadow(id: &str) -> LoadedRule<'_> {
+    LoadedRule { mode: "shadow", may_run_in_shadow: true, ..live(id) }
 }
 
 /// The value of the one line that starts with this name and label set.
@@ -72,12 +84,12 @@ fn a_scrape_holds_every_family_of_the_table_and_none_beside() {
     metrics.failed("UNAVAILABLE", "NOT_SERVING");
     metrics.shed("queue_age");
     let usd = Currency::from_alpha("USD").unwrap();
-    let counts =
-        metrics.rules_loaded("r1", &[live("card-testing"), LoadedRule { mode: "shadow", ..live("b") }]);
+    let counts = metrics.rules_loaded("r1", &[live("card-testing"), in_shadow("b")]);
     counts.suppressed(0, 0);
     counts.would_have_declined(0, 1, ShadowOutcome::Alone(Some(Money::new(5, usd))));
     metrics.snapshot_taken(5, 1_000, 0.5, 1.7e9);
-    metrics.recovered(5, 0.1, 0);
+    metrics.recovered(0, 5, 0.1, 0);
+    metrics.begun_after_unclosed(false);
     let lists = vec![ListCounts { list: "blocked".into(), in_file: 1, added: 2, taken_out: 0 }];
     let live = Live { held_minor: vec![(usd, 5)], disk_free_bytes: Some(7), lists, ..Live::default() };
     metrics.watch_live(move || Some(live.clone()));
@@ -142,11 +154,11 @@ fn what_was_expected_stands_beside_what_was_observed_from_the_start() {
 }
 
 #[test]
-fn a_call_is_counted_by_who_was_at_fault_and_shown_from_its_first_use() {
+fn a_call_is_counted_by_who_was_at_fault_and_timed_from_its_first_use() {
     let metrics = Metrics::new(2);
     let unused = metrics.render();
-    assert_eq!(value(&unused, r#"saker_calls_total{call="authorise",result="server_error"}"#), 0.0);
-    assert!(!unused.contains(r#"call="reverse""#));
+    assert_eq!(value(&unused, r#"saker_calls_total{call="reverse",result="server_error"}"#), 0.0);
+    assert!(!unused.contains(r#"saker_call_seconds_count{call="reverse"}"#));
     metrics.call_ended(0, Call::Reverse, CallResult::Ok, 40_000);
     metrics.call_ended(1, Call::Reverse, CallResult::ClientError, 60_000);
     // A stream lasts as long as its client likes.
@@ -174,9 +186,50 @@ fn what_may_fail_is_shown_as_nought_until_it_does() {
 }
 
 #[test]
+fn the_first_of_every_kind_is_seen_to_rise_from_nought() {
+    let metrics = Metrics::new(1);
+    metrics.rules_loaded(
+        "v1",
+        &[
+            live("a"),
+            in_shadow("b"),
+            LoadedRule { may_run_in_shadow: true, response_code: None, ..live("c") },
+        ],
+    );
+    let text = metrics.render();
+    for call in Call::ALL {
+        for result in CallResult::ALL {
+            let series =
+                format!("saker_calls_total{{call=\"{}\",result=\"{}\"}}", call.name(), result.name());
+            assert_eq!(value(&text, &series), 0.0);
+        }
+    }
+    for decision in Decision::ALL.iter().map(|decision| decision.name().to_ascii_lowercase()) {
+        for group in ReasonGroup::ALL.map(ReasonGroup::name) {
+            let series = format!("saker_decisions_total{{decision=\"{decision}\",reason_group=\"{group}\"}}");
+            assert_eq!(value(&text, &series), 0.0);
+        }
+    }
+    for series in [
+        // Of the engine, and of a rule.
+        r#"saker_response_codes_total{response_code="N7"}"#,
+        r#"saker_response_codes_total{response_code="61"}"#,
+        r#"saker_changes_total{call="update_list"}"#,
+        r#"saker_rule_suppressed_total{rule="a"}"#,
+        r#"saker_rule_hits_total{rule="a",mode="live"}"#,
+        r#"saker_rule_hits_total{rule="b",mode="shadow"}"#,
+        r#"saker_rule_hits_total{rule="c",mode="shadow"}"#,
+        r#"saker_rule_shadow_outcomes_total{rule="c",outcome="alone"}"#,
+    ] {
+        assert_eq!(value(&text, series), 0.0);
+    }
+    assert!(!text.contains(r#"rule="a",mode="shadow""#), "it never runs so");
+}
+
+#[test]
 fn hits_survive_a_reload_of_the_rules_and_are_counted_once() {
     let metrics = Metrics::new(2);
-    let first = metrics.rules_loaded("v1", &[live("a"), LoadedRule { mode: "shadow", ..live("b") }]);
+    let first = metrics.rules_loaded("v1", &[live("a"), in_shadow("b")]);
     first.hit(0, 0);
     first.hit(1, 0);
     first.unknown(1, 1);
@@ -208,7 +261,7 @@ fn reloads_for_ever_do_not_grow_the_series() {
 #[test]
 fn a_rule_in_shadow_is_counted_by_what_it_would_have_added() {
     let metrics = Metrics::new(2);
-    let counts = metrics.rules_loaded("v1", &[LoadedRule { mode: "shadow", ..live("a") }, live("b")]);
+    let counts = metrics.rules_loaded("v1", &[in_shadow("a"), live("b")]);
     let text = metrics.render();
     assert_eq!(value(&text, r#"saker_rule_shadow_outcomes_total{rule="a",outcome="alone"}"#), 0.0);
     assert_eq!(value(&text, r#"saker_rule_cost_seconds{rule="a",mode="shadow"}"#), 4e-8);
