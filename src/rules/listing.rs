@@ -240,7 +240,7 @@ impl Reading<'_, '_, '_> {
         let headers = match reader.headers() {
             Ok(headers) => headers.clone(),
             Err(error) => {
-                self.wrong(1, None, &error.to_string(), None);
+                self.wrong(self.header_line(), None, &error.to_string(), None);
                 return None;
             }
         };
@@ -290,7 +290,7 @@ impl Reading<'_, '_, '_> {
             match COLUMNS.iter().position(|column| *column == header.trim()) {
                 Some(column) if places[column].is_some() => {
                     self.wrong(
-                        1,
+                        self.header_line(),
                         Some(place),
                         &format!("the column `{}` is there twice", COLUMNS[column]),
                         None,
@@ -303,18 +303,23 @@ impl Reading<'_, '_, '_> {
         }
         if places[0].is_none() {
             let help = "the first line names the columns: `value`, and `expires_at` and `source` where there are any";
-            self.wrong(1, None, "the header lacks the needed column `value`", Some(help));
+            let message = "the header lacks the needed column `value`";
+            self.wrong(self.header_line(), None, message, Some(help));
             return None;
         }
         if !unknown.is_empty() {
             let unknown = unknown.join("`, `");
             let message = format!("not understood and left aside: column `{}`", beginning(&unknown));
-            self.say(Severity::Warning, 1, None, &message, None);
+            self.say(Severity::Warning, self.header_line(), None, &message, None);
         }
         Some(places)
     }
 
-    /// The line of a record, whose position is that of the blank lines before it.
+    fn header_line(&self) -> u32 {
+        self.line_of(None).min(self.block.lines.len().max(1) as u32)
+    }
+
+    /// The line of a record, whose position is that of the blank lines before it; without a position that of the header.
     fn line_of(&self, position: Option<&csv::Position>) -> u32 {
         let line = position.map_or(1, csv::Position::line) as usize;
         let blank = self.block.lines.iter().skip(line - 1).take_while(|text| text.is_empty()).count();

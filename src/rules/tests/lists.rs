@@ -377,6 +377,13 @@ fn an_error_behind_blank_lines_is_told_at_its_own_line() {
             "shops.csv:8:1 `M-1` is there already, on line 2 | keep one of the two",
         ]
     );
+    for (content, expected) in [
+        ("\n\nvalue,value\nM-1\n", "shops.csv:3:7 the column `value` is there twice"),
+        ("\n\nvalue,note\nM-1,x\n", "shops.csv:3:1 not understood and left aside: column `note`"),
+    ] {
+        assert_eq!(found(&with_file(content)), [expected], "{content:?}");
+    }
+    assert!(found(&with_file("\n\n"))[0].starts_with("shops.csv:2:1 the header lacks"));
 }
 
 #[test]
