@@ -159,11 +159,13 @@ fn check_one(
     scope: &Scope,
     report: &mut Report<'_>,
 ) -> Option<TestCase> {
-    let currency = currency(test, report)?;
+    let currency = currency(test, report);
     let mut given = Vec::new();
-    let mut whole = true;
+    let mut whole = currency.is_some();
     let mut seen = HashSet::new();
-    for (name, value) in &test.given {
+    // What is no currency was told of as such.
+    let told = |name: &At<String>| currency.is_none() && name.value == CURRENCY;
+    for (name, value) in test.given.iter().filter(|(name, _)| !told(name)) {
         match check_given(name, value, currency, scope, report) {
             Some((slot, _)) if !seen.insert(slot) => {
                 report.error(name.span.clone(), format!("`{}` is given twice", name.value), None);
@@ -192,11 +194,15 @@ fn check_one(
     });
     let name = Arc::from(test.name.as_deref()?);
     let line = report.line_of(test.span.start);
-    whole.then_some(TestCase { name, line, currency, given, lists, decision: test.decision, rules })
+    let currency = currency.filter(|_| whole)?;
+    Some(TestCase { name, line, currency, given, lists, decision: test.decision, rules })
 }
 
+/// The name under which a test gives the currency of its amounts.
+const CURRENCY: &str = "currency";
+
 fn currency(test: &TestDeclaration, report: &mut Report<'_>) -> Option<Currency> {
-    let given = test.given.iter().find(|(name, _)| name.value == "currency");
+    let given = test.given.iter().find(|(name, _)| name.value == CURRENCY);
     let Some((_, code)) = given else { return Currency::from_alpha("USD") };
     let currency = match &code.value {
         GivenValue::Text(code) => Currency::from_alpha(code),
@@ -212,7 +218,7 @@ fn currency(test: &TestDeclaration, report: &mut Report<'_>) -> Option<Currency>
 fn check_given(
     name: &At<String>,
     value: &At<GivenValue>,
-    currency: Currency,
+    currency: Option<Currency>,
     scope: &Scope,
     report: &mut Report<'_>,
 ) -> Option<(Slot, Given)> {
@@ -237,7 +243,8 @@ fn check_given(
             Some(Given::Text(text.clone()))
         }
         (Type::Money, GivenValue::Int(digits) | GivenValue::Float(digits)) => {
-            match Money::parse_major(digits, currency) {
+            // Without a currency nobody knows how many decimals are right.
+            match Money::parse_major(digits, currency?) {
                 Ok(money) => Some(Given::Int(money.minor)),
                 Err(why) => {
                     report.error(value.span.clone(), why, None);
