@@ -59,6 +59,8 @@ pub struct Explanation {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Reading {
     pub name: String,
+    /// Other names that mean the same in a rule; empty where there is none.
+    pub aliases: &'static [&'static str],
     #[serde(rename = "type")]
     pub ty: &'static str,
     /// Such as `km`; empty where there is none.
@@ -70,12 +72,20 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// `10 bytes a key and 8 for each of its events of 38 days`; empty for what is no aggregate.
+    /// What an aggregate takes and for how long, as a sentence; empty for what is none.
     pub fn memory(&self) -> String {
-        self.footprint.map_or(String::new(), |Footprint { bytes_per_key, bytes_per_event, event_kept_ms }| {
-            let kept = length(event_kept_ms);
-            format!("{bytes_per_key} bytes a key and {bytes_per_event} for each event of the last {kept}")
-        })
+        let Some(footprint) = self.footprint else { return String::new() };
+        let Footprint { bytes_per_key, bytes_per_event, window_ms, serves_all, event_kept_ms } = footprint;
+        let (window, late) = (numbered(window_ms), numbered(event_kept_ms - window_ms));
+        let of = if serves_all {
+            format!("each event of the account, kept once for all aggregates, for the longest window there may be ({window})")
+        } else {
+            format!("each event, kept for the window ({window})")
+        };
+        format!(
+            "{bytes_per_key} bytes a key and {bytes_per_event} for {of} and {late} more: an advice may come so late, and \
+             reads what it would have read in time"
+        )
     }
 }
 
@@ -103,14 +113,18 @@ pub fn aggregate(aggregate: &Aggregate) -> String {
 
 /// Every name that a rule may use besides its own aggregates and lists.
 pub fn names() -> Vec<Reading> {
-    let reading = |entry: &Entry| Reading {
+    CATALOG.iter().map(of_entry).collect()
+}
+
+fn of_entry(entry: &Entry) -> Reading {
+    Reading {
         name: entry.name.to_owned(),
+        aliases: entry.aliases,
         ty: type_name(entry.ty),
         unit: unit_of(entry),
         meaning: entry.doc.to_owned(),
         footprint: None,
-    };
-    CATALOG.iter().map(reading).collect()
+    }
 }
 
 fn unit_of(entry: &Entry) -> &'static str {
@@ -131,12 +145,18 @@ fn plural(attribute: Attribute) -> &'static str {
     }
 }
 
-/// A window's length in the largest unit that divides it.
+/// A window's length in the largest unit that divides it, as it stands behind `the last`.
 fn length(window_ms: i64) -> String {
+    let numbered = numbered(window_ms);
+    numbered.strip_prefix("1 ").map_or(numbered.clone(), str::to_owned)
+}
+
+/// The same with its number, whatever that is.
+fn numbered(window_ms: i64) -> String {
     let units = [(DAY_MS, "day"), (HOUR_MS, "hour"), (MINUTE_MS, "minute"), (SECOND_MS, "second")];
     let unit = units.into_iter().find(|(unit_ms, _)| window_ms % unit_ms == 0);
     match unit {
-        Some((unit_ms, name)) if window_ms == unit_ms => name.to_owned(),
+        Some((unit_ms, name)) if window_ms == unit_ms => format!("1 {name}"),
         Some((unit_ms, name)) => format!("{} {name}s", window_ms / unit_ms),
         None => format!("{window_ms} ms"),
     }
@@ -176,17 +196,12 @@ impl<'a> Words<'a> {
     fn reading(&self, slot: Slot) -> Reading {
         let index = usize::from(slot);
         match (CATALOG.get(index), index.checked_sub(CATALOG.len()).and_then(|at| self.aggregates.get(at))) {
-            (Some(entry), _) => Reading {
-                name: entry.name.to_owned(),
-                ty: type_name(entry.ty),
-                unit: unit_of(entry),
-                meaning: entry.doc.to_owned(),
-                footprint: None,
-            },
+            (Some(entry), _) => of_entry(entry),
             (None, Some(declared)) => {
                 let is_money = declared.measure.is_money();
                 Reading {
                     name: declared.name.to_string(),
+                    aliases: &[],
                     ty: if is_money { "money" } else { "a whole number" },
                     unit: if is_money { MONEY_UNIT } else { "" },
                     meaning: format!("The {}.", aggregate(declared)),
@@ -195,6 +210,7 @@ impl<'a> Words<'a> {
             }
             (None, None) => Reading {
                 name: format!("slot {slot}"),
+                aliases: &[],
                 ty: "",
                 unit: "",
                 meaning: String::new(),
