@@ -2,8 +2,12 @@
 //!
 //! What is not given is missing. Amounts are in major units of `currency`, which is USD unless given. `rules` names
 //! every rule that fires, live or shadow; `decision` is what the live ones decide, those with `live_percent` for every
-//! card, and without suppressions: a test says what a rule does where it decides. `lists` are values that calls have
-//! put on lists, beside those of the file.
+//! card: a test says what a rule does where it decides. `lists` are values that calls have put on lists, beside those of
+//! the file.
+//!
+//! With a `transaction_time` given, values of lists that have ended by then are on no list, rules that are suppressed then
+//! decide nothing, and what follows from the time alone is known. Without one, no value has ended and no rule is
+//! suppressed.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -19,6 +23,7 @@ use super::{
 use crate::{
     features::{
         catalog::Type,
+        fill_time,
         values::{Slot, Values},
     },
     types::{
@@ -36,6 +41,7 @@ pub struct TestCase {
     line: u32,
     currency: Currency,
     given: Vec<(Slot, Given)>,
+    time: Option<Timestamp>,
     lists: Vec<(Box<str>, Vec<Box<str>>)>,
     decision: Option<Decision>,
     /// Sorted indices of the rules.
@@ -76,6 +82,9 @@ pub fn run_tests(rules: &RuleSet) -> Vec<TestResult> {
 
 fn run(rules: &RuleSet, test: &TestCase) -> TestResult {
     let mut values = Values::new();
+    if let Some(time) = test.time {
+        fill_time(time, &mut values);
+    }
     for (slot, given) in &test.given {
         match given {
             Given::Bool(value) => values.set_bool(*slot, *value),
@@ -86,13 +95,20 @@ fn run(rules: &RuleSet, test: &TestCase) -> TestResult {
     }
     let mut hits = Hits::default();
     let mut failures = Vec::new();
-    // A test sees the lists as the file has them, before any of their values ends, and what it says itself.
+    // A test sees the lists as the file has them, without a time before any of their values ends, and what it says itself.
     let lists = in_force(rules, test, &mut failures);
-    rules.evaluate(&values, test.currency, Seen { lists: &lists, now: Timestamp(i64::MIN) }, &mut hits);
+    let now = test.time.unwrap_or(Timestamp(i64::MIN));
+    rules.evaluate(&values, test.currency, Seen { lists: &lists, now }, &mut hits);
+    if let Some(time) = test.time {
+        rules.suppress(&values, time, &mut hits);
+    }
     if let Some(expected) = test.decision {
         let decision = decision_of(rules, &hits);
         if decision != expected {
-            failures.push(format!("expected {}, the rules decide {}", expected.name(), decision.name()));
+            let suppressed = hits.fired().filter(|rule| hits.is_suppressed(*rule));
+            let suppressed = suppressed.map(|rule| format!(": `{}` is suppressed", rules.rules[rule].id));
+            let why: String = suppressed.collect();
+            failures.push(format!("expected {}, the rules decide {}{why}", expected.name(), decision.name()));
         }
     }
     if let Some(expected) = &test.rules {
@@ -195,7 +211,8 @@ fn check_one(
     let name = Arc::from(test.name.as_deref()?);
     let line = report.line_of(test.span.start);
     let currency = currency.filter(|_| whole)?;
-    Some(TestCase { name, line, currency, given, lists, decision: test.decision, rules })
+    let time = test.time;
+    Some(TestCase { name, line, currency, given, time, lists, decision: test.decision, rules })
 }
 
 /// The name under which a test gives the currency of its amounts.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     Effect, Mode, Rule,
     check::{Sets, type_name},
+    lists::FOR_EVER,
     modes::Suppression,
     typed::{Arithmetic, Bool, Comparison, Float, Int, Money, Text, TextMatch},
 };
@@ -19,7 +20,7 @@ use crate::{
     },
     types::{
         lists::ListKind,
-        time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
+        time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp},
     },
 };
 
@@ -346,22 +347,32 @@ impl<'a> Words<'a> {
 
     fn texts(&self, set: usize) -> String {
         let values = self.sets.texts[set].iter().map(|text| format!("'{text}'"));
-        self.listed(ListKind::Texts, set, values.collect())
+        self.listed(ListKind::Texts, set, values.collect(), ends(self.sets.text_ends.get(&set)))
     }
 
     fn ints(&self, set: usize) -> String {
-        self.listed(ListKind::Ints, set, self.sets.ints[set].iter().map(i64::to_string).collect())
+        let values = self.sets.ints[set].iter().map(i64::to_string);
+        self.listed(ListKind::Ints, set, values.collect(), ends(self.sets.int_ends.get(&set)))
     }
 
-    fn listed(&self, kind: ListKind, set: usize, values: Vec<String>) -> String {
+    fn listed(&self, kind: ListKind, set: usize, values: Vec<String>, ends: String) -> String {
         let named = self.sets.list_of(kind, set);
         let count = values.len();
         match named.map(|list| &list.name) {
-            Some(name) => format!("on the list {name} ({count} values)"),
+            Some(name) => format!("on the list {name} ({count} value{}{ends})", if count == 1 { "" } else { "s" }"),
             None if count == 0 => "one of no values".to_owned(),
             None if count <= VALUES_SHOWN => format!("one of {}", values.join(", ")),
             None => format!("one of {count} values, such as {}", values[..VALUES_SHOWN].join(", ")),
         }
+    }
+}
+
+/// `; 2 with an end, the first at ..`; empty where none has one.
+fn ends(ends: Option<&Vec<i64>>) -> String {
+    let with_end = ends.into_iter().flatten().filter(|end| **end != FOR_EVER);
+    match with_end.clone().min() {
+        Some(first) => format!("; {} with an end, the first at {}", with_end.count(), Timestamp(*first)),
+        None => String::new(),
     }
 }
 

@@ -11,10 +11,15 @@
 //! that has the block of a file already keeps it: what was loaded once means the same wherever it is loaded again.
 //! Its lines are checked like a file's where the text comes from outside, and not where it was kept (`compile_kept`).
 
+mod ends;
+
 use std::{collections::HashMap, ops::Range};
 
 use csv::StringRecord;
 
+pub(super) use ends::ended;
+
+use self::ends::Ends;
 use super::{
     check::ListValue,
     finding::{Elsewhere, Finding, Report, Severity, beginning},
@@ -66,7 +71,8 @@ pub fn has_list_file(source: &str, name: &str) -> bool {
     blocks(source).iter().any(|block| block.name == name)
 }
 
-/// Appends what stands in a list's file, which is checked line by line.
+/// Appends what stands in a list's file, which is checked line by line. An end that is a day alone becomes the time at
+/// which that day is over.
 ///
 /// # Errors
 /// Every line that cannot stand in a list, up to 20 of them; the text ends with the others then, so that the rest can be
@@ -78,9 +84,11 @@ pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Resul
     }
     source.push_str(&format!("{HEAD}{name}\n"));
     let mut findings = Vec::new();
-    for line in checked(name, content.lines(), &mut findings) {
+    let lines = checked(name, content.lines(), &mut findings);
+    let ends = Ends::of(&lines);
+    for line in lines {
         source.push_str(if line.is_empty() { LINE } else { "#| " });
-        source.push_str(line);
+        source.push_str(&ends.exact(line));
         source.push('\n');
     }
     if findings.is_empty() { Ok(()) } else { Err(findings) }
@@ -97,7 +105,8 @@ pub fn without_wrong_lines(source: &str) -> Option<(String, Vec<Finding>)> {
             break;
         }
         let mut wrong = Vec::new();
-        let kept = checked(name, lines.iter().copied(), &mut wrong);
+        let mut kept = checked(name, lines.iter().copied(), &mut wrong);
+        ends::refuse_days(name, &mut kept, &mut wrong);
         if !wrong.is_empty() {
             let lines = starts.iter().zip(&lines).map(|(start, line)| *start..start + line.len());
             replaced.extend(lines.zip(kept));
