@@ -117,21 +117,24 @@ pub fn explain(path: &Path, format_json: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Lists every name that a rule may use besides the aggregates and lists of its own file.
+/// Lists every name that a rule may use besides the aggregates and lists of its own file; names that mean the same stand
+/// side by side, the one that messages use first.
 pub fn names(format_json: bool) -> ExitCode {
     let names = rules::names();
     if format_json {
         say(format_args!("{}", json!({ "names": names })));
         return ExitCode::SUCCESS;
     }
-    let typed = names.into_iter().map(|name| {
+    let rows = names.into_iter().map(|name| {
         let unit = if name.unit.is_empty() { String::new() } else { format!(" in {}", name.unit) };
-        (format!("{}{unit}", name.ty), name)
+        let all = [&[&*name.name], name.aliases].concat().join(", ");
+        (all, format!("{}{unit}", name.ty), name.meaning)
     });
-    let typed: Vec<_> = typed.collect();
-    let width = typed.iter().map(|(ty, _)| ty.len()).max().unwrap_or(0) + 2;
-    for (ty, name) in typed {
-        say(format_args!("{:<32}{ty:<width$}{}", name.name, name.meaning));
+    let rows: Vec<_> = rows.collect();
+    let name_width = rows.iter().map(|(name, _, _)| name.len()).max().unwrap_or(0) + 2;
+    let type_width = rows.iter().map(|(_, ty, _)| ty.len()).max().unwrap_or(0) + 2;
+    for (name, ty, meaning) in rows {
+        say(format_args!("{name:<name_width$}{ty:<type_width$}{meaning}"));
     }
     ExitCode::SUCCESS
 }

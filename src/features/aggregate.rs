@@ -15,7 +15,7 @@ use super::{
     window::{self, Length, Pick, TotalId, View, WindowPlan},
 };
 use crate::{
-    limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX, LATENESS_MAX_MS},
+    limits::{AMOUNT_MINOR_MAX, EVENTS_PER_KEY_MAX, LATENESS_MAX_MS, WINDOW_MAX_MS},
     types::lists::FraudLabel,
 };
 
@@ -222,8 +222,12 @@ pub struct Footprint {
     pub bytes_per_key: usize,
     /// For every event of a key that is kept.
     pub bytes_per_event: usize,
+    /// For which window events are kept: the aggregate's own, or the longest there may be where `serves_all`.
+    pub window_ms: i64,
+    /// Whether its events serve all aggregates, whatever their windows: those of an account do.
+    pub serves_all: bool,
     /// How long an event is kept: what comes late may lie up to [`LATENESS_MAX_MS`] back, and its window reaches back
-    /// from there. Those of an account serve all aggregates, whatever their windows.
+    /// from there.
     pub event_kept_ms: i64,
 }
 
@@ -238,13 +242,20 @@ impl Aggregate {
         let distinct = usize::from(matches!(self.measure, Measure::Distinct(_)));
         if self.is_shared() {
             let bytes_per_event = shared::event_bytes(distinct);
-            let event_kept_ms = self.window_ms + LATENESS_MAX_MS;
-            return Footprint { bytes_per_key: shared::KEY_BYTES, bytes_per_event, event_kept_ms };
+            return Footprint {
+                bytes_per_key: shared::KEY_BYTES,
+                bytes_per_event,
+                window_ms: self.window_ms,
+                serves_all: false,
+                event_kept_ms: self.window_ms + LATENESS_MAX_MS,
+            };
         }
         let has_total = is_total(self.measure, alike(self.by));
         Footprint {
             bytes_per_key: if has_total { window::TOTAL_BYTES } else { 0 },
             bytes_per_event: window::EVENT_BYTES,
+            window_ms: WINDOW_MAX_MS,
+            serves_all: true,
             event_kept_ms: window::HORIZON_MS,
         }
     }

@@ -141,7 +141,8 @@ fn fill_account<'a>(moment: &Moment<'a>, values: &mut Values<'a>) {
     }
 }
 
-fn fill_time(time: Timestamp, values: &mut Values) {
+/// What follows from the time alone.
+pub fn fill_time(time: Timestamp, values: &mut Values) {
     // 1970-01-01 was a Thursday, day 4.
     let weekday = (time.0.div_euclid(DAY_MS) + 3).rem_euclid(7) + 1;
     values.set_int(slot::HOUR_UTC, hour_utc(time));

@@ -29,6 +29,7 @@ use event::{Event, id_hash};
 use present::Present;
 use values::{Slot, Values};
 use velocity::Velocity;
+pub use fields::fill_time;
 pub use window::stored::DecodeError;
 use window::{Pick, WindowPlan, Windows, stored};
 

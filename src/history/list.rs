@@ -22,8 +22,8 @@ impl Row for ListEntry {
                 false => Ok(text.into()),
             }
         };
-        let time = |text: &str| {
-            Timestamp::parse(text).ok_or(format!("`{text}` is no time such as 2027-01-31T00:00:00Z"))
+        let end = |text: &str| {
+            Timestamp::parse_end(text).ok_or(format!("`{text}` is no time such as 2027-01-31T00:00:00Z"))
         };
         Ok(ListEntry {
             // A blank beside a value is a slip of whoever typed it, and no id that a switch sends would equal it.
@@ -31,7 +31,7 @@ impl Row for ListEntry {
                 "" => Err("is empty".to_owned()),
                 value => bounded(LIST_VALUE_BYTES_MAX)(value),
             })?,
-            expires_at: cells.get(EXPIRES_AT, time)?,
+            expires_at: cells.get(EXPIRES_AT, end)?,
             source: cells.get(SOURCE, bounded(TEXT_BYTES_MAX))?.unwrap_or_default(),
         })
     }
@@ -40,6 +40,14 @@ impl Row for ListEntry {
 #[cfg(test)]
 mod tests {
     use super::{super::Rows, *};
+
+    #[test]
+    fn a_value_that_ends_on_a_day_is_on_the_list_all_of_that_day() {
+        let text = "value,expires_at\nM-1,2026-03-01\nM-2,2026-03-02T00:00:00Z\n";
+        let rows = Rows::<ListEntry>::new("list.csv".to_owned(), text.as_bytes(), 0).unwrap();
+        let ends: Vec<_> = rows.map(|row| row.unwrap().expires_at.unwrap().to_string()).collect();
+        assert_eq!(ends, ["2026-03-02T00:00:00Z"; 2]);
+    }
 
     #[test]
     fn a_blank_beside_a_value_does_not_keep_it_off_the_list() {

@@ -14,6 +14,7 @@ use csv::StringRecord;
 use crate::types::{
     auth::Place,
     ids::{Id, looks_like_card_number},
+    lines::Lines,
     money::{Currency, Money},
 };
 
@@ -60,7 +61,7 @@ pub struct BadCell {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BadRow {
     pub file: String,
-    /// Counted from 1, the header included.
+    /// Of the file, as an editor counts: that on which the row begins, from 1; 0 where the file cannot be opened.
     pub line: u64,
     /// Absent where the row as a whole is wrong.
     pub column: Option<String>,
@@ -81,7 +82,7 @@ impl std::error::Error for BadRow {}
 /// The rows of one file, in file order. After an error there are no more.
 pub struct Rows<T> {
     file: String,
-    reader: csv::Reader<Box<dyn Read>>,
+    reader: csv::Reader<Lines<Box<dyn Read>>>,
     /// Where each of [`Row::COLUMNS`] stands in the file.
     places: Vec<Option<usize>>,
     headers: Vec<String>,
@@ -114,11 +115,13 @@ impl<T: Row> Rows<T> {
     /// # Errors
     /// As [`Rows::open`].
     pub fn new(file: String, input: impl Read + 'static, skip_bad_rows: u64) -> Result<Rows<T>, BadRow> {
-        let bad_header = |why: String| BadRow { file: file.clone(), line: 1, column: None, why };
-        let input = unpacked(input).map_err(|error| bad_header(error.to_string()))?;
-        let mut reader = csv::ReaderBuilder::new().from_reader(input);
-        let headers = reader.headers().map_err(|error| bad_header(describe(&error).1))?;
-        let headers: Vec<String> = headers.iter().map(|h| h.trim().to_owned()).collect();
+        let bad_header = |line: u64, why: String| BadRow { file: file.clone(), line, column: None, why };
+        let input = unpacked(input).map_err(|error| bad_header(1, error.to_string()))?;
+        let mut reader = csv::ReaderBuilder::new().from_reader(Lines::new(input));
+        let headers = reader.headers().map(|headers| headers.iter().map(|h| h.trim().to_owned()).collect());
+        let line = reader.get_mut().of_text_behind(0);
+        let bad_header = |why: String| bad_header(line, why);
+        let headers: Vec<String> = headers.map_err(|error| bad_header(describe(&error).1))?;
         let mut places = vec![None; T::COLUMNS.len()];
         let mut unknown_columns = Vec::new();
         for (place, header) in headers.iter().enumerate() {
@@ -145,7 +148,7 @@ impl<T: Row> Rows<T> {
             may_skip: skip_bad_rows,
             skipped: Vec::new(),
             ended: false,
-            line: 1,
+            line,
             row: PhantomData,
         })
     }
@@ -162,7 +165,7 @@ impl<T: Row> Rows<T> {
         BadRow { file: self.file.clone(), line: self.line, column: Some(column.to_owned()), why }
     }
 
-    /// The line of the row read last, the header's being 1.
+    /// The line on which the row read last begins, or the header before there is one.
     pub fn line(&self) -> u64 {
         self.line
     }
@@ -173,26 +176,23 @@ impl<T: Row> Rows<T> {
     }
 
     fn read_one(&mut self) -> Option<Result<T, BadRow>> {
-        let line_before = self.reader.position().line();
-        let bad = |line, column, why| Some(Err(BadRow { file: self.file.clone(), line, column, why }));
-        match self.reader.read_record(&mut self.record) {
-            Ok(false) => None,
-            Ok(true) => {
-                let line = self.record.position().map_or(line_before, csv::Position::line);
-                self.line = line;
-                match T::read(&Cells { record: &self.record, places: &self.places }) {
-                    Ok(row) => Some(Ok(row)),
-                    Err(cell) => bad(line, Some(cell.column.to_owned()), cell.why),
-                }
-            }
+        let behind = self.reader.position().byte();
+        let read = self.reader.read_record(&mut self.record);
+        self.line = self.reader.get_mut().of_text_behind(behind);
+        let (column, why) = match read {
+            Ok(false) => return None,
+            Ok(true) => match T::read(&Cells { record: &self.record, places: &self.places }) {
+                Ok(row) => return Some(Ok(row)),
+                Err(cell) => (Some(cell.column.to_owned()), cell.why),
+            },
             Err(error) => {
                 // What cannot be read from the disk or unpacked will not get better in the next row.
                 self.ended |= matches!(error.kind(), csv::ErrorKind::Io(_));
                 let (column, why) = describe(&error);
-                let line = error.position().map_or(line_before, csv::Position::line);
-                bad(line, column.and_then(|c| self.headers.get(c)).cloned(), why)
+                (column.and_then(|column| self.headers.get(column)).cloned(), why)
             }
-        }
+        };
+        Some(Err(BadRow { file: self.file.clone(), line: self.line, column, why }))
     }
 }
 

@@ -160,6 +160,33 @@ fn broken_lines_and_bad_utf8_are_rows_of_their_own() {
 }
 
 #[test]
+fn a_bad_row_is_found_by_its_line_behind_blank_lines_and_cells_of_several_lines() {
+    let good = "T1,2026-01-01T00:00:00Z,A1,1.00,USD,M1,\"one\n\ntwo\"";
+    let bad = "T2,2026-01-01T00:00:00Z,A1,x,USD,M1,";
+    for (text, line) in [
+        (format!("{HEADER},note\n\n\n{bad}\n"), 4),
+        (format!("\n{HEADER},note\n{good}\n{bad}\n"), 6),
+        (format!("{HEADER},note\r\n{good}\r\n\r\n{bad}\r\n"), 6),
+        (format!("{HEADER},note\n\nT1,2026-01-01T00:00:00Z\n"), 3),
+        (format!("{HEADER},note\n\n{good},too many\n"), 3),
+    ] {
+        let error = rows(&text).unwrap_err();
+        assert_eq!(error.line, line, "{error} in {text}");
+    }
+    let mut text = format!("{HEADER},note\n\n{good}\n\nT1,2026-01-01T00:00:00Z,A1,1,USD,M").into_bytes();
+    text.extend([0xff, b',', b'\n']);
+    let error = read(text, 0).unwrap().last().unwrap().unwrap_err();
+    assert_eq!((error.line, error.column.as_deref()), (7, Some("merchant_id")), "{error}");
+
+    let error = read(format!("\n\n{HEADER},amount\n"), 0).err().unwrap();
+    assert_eq!(error.line, 3, "{error}");
+
+    let mut passed_over = read(format!("{HEADER},note\n\n{bad}\n\n{good}\n\n{bad}\n"), 2).unwrap();
+    assert_eq!(passed_over.by_ref().count(), 1);
+    assert_eq!(passed_over.skipped().iter().map(|row| row.line).collect::<Vec<_>>(), [3, 9]);
+}
+
+#[test]
 fn a_cut_gzip_file_is_an_error_that_no_skipping_hides() {
     let (_, transactions) = simulated();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -2,8 +2,12 @@
 //!
 //! What is not given is missing. Amounts are in major units of `currency`, which is USD unless given. `rules` names
 //! every rule that fires, live or shadow; `decision` is what the live ones decide, those with `live_percent` for every
-//! card, and without suppressions: a test says what a rule does where it decides. `lists` are values that calls have
-//! put on lists, beside those of the file.
+//! card: a test says what a rule does where it decides. `lists` are values that calls have put on lists, beside those of
+//! the file.
+//!
+//! With a `transaction_time` given, values of lists that have ended by then are on no list, rules that are suppressed then
+//! decide nothing, and what follows from the time alone is known. Without one, no value has ended and no rule is
+//! suppressed.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -19,6 +23,7 @@ use super::{
 use crate::{
     features::{
         catalog::Type,
+        fill_time,
         values::{Slot, Values},
     },
     types::{
@@ -36,6 +41,7 @@ pub struct TestCase {
     line: u32,
     currency: Currency,
     given: Vec<(Slot, Given)>,
+    time: Option<Timestamp>,
     lists: Vec<(Box<str>, Vec<Box<str>>)>,
     decision: Option<Decision>,
     /// Sorted indices of the rules.
@@ -76,6 +82,9 @@ pub fn run_tests(rules: &RuleSet) -> Vec<TestResult> {
 
 fn run(rules: &RuleSet, test: &TestCase) -> TestResult {
     let mut values = Values::new();
+    if let Some(time) = test.time {
+        fill_time(time, &mut values);
+    }
     for (slot, given) in &test.given {
         match given {
             Given::Bool(value) => values.set_bool(*slot, *value),
@@ -86,13 +95,20 @@ fn run(rules: &RuleSet, test: &TestCase) -> TestResult {
     }
     let mut hits = Hits::default();
     let mut failures = Vec::new();
-    // A test sees the lists as the file has them, before any of their values ends, and what it says itself.
+    // A test sees the lists as the file has them, without a time before any of their values ends, and what it says itself.
     let lists = in_force(rules, test, &mut failures);
-    rules.evaluate(&values, test.currency, Seen { lists: &lists, now: Timestamp(i64::MIN) }, &mut hits);
+    let now = test.time.unwrap_or(Timestamp(i64::MIN));
+    rules.evaluate(&values, test.currency, Seen { lists: &lists, now }, &mut hits);
+    if let Some(time) = test.time {
+        rules.suppress(&values, time, &mut hits);
+    }
     if let Some(expected) = test.decision {
         let decision = decision_of(rules, &hits);
         if decision != expected {
-            failures.push(format!("expected {}, the rules decide {}", expected.name(), decision.name()));
+            let suppressed = hits.fired().filter(|rule| hits.is_suppressed(*rule));
+            let suppressed = suppressed.map(|rule| format!(": `{}` is suppressed", rules.rules[rule].id));
+            let why: String = suppressed.collect();
+            failures.push(format!("expected {}, the rules decide {}{why}", expected.name(), decision.name()));
         }
     }
     if let Some(expected) = &test.rules {
@@ -159,11 +175,13 @@ fn check_one(
     scope: &Scope,
     report: &mut Report<'_>,
 ) -> Option<TestCase> {
-    let currency = currency(test, report)?;
+    let currency = currency(test, report);
     let mut given = Vec::new();
-    let mut whole = true;
+    let mut whole = currency.is_some();
     let mut seen = HashSet::new();
-    for (name, value) in &test.given {
+    // What is no currency was told of as such.
+    let told = |name: &At<String>| currency.is_none() && name.value == CURRENCY;
+    for (name, value) in test.given.iter().filter(|(name, _)| !told(name)) {
         match check_given(name, value, currency, scope, report) {
             Some((slot, _)) if !seen.insert(slot) => {
                 report.error(name.span.clone(), format!("`{}` is given twice", name.value), None);
@@ -192,11 +210,16 @@ fn check_one(
     });
     let name = Arc::from(test.name.as_deref()?);
     let line = report.line_of(test.span.start);
-    whole.then_some(TestCase { name, line, currency, given, lists, decision: test.decision, rules })
+    let currency = currency.filter(|_| whole)?;
+    let time = test.time;
+    Some(TestCase { name, line, currency, given, time, lists, decision: test.decision, rules })
 }
 
+/// The name under which a test gives the currency of its amounts.
+const CURRENCY: &str = "currency";
+
 fn currency(test: &TestDeclaration, report: &mut Report<'_>) -> Option<Currency> {
-    let given = test.given.iter().find(|(name, _)| name.value == "currency");
+    let given = test.given.iter().find(|(name, _)| name.value == CURRENCY);
     let Some((_, code)) = given else { return Currency::from_alpha("USD") };
     let currency = match &code.value {
         GivenValue::Text(code) => Currency::from_alpha(code),
@@ -212,7 +235,7 @@ fn currency(test: &TestDeclaration, report: &mut Report<'_>) -> Option<Currency>
 fn check_given(
     name: &At<String>,
     value: &At<GivenValue>,
-    currency: Currency,
+    currency: Option<Currency>,
     scope: &Scope,
     report: &mut Report<'_>,
 ) -> Option<(Slot, Given)> {
@@ -237,7 +260,8 @@ fn check_given(
             Some(Given::Text(text.clone()))
         }
         (Type::Money, GivenValue::Int(digits) | GivenValue::Float(digits)) => {
-            match Money::parse_major(digits, currency) {
+            // Without a currency nobody knows how many decimals are right.
+            match Money::parse_major(digits, currency?) {
                 Ok(money) => Some(Given::Int(money.minor)),
                 Err(why) => {
                     report.error(value.span.clone(), why, None);

@@ -230,11 +230,28 @@ pub struct Checker<'a> {
     /// Names of variables, and of lists with `lists.` before them, that were used.
     pub used: &'a mut HashSet<String>,
     pub problems: Vec<Problem>,
+    /// Whether something is wrong that is told elsewhere: where a name is declared, or by the parser.
+    has_unreadable: bool,
 }
 
-impl Checker<'_> {
-    /// The typed form of a condition; `None` where something is wrong, which is then in `problems`.
+impl<'a> Checker<'a> {
+    pub fn new(
+        source: &'a str,
+        scope: &'a Scope,
+        sets: &'a mut Sets,
+        used: &'a mut HashSet<String>,
+    ) -> Checker<'a> {
+        Checker { source, scope, sets, used, problems: Vec::new(), has_unreadable: false }
+    }
+
+    /// The typed form of a condition; `None` where something is wrong, which is then in `problems`: everything that does
+    /// not follow from what else is there.
     pub fn condition(&mut self, expr: &Expr) -> Option<Bool> {
+        let condition = self.truth(expr);
+        condition.filter(|_| self.problems.is_empty() && !self.has_unreadable)
+    }
+
+    fn truth(&mut self, expr: &Expr) -> Option<Bool> {
         match self.expr(expr)? {
             Typed::Bool(condition) => Some(condition),
             other => {
@@ -249,6 +266,8 @@ impl Checker<'_> {
         }
     }
 
+    /// The typed form of an expression. Where something in it is wrong, `None` says that its type is not known, so that
+    /// nothing follows from it; what is true or false whatever stands in it comes back as [`some_truth`].
     fn expr(&mut self, expr: &Expr) -> Option<Typed> {
         Some(match &expr.kind {
             ExprKind::Bool(value) => Typed::Bool(Bool::Const(*value)),
@@ -256,6 +275,7 @@ impl Checker<'_> {
             ExprKind::Float(value, exact) => Typed::Float(Float::Const(*value, *exact)),
             ExprKind::Text(text) => Typed::Text(Text::Const(text.clone())),
             ExprKind::Name(name) => self.name(expr, name)?,
+            ExprKind::Wrong => return self.told_elsewhere(),
             ExprKind::Not(inner) => match self.expr(inner)? {
                 Typed::Bool(inner) => Typed::Bool(Bool::Not(Box::new(inner))),
                 other => {
@@ -314,7 +334,7 @@ impl Checker<'_> {
 
     fn unknown_name<T>(&mut self, expr: &Expr, name: &str) -> Option<T> {
         if self.scope.broken.contains(name) {
-            return None;
+            return self.told_elsewhere();
         }
         if let Some(why) = self.scope.refused.get(name) {
             return self.wrong(expr, format!("`{name}` cannot be used here"), *why);
@@ -346,14 +366,14 @@ impl Checker<'_> {
 
     fn binary(&mut self, expr: &Expr, operator: Operator, left: &Expr, right: &Expr) -> Option<Typed> {
         match operator {
-            Operator::And | Operator::Or => self.logic(operator, left, right),
-            Operator::In => self.membership(expr, left, right),
-            Operator::Less => self.compare(expr, operator, Comparison::Less, left, right),
-            Operator::LessEqual => self.compare(expr, operator, Comparison::LessEqual, left, right),
-            Operator::Greater => self.compare(expr, operator, Comparison::Greater, left, right),
-            Operator::GreaterEqual => self.compare(expr, operator, Comparison::GreaterEqual, left, right),
-            Operator::Equal => self.compare(expr, operator, Comparison::Equal, left, right),
-            Operator::NotEqual => self.compare(expr, operator, Comparison::NotEqual, left, right),
+            Operator::And | Operator::Or => Some(self.logic(operator, left, right)),
+            Operator::In => self.membership(expr, left, right).or_else(some_truth),
+            Operator::Less => self.truth_of(expr, operator, Comparison::Less, left, right),
+            Operator::LessEqual => self.truth_of(expr, operator, Comparison::LessEqual, left, right),
+            Operator::Greater => self.truth_of(expr, operator, Comparison::Greater, left, right),
+            Operator::GreaterEqual => self.truth_of(expr, operator, Comparison::GreaterEqual, left, right),
+            Operator::Equal => self.truth_of(expr, operator, Comparison::Equal, left, right),
+            Operator::NotEqual => self.truth_of(expr, operator, Comparison::NotEqual, left, right),
             Operator::Add => self.arithmetic(expr, operator, Arithmetic::Add, left, right),
             Operator::Subtract => self.arithmetic(expr, operator, Arithmetic::Subtract, left, right),
             Operator::Multiply => self.arithmetic(expr, operator, Arithmetic::Multiply, left, right),
@@ -362,7 +382,7 @@ impl Checker<'_> {
         }
     }
 
-    fn logic(&mut self, operator: Operator, left: &Expr, right: &Expr) -> Option<Typed> {
+    fn logic(&mut self, operator: Operator, left: &Expr, right: &Expr) -> Typed {
         let mut sides = Vec::with_capacity(2);
         for side in [left, right] {
             match self.expr(side) {
@@ -381,10 +401,7 @@ impl Checker<'_> {
                 None => {}
             }
         }
-        // The sides of an error must not look like a whole condition.
-        let whole = sides.len() >= 2 && self.problems.is_empty();
-        whole
-            .then(|| Typed::Bool(if operator == Operator::And { Bool::All(sides) } else { Bool::Any(sides) }))
+        Typed::Bool(if operator == Operator::And { Bool::All(sides) } else { Bool::Any(sides) })
     }
 
     /// What `x == 'a' || 'b'` should be.
@@ -399,6 +416,17 @@ impl Checker<'_> {
             let (field, first) = (self.text_of(field), self.text_of(first));
             format!("write `{field} in [{first}, {}]`", self.text_of(right))
         })
+    }
+
+    fn truth_of(
+        &mut self,
+        expr: &Expr,
+        operator: Operator,
+        comparison: Comparison,
+        left: &Expr,
+        right: &Expr,
+    ) -> Option<Typed> {
+        self.compare(expr, operator, comparison, left, right).or_else(some_truth)
     }
 
     fn compare(
@@ -443,10 +471,10 @@ impl Checker<'_> {
 
     /// Whether the text on one side can be in the field on the other.
     fn form(&mut self, field: &Expr, text: &Expr) -> Option<()> {
-        let (ExprKind::Name(name), ExprKind::Text(written)) = (&field.kind, &text.kind) else {
+        let (Some((name, variable)), ExprKind::Text(written)) = (self.field(field), &text.kind) else {
             return Some(());
         };
-        match self.scope.variables.get(name)?.form.admit(written) {
+        match variable.form.admit(written) {
             Ok(()) => Some(()),
             Err((message, help)) => self.wrong(text, format!("`{name}` {message}"), help),
         }
@@ -598,9 +626,9 @@ impl Checker<'_> {
     }
 
     fn conditional(&mut self, condition: &Expr, then: &Expr, otherwise: &Expr) -> Option<Typed> {
-        let checked = self.condition(condition);
+        // A wrong condition says nothing about the types of the results.
+        let condition = Box::new(self.truth(condition).unwrap_or(Bool::Const(false)));
         let (then_typed, otherwise_typed) = self.both(then, otherwise)?;
-        let condition = Box::new(checked?);
         Some(match (then_typed, otherwise_typed) {
             (Typed::Bool(a), Typed::Bool(b)) => Typed::Bool(Bool::If(condition, Box::new(a), Box::new(b))),
             (Typed::Int(a), Typed::Int(b)) => Typed::Int(Int::If(condition, Box::new(a), Box::new(b))),
@@ -636,15 +664,23 @@ impl Checker<'_> {
 
     fn membership(&mut self, expr: &Expr, left_expr: &Expr, right: &Expr) -> Option<Typed> {
         let left = self.expr(left_expr);
+        if let Some(other) = left.as_ref().filter(|left| !matches!(left, Typed::Text(_) | Typed::Int(_))) {
+            let (what, ty) = (self.text_of(left_expr), type_of(other));
+            let message = format!("`in` takes texts and whole numbers; `{what}` is {ty}");
+            self.wrong::<()>(expr, message, None);
+        }
         let (set, list_name) = match &right.kind {
-            ExprKind::List(items) => (self.literal_set(items), None),
+            ExprKind::List(items) => {
+                self.literal_forms(left_expr, items);
+                (self.literal_set(items), None)
+            }
             ExprKind::Name(name) => match name.strip_prefix("lists.") {
                 Some(list) => match self.scope.lists.get(list) {
                     Some(place) => {
                         self.used.insert(name.clone());
                         (Some(Set::Declared(*place)), Some(list))
                     }
-                    None if self.scope.broken.contains(name) => return None,
+                    None if self.scope.broken.contains(name) => return self.told_elsewhere(),
                     None => {
                         let help = did_you_mean(list, self.scope.lists.keys().map(String::as_str))
                             .unwrap_or_else(|| format!("declare it: `[lists.{list}]` with `values = [..]`"));
@@ -659,6 +695,7 @@ impl Checker<'_> {
                     return self.wrong(right, "to the right of `in` stands a list", help);
                 }
             },
+            ExprKind::Wrong => return self.told_elsewhere(),
             _ => {
                 let help = "write `in lists.NAME` or `in ['a', 'b']`";
                 return self.wrong(right, "to the right of `in` stands a list", help);
@@ -672,7 +709,9 @@ impl Checker<'_> {
         };
         let membership = match (left, set) {
             (Typed::Text(text), Set::Texts(set)) => {
-                self.forms(left_expr, right, list_name, set)?;
+                if let Some(list) = list_name {
+                    self.forms(left_expr, right, list, set);
+                }
                 Bool::TextIn(text, set)
             }
             (Typed::Int(int), Set::Ints(set)) => Bool::IntIn(int, set),
@@ -691,20 +730,13 @@ impl Checker<'_> {
                     set => matches!(set, Set::Texts(_)),
                 };
                 let items = if is_texts { "texts" } else { "whole numbers" };
-                let (message, help) = match left {
-                    Typed::Text(_) => (
-                        format!("`{what}` is text, the list has {items}"),
-                        Some("put its values into quotes, such as '6011'".to_string()),
-                    ),
-                    Typed::Int(_) => (
-                        format!("`{what}` is a whole number, the list has {items}"),
-                        Some("write its values without quotes".to_string()),
-                    ),
-                    _ => {
-                        (format!("`in` takes texts and whole numbers; `{what}` is {}", type_of(&left)), None)
-                    }
+                let help = match left {
+                    Typed::Text(_) => "put its values into quotes, such as '6011'",
+                    Typed::Int(_) => "write its values without quotes",
+                    // Said above.
+                    _ => return None,
                 };
-                return self.wrong(expr, message, help);
+                return self.wrong(expr, format!("`{what}` is {}, the list has {items}", type_of(&left)), help);
             }
         };
         Some(Typed::Bool(membership))
@@ -727,14 +759,13 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether every text of a list can be in the field.
-    fn forms(&mut self, field: &Expr, list: &Expr, list_name: Option<&str>, set: usize) -> Option<()> {
-        let ExprKind::Name(name) = &field.kind else { return Some(()) };
-        let variable = *self.scope.variables.get(name)?;
+    /// Whether every text of a declared list can be in the field.
+    fn forms(&mut self, field: &Expr, list: &Expr, list_name: &str, set: usize) {
+        let Some((name, variable)) = self.field(field) else { return };
         let form = variable.form;
         let mut lines = Vec::new();
-        if let Some(listed) = self.sets.lists.iter_mut().find(|listed| Some(&*listed.name) == list_name) {
-            let own_name = CATALOG.get(usize::from(variable.slot)).map_or(name.as_str(), |entry| entry.name);
+        if let Some(listed) = self.sets.lists.iter_mut().find(|listed| listed.name == list_name) {
+            let own_name = CATALOG.get(usize::from(variable.slot)).map_or(name, |entry| entry.name);
             if !listed.fields.iter().any(|(field, _)| **field == *own_name) {
                 listed.fields.push((own_name.into(), form));
             }
@@ -742,18 +773,29 @@ impl Checker<'_> {
                 lines.extend(listed.values.iter().map(|value| format!(": {from}, line {}", value.line)));
             }
         }
-        let mut all = Some(());
         for (index, text) in self.sets.texts[set].clone().iter().enumerate() {
             let Err((message, help)) = form.admit(text) else { continue };
-            let at = match &list.kind {
-                ExprKind::List(items) => items.get(index).unwrap_or(list),
-                _ => list,
-            };
             let line = lines.get(index).map_or("", String::as_str);
-            let of_list = list_name.map_or(String::new(), |list| format!(" (in list `{list}`{line})"));
-            all = self.wrong(at, format!("`{name}` {message}{of_list}"), help);
+            self.wrong::<()>(list, format!("`{name}` {message} (in list `{list_name}`{line})"), help);
         }
-        all
+    }
+
+    /// Whether every text that is written into the condition can be in the field.
+    fn literal_forms(&mut self, field: &Expr, items: &[Expr]) {
+        let Some((name, variable)) = self.field(field) else { return };
+        for item in items {
+            if let ExprKind::Text(text) = &item.kind
+                && let Err((message, help)) = variable.form.admit(text)
+            {
+                self.wrong::<()>(item, format!("`{name}` {message}"), help);
+            }
+        }
+    }
+
+    /// A name and what it stands for.
+    fn field<'e>(&self, expr: &'e Expr) -> Option<(&'e str, Variable)> {
+        let ExprKind::Name(name) = &expr.kind else { return None };
+        Some((name, *self.scope.variables.get(name)?))
     }
 
     fn literal_set(&mut self, items: &[Expr]) -> Option<Set> {
@@ -800,15 +842,19 @@ impl Checker<'_> {
                 return self.wrong(expr, format!("rules do not have `{name}`"), why);
             }
             let help = did_you_mean(name, builtins::BUILTINS.iter().map(|builtin| builtin.name));
-            return self.wrong(expr, format!("unknown function `{name}`"), help);
+            self.wrong::<()>(expr, format!("unknown function `{name}`"), help);
+            self.each(receiver, arguments);
+            return None;
         };
-        let usage = || usage(builtin);
         if receiver.is_some() != builtin.is_method {
             let message = match builtin.is_method {
                 true => format!("`{name}` is called on a text"),
                 false => format!("`{name}` is not called on a value"),
             };
-            return self.wrong(expr, message, usage());
+            self.wrong::<()>(expr, message, usage(builtin));
+            // What it is called on may be no value at all, such as `Math`.
+            self.each(None, arguments);
+            return builtin.function.result();
         }
         if arguments.len() != builtin.arguments {
             let message = format!(
@@ -817,14 +863,21 @@ impl Checker<'_> {
                 if builtin.arguments == 1 { "" } else { "s" },
                 arguments.len()
             );
-            return self.wrong(expr, message, usage());
+            self.wrong::<()>(expr, message, usage(builtin));
+            self.each(receiver, arguments);
+            return builtin.function.result();
         }
-        if builtin.function == Function::Has {
-            return self.has(&arguments[0]);
-        }
+        let called = match builtin.function {
+            Function::Has => self.has(&arguments[0]),
+            _ => self.each(receiver, arguments).and_then(|typed| self.apply(expr, builtin, typed)),
+        };
+        called.or_else(|| builtin.function.result())
+    }
+
+    /// What a function is given, each of which may have problems of its own.
+    fn each(&mut self, receiver: Option<&Expr>, arguments: &[Expr]) -> Option<Vec<Typed>> {
         let typed: Vec<Option<Typed>> = receiver.into_iter().chain(arguments).map(|e| self.expr(e)).collect();
-        let typed: Vec<Typed> = typed.into_iter().collect::<Option<_>>()?;
-        self.apply(expr, builtin, typed)
+        typed.into_iter().collect()
     }
 
     fn has(&mut self, argument: &Expr) -> Option<Typed> {
@@ -956,7 +1009,11 @@ impl Checker<'_> {
             (Typed::Bool(_), _) if chained.is_some() => chained
                 .map(|middle| format!("write `{left_text} && {middle} {} {right_text}`", operator.symbol())),
             (Typed::Bool(_), Typed::Text(Text::Const(_)) | Typed::Int(Int::Const(_))) => {
-                Some(format!("write `{left_text}`, or `!{left_text}` for the contrary"))
+                let contrary = match &left_expr.kind {
+                    ExprKind::Binary(..) | ExprKind::Conditional(..) => format!("!({left_text})"),
+                    _ => format!("!{left_text}"),
+                };
+                Some(format!("write `{left_text}`, or `{contrary}` for the contrary"))
             }
             (Typed::Text(_), Typed::Int(_) | Typed::Float(_)) if !quoted_number(left) => {
                 Some(format!("texts stand in quotes: '{right_text}'"))
@@ -967,6 +1024,11 @@ impl Checker<'_> {
             _ => None,
         };
         self.wrong(expr, message, help)
+    }
+
+    fn told_elsewhere<T>(&mut self) -> Option<T> {
+        self.has_unreadable = true;
+        None
     }
 
     fn text_of(&self, expr: &Expr) -> &str {
@@ -980,6 +1042,24 @@ impl Checker<'_> {
             help: help.into_help(),
         });
         None
+    }
+}
+
+/// In place of a condition in which something is wrong: what it is compared with or joined to can be checked all the same.
+fn some_truth() -> Option<Typed> {
+    Some(Typed::Bool(Bool::Const(false)))
+}
+
+impl Function {
+    /// In place of a call in which something is wrong, where its type does not depend on what it is given.
+    fn result(self) -> Option<Typed> {
+        match self {
+            Function::Has | Function::StartsWith | Function::EndsWith | Function::Contains => some_truth(),
+            // Of no use but for their types; a literal would be taken for an amount beside money.
+            Function::Size | Function::Int => Some(Typed::Int(Int::Slot(0))),
+            Function::Double => Some(Typed::Float(Float::Slot(0))),
+            Function::Abs | Function::Min | Function::Max => None,
+        }
     }
 }
 

@@ -8,15 +8,15 @@ use std::{
 
 use super::{
     Effect, Finding, LabelPolicy, Mode, Rule, RuleSet, cases,
-    check::{Checker, Form, ListUse, ListValue, Scope, Sets, Variable},
+    check::{Checker, Form, ListUse, ListValue, Problem, Scope, Sets, Variable},
     explain::Words,
     file::{self, AggregateDeclaration, At, Expression, File, ListValues, RuleDeclaration},
-    filter::{self, Beside},
+    filter::{self, Beside, Misplaced},
     finding::{Report, did_you_mean},
     listing,
     lists::{DeclaredList, FOR_EVER, FileValue, FileValues},
     modes::{Restricted, Suppression},
-    parse,
+    parse::{self, Expr, SyntaxError, Unparsed},
     program::{self, Program},
     reach::Facts,
     trailer,
@@ -288,16 +288,21 @@ impl Compiler<'_, '_> {
 
     /// Parses and checks what past events must satisfy.
     fn filter(&mut self, filter: &Expression, scope: &Scope) -> Option<Filter> {
-        let condition = self.condition(filter, scope)?;
-        if let Some((beside, span)) = parse::parse(&filter.text).ok().as_ref().and_then(filter::misplaced) {
+        let (condition, parsed, wrong) = self.checked(filter, scope);
+        let misplaced = parsed.as_ref().map(filter::misplaced).unwrap_or_default();
+        for Misplaced { beside, span, term } in &misplaced {
+            // What a term is, of which something else is wrong, is not known yet.
+            if wrong.iter().any(|wrong| wrong.start < term.end && term.start < wrong.end) {
+                continue;
+            }
             let (what, help) = match beside {
                 Beside::Amount => ("an amount", filter::AMOUNT_FORM),
                 Beside::Label => ("a label", filter::LABEL_FORM),
             };
             let message = format!("a filter cannot ask for {what} in this way");
-            self.report.error(filter.in_file(span), message, Some(help.into()));
-            return None;
+            self.report.error(filter.in_file(span.clone()), message, Some(help.into()));
         }
+        let condition = condition.filter(|_| misplaced.is_empty())?;
         self.costly(filter.span(), program::cost_ns(&condition));
         let compiled = filter::compile(&filter.text, &condition, &self.sets);
         if compiled.amounts().is_some_and(AmountRange::is_empty) {
@@ -326,27 +331,36 @@ impl Compiler<'_, '_> {
 
     /// Parses and checks one condition.
     fn condition(&mut self, expression: &Expression, scope: &Scope) -> Option<Bool> {
-        let parsed = match parse::parse(&expression.text) {
-            Ok(parsed) => parsed,
-            Err(error) => {
-                self.report.error(expression.in_file(error.span), error.message, error.help);
-                return None;
-            }
+        self.checked(expression, scope).0
+    }
+
+    /// A condition where nothing is wrong with it, its tree as far as it could be parsed, and which bytes of it are wrong.
+    fn checked(
+        &mut self,
+        expression: &Expression,
+        scope: &Scope,
+    ) -> (Option<Bool>, Option<Expr>, Vec<Range<usize>>) {
+        let (parsed, errors) = match parse::parse(&expression.text) {
+            Ok(parsed) => (Some(parsed), Vec::new()),
+            Err(Unparsed { errors, rest }) => (rest, errors),
         };
         let (sets, used) = (&mut self.sets, &mut self.used);
-        let mut checker = Checker { source: &expression.text, scope, sets, used, problems: Vec::new() };
-        let condition = checker.condition(&parsed);
-        let problems = checker.problems;
-        let is_right = problems.is_empty();
-        for problem in problems {
-            self.report.error(expression.in_file(problem.span), problem.message, problem.help);
+        let mut checker = Checker::new(&expression.text, scope, sets, used);
+        let condition = parsed.as_ref().and_then(|parsed| checker.condition(parsed));
+        let errors = errors.into_iter().map(|SyntaxError { span, message, help }| (span, message, help));
+        let problems =
+            checker.problems.into_iter().map(|Problem { span, message, help }| (span, message, help));
+        let mut wrong = Vec::new();
+        for (span, message, help) in errors.chain(problems) {
+            self.report.error(expression.in_file(span.clone()), message, help);
+            wrong.push(span);
         }
         if let Some(Bool::Const(always)) = &condition {
             let message =
                 if *always { "the condition is always true" } else { "the condition is never true" };
             self.report.warning(expression.span(), message, None);
         }
-        condition.filter(|_| is_right)
+        (condition, parsed, wrong)
     }
 
     /// For whom each rule is suppressed, one list a rule.

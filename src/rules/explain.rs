@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     Effect, Mode, Rule,
     check::{Sets, type_name},
+    lists::FOR_EVER,
     modes::Suppression,
     typed::{Arithmetic, Bool, Comparison, Float, Int, Money, Text, TextMatch},
 };
@@ -19,7 +20,7 @@ use crate::{
     },
     types::{
         lists::ListKind,
-        time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
+        time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp},
     },
 };
 
@@ -61,6 +62,8 @@ pub struct Explanation {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Reading {
     pub name: String,
+    /// Other names that mean the same in a rule; empty where there is none.
+    pub aliases: &'static [&'static str],
     #[serde(rename = "type")]
     pub ty: &'static str,
     /// Such as `km`; empty where there is none.
@@ -72,12 +75,20 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// `10 bytes a key and 8 for each of its events of 38 days`; empty for what is no aggregate.
+    /// What an aggregate takes and for how long, as a sentence; empty for what is none.
     pub fn memory(&self) -> String {
-        self.footprint.map_or(String::new(), |Footprint { bytes_per_key, bytes_per_event, event_kept_ms }| {
-            let kept = length(event_kept_ms);
-            format!("{bytes_per_key} bytes a key and {bytes_per_event} for each event of the last {kept}")
-        })
+        let Some(footprint) = self.footprint else { return String::new() };
+        let Footprint { bytes_per_key, bytes_per_event, window_ms, serves_all, event_kept_ms } = footprint;
+        let (window, late) = (numbered(window_ms), numbered(event_kept_ms - window_ms));
+        let of = if serves_all {
+            format!("each event of the account, kept once for all aggregates, for the longest window there may be ({window})")
+        } else {
+            format!("each event, kept for the window ({window})")
+        };
+        format!(
+            "{bytes_per_key} bytes a key and {bytes_per_event} for {of} and {late} more: an advice may come so late, and \
+             reads what it would have read in time"
+        )
     }
 }
 
@@ -105,14 +116,18 @@ pub fn aggregate(aggregate: &Aggregate) -> String {
 
 /// Every name that a rule may use besides its own aggregates and lists.
 pub fn names() -> Vec<Reading> {
-    let reading = |entry: &Entry| Reading {
+    CATALOG.iter().map(of_entry).collect()
+}
+
+fn of_entry(entry: &Entry) -> Reading {
+    Reading {
         name: entry.name.to_owned(),
+        aliases: entry.aliases,
         ty: type_name(entry.ty),
         unit: unit_of(entry),
         meaning: entry.doc.to_owned(),
         footprint: None,
-    };
-    CATALOG.iter().map(reading).collect()
+    }
 }
 
 fn unit_of(entry: &Entry) -> &'static str {
@@ -133,12 +148,18 @@ fn plural(attribute: Attribute) -> &'static str {
     }
 }
 
-/// A window's length in the largest unit that divides it.
+/// A window's length in the largest unit that divides it, as it stands behind `the last`.
 fn length(window_ms: i64) -> String {
+    let numbered = numbered(window_ms);
+    numbered.strip_prefix("1 ").map_or(numbered.clone(), str::to_owned)
+}
+
+/// The same with its number, whatever that is.
+fn numbered(window_ms: i64) -> String {
     let units = [(DAY_MS, "day"), (HOUR_MS, "hour"), (MINUTE_MS, "minute"), (SECOND_MS, "second")];
     let unit = units.into_iter().find(|(unit_ms, _)| window_ms % unit_ms == 0);
     match unit {
-        Some((unit_ms, name)) if window_ms == unit_ms => name.to_owned(),
+        Some((unit_ms, name)) if window_ms == unit_ms => format!("1 {name}"),
         Some((unit_ms, name)) => format!("{} {name}s", window_ms / unit_ms),
         None => format!("{window_ms} ms"),
     }
@@ -178,17 +199,12 @@ impl<'a> Words<'a> {
     fn reading(&self, slot: Slot) -> Reading {
         let index = usize::from(slot);
         match (CATALOG.get(index), index.checked_sub(CATALOG.len()).and_then(|at| self.aggregates.get(at))) {
-            (Some(entry), _) => Reading {
-                name: entry.name.to_owned(),
-                ty: type_name(entry.ty),
-                unit: unit_of(entry),
-                meaning: entry.doc.to_owned(),
-                footprint: None,
-            },
+            (Some(entry), _) => of_entry(entry),
             (None, Some(declared)) => {
                 let is_money = declared.measure.is_money();
                 Reading {
                     name: declared.name.to_string(),
+                    aliases: &[],
                     ty: if is_money { "money" } else { "a whole number" },
                     unit: match (is_money, declared.is_shared()) {
                         (true, true) => BASE_MONEY_UNIT,
@@ -201,6 +217,7 @@ impl<'a> Words<'a> {
             }
             (None, None) => Reading {
                 name: format!("slot {slot}"),
+                aliases: &[],
                 ty: "",
                 unit: "",
                 meaning: String::new(),
@@ -336,22 +353,32 @@ impl<'a> Words<'a> {
 
     fn texts(&self, set: usize) -> String {
         let values = self.sets.texts[set].iter().map(|text| format!("'{text}'"));
-        self.listed(ListKind::Texts, set, values.collect())
+        self.listed(ListKind::Texts, set, values.collect(), ends(self.sets.text_ends.get(&set)))
     }
 
     fn ints(&self, set: usize) -> String {
-        self.listed(ListKind::Ints, set, self.sets.ints[set].iter().map(i64::to_string).collect())
+        let values = self.sets.ints[set].iter().map(i64::to_string);
+        self.listed(ListKind::Ints, set, values.collect(), ends(self.sets.int_ends.get(&set)))
     }
 
-    fn listed(&self, kind: ListKind, set: usize, values: Vec<String>) -> String {
+    fn listed(&self, kind: ListKind, set: usize, values: Vec<String>, ends: String) -> String {
         let named = self.sets.list_of(kind, set);
         let count = values.len();
         match named.map(|list| &list.name) {
-            Some(name) => format!("on the list {name} ({count} values)"),
+            Some(name) => format!("on the list {name} ({count} value{}{ends})", if count == 1 { "" } else { "s" }"),
             None if count == 0 => "one of no values".to_owned(),
             None if count <= VALUES_SHOWN => format!("one of {}", values.join(", ")),
             None => format!("one of {count} values, such as {}", values[..VALUES_SHOWN].join(", ")),
         }
+    }
+}
+
+/// `; 2 with an end, the first at ..`; empty where none has one.
+fn ends(ends: Option<&Vec<i64>>) -> String {
+    let with_end = ends.into_iter().flatten().filter(|end| **end != FOR_EVER);
+    match with_end.clone().min() {
+        Some(first) => format!("; {} with an end, the first at {}", with_end.count(), Timestamp(*first)),
+        None => String::new(),
     }
 }
 

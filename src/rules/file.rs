@@ -27,7 +27,7 @@ use crate::{
     types::{
         codes::{Decision, ResponseCode},
         lists::FraudLabel,
-        time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS},
+        time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp},
     },
 };
 
@@ -121,6 +121,8 @@ pub struct RuleDeclaration {
 pub struct TestDeclaration {
     pub name: Option<String>,
     pub given: Vec<(At<String>, At<GivenValue>)>,
+    /// When the transaction is decided.
+    pub time: Option<Timestamp>,
     /// What calls have put on lists, by the list's name.
     pub lists: Vec<(At<String>, Vec<At<String>>)>,
     pub decision: Option<Decision>,
@@ -856,12 +858,14 @@ impl<'s> Reader<'_, 's> {
     fn test(&mut self, mut table: Section<'_, '_>) -> TestDeclaration {
         let span = table.span.clone();
         let name = self.required(&mut table, "name", &span).and_then(|name| self.text("name", name));
-        let mut given = Vec::new();
+        let (mut given, mut time) = (Vec::new(), None);
         if let Some(value) = self.required(&mut table, "given", &span)
             && let Some(values) = self.table(value, "given = { amount = 5.00 }")
         {
             self.given(values, "", &mut given);
             given.sort_by_key(|(name, _): &(At<String>, _)| name.span.start);
+            let at = values.iter().find(|(key, value)| is_test_time(key.get_ref(), value.get_ref()));
+            time = at.and_then(|(_, value)| self.moment(TEST_TIME, value));
         }
         let mut lists = Vec::new();
         if let Some(value) = table.take("lists")
@@ -891,7 +895,7 @@ impl<'s> Reader<'_, 's> {
             self.finish(expect);
         }
         self.finish(table);
-        TestDeclaration { name, given, lists, decision, rules, span }
+        TestDeclaration { name, given, time, lists, decision, rules, span }
     }
 
     /// Values by name; `merchant.country = ..` comes as a table within a table.
@@ -899,6 +903,7 @@ impl<'s> Reader<'_, 's> {
         for (key, value) in table {
             let name = format!("{prefix}{}", key.get_ref());
             let at = match value.get_ref() {
+                time if is_test_time(&name, time) => continue,
                 DeValue::Table(inner) => {
                     self.given(inner, &format!("{name}."), given);
                     continue;
@@ -1032,6 +1037,14 @@ impl<'s> Reader<'_, 's> {
         }
         meant
     }
+}
+
+/// What a test calls the time of its transaction.
+const TEST_TIME: &str = "transaction_time";
+
+/// Whether something given to a test is its time: no number, which an aggregate of that name would be.
+fn is_test_time(name: &str, value: &DeValue<'_>) -> bool {
+    name == TEST_TIME && matches!(value, DeValue::Datetime(_) | DeValue::String(_))
 }
 
 /// The line that a byte stands on, and what of it begins there.

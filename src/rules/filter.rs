@@ -186,13 +186,24 @@ impl Beside {
     }
 }
 
-/// The first amount or label in a place that [`split`] does not understand, and a second label.
-pub fn misplaced(expr: &Expr) -> Option<(Beside, Range<usize>)> {
-    let mut labels = 0;
-    misplaced_in(expr, &mut labels)
+/// A term, one of those that `&&` joins, which asks for something in a place that [`split`] does not understand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Misplaced {
+    pub beside: Beside,
+    /// Of the first such name in it, in bytes of the expression.
+    pub span: Range<usize>,
+    /// Of the whole term.
+    pub term: Range<usize>,
 }
 
-fn misplaced_in(expr: &Expr, labels: &mut usize) -> Option<(Beside, Range<usize>)> {
+/// The terms with an amount or a label in a place that [`split`] does not understand, and every label but the first.
+pub fn misplaced(expr: &Expr) -> Vec<Misplaced> {
+    let (mut labels, mut found) = (0, Vec::new());
+    misplaced_in(expr, &mut labels, &mut found);
+    found
+}
+
+fn misplaced_in(expr: &Expr, labels: &mut usize, found: &mut Vec<Misplaced>) {
     use Operator::{Equal, Greater, GreaterEqual, Less, LessEqual};
     fn is_number(expr: &Expr) -> bool {
         match &expr.kind {
@@ -202,28 +213,33 @@ fn misplaced_in(expr: &Expr, labels: &mut usize) -> Option<(Beside, Range<usize>
         }
     }
     let is_text = |expr: &Expr| matches!(&expr.kind, ExprKind::Text(_));
-    match &expr.kind {
+    let is_right = match &expr.kind {
         ExprKind::Binary(Operator::And, left, right) => {
-            misplaced_in(left, labels).or_else(|| misplaced_in(right, labels))
+            misplaced_in(left, labels, found);
+            misplaced_in(right, labels, found);
+            return;
         }
         ExprKind::Binary(operator, left, right) => {
-            let (beside, other) = match (Beside::of(left), Beside::of(right)) {
-                (Some(beside), None) => (beside, right),
-                (None, Some(beside)) => (beside, left),
-                _ => return first_of([&**left, &**right]),
+            let compared = match (Beside::of(left), Beside::of(right)) {
+                (Some(beside), None) => Some((beside, right)),
+                (None, Some(beside)) => Some((beside, left)),
+                _ => None,
             };
-            let is_right = match beside {
-                Beside::Amount => {
+            match compared {
+                Some((Beside::Amount, other)) => {
                     matches!(operator, Less | LessEqual | Greater | GreaterEqual | Equal) && is_number(other)
                 }
-                Beside::Label => {
+                Some((Beside::Label, other)) => {
                     *labels += 1;
                     *operator == Equal && is_text(other) && *labels == 1
                 }
-            };
-            if is_right { None } else { first_of([&**left, &**right]) }
+                None => false,
+            }
         }
-        _ => first_of([expr]),
+        _ => false,
+    };
+    if !is_right && let Some((beside, span)) = first_of([expr]) {
+        found.push(Misplaced { beside, span, term: expr.span.clone() });
     }
 }
 
@@ -249,7 +265,11 @@ fn first_in<'e>(
             let receiver = receiver.as_deref().and_then(|receiver| first_in([receiver], is_wanted));
             receiver.or_else(|| first_in(arguments, is_wanted))
         }
-        ExprKind::Bool(_) | ExprKind::Int(_) | ExprKind::Float(..) | ExprKind::Text(_) => None,
+        ExprKind::Bool(_)
+        | ExprKind::Int(_)
+        | ExprKind::Float(..)
+        | ExprKind::Text(_)
+        | ExprKind::Wrong => None,
     })
 }
 

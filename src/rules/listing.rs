@@ -11,10 +11,15 @@
 //! that has the block of a file already keeps it: what was loaded once means the same wherever it is loaded again.
 //! Its lines are checked like a file's where the text comes from outside, and not where it was kept (`compile_kept`).
 
+mod ends;
+
 use std::{collections::HashMap, ops::Range};
 
 use csv::StringRecord;
 
+pub(super) use ends::ended;
+
+use self::ends::Ends;
 use super::{
     check::ListValue,
     finding::{Elsewhere, Finding, Report, Severity, beginning},
@@ -66,7 +71,8 @@ pub fn has_list_file(source: &str, name: &str) -> bool {
     blocks(source).iter().any(|block| block.name == name)
 }
 
-/// Appends what stands in a list's file, which is checked line by line.
+/// Appends what stands in a list's file, which is checked line by line. An end that is a day alone becomes the time at
+/// which that day is over.
 ///
 /// # Errors
 /// Every line that cannot stand in a list, up to 20 of them; the text ends with the others then, so that the rest can be
@@ -78,9 +84,11 @@ pub fn append_list_file(source: &mut String, name: &str, content: &str) -> Resul
     }
     source.push_str(&format!("{HEAD}{name}\n"));
     let mut findings = Vec::new();
-    for line in checked(name, content.lines(), &mut findings) {
+    let lines = checked(name, content.lines(), &mut findings);
+    let ends = Ends::of(&lines);
+    for line in lines {
         source.push_str(if line.is_empty() { LINE } else { "#| " });
-        source.push_str(line);
+        source.push_str(&ends.exact(line));
         source.push('\n');
     }
     if findings.is_empty() { Ok(()) } else { Err(findings) }
@@ -97,7 +105,8 @@ pub fn without_wrong_lines(source: &str) -> Option<(String, Vec<Finding>)> {
             break;
         }
         let mut wrong = Vec::new();
-        let kept = checked(name, lines.iter().copied(), &mut wrong);
+        let mut kept = checked(name, lines.iter().copied(), &mut wrong);
+        ends::refuse_days(name, &mut kept, &mut wrong);
         if !wrong.is_empty() {
             let lines = starts.iter().zip(&lines).map(|(start, line)| *start..start + line.len());
             replaced.extend(lines.zip(kept));
@@ -240,7 +249,7 @@ impl Reading<'_, '_, '_> {
         let headers = match reader.headers() {
             Ok(headers) => headers.clone(),
             Err(error) => {
-                self.wrong(1, None, &error.to_string(), None);
+                self.wrong(self.header_line(), None, &error.to_string(), None);
                 return None;
             }
         };
@@ -290,7 +299,7 @@ impl Reading<'_, '_, '_> {
             match COLUMNS.iter().position(|column| *column == header.trim()) {
                 Some(column) if places[column].is_some() => {
                     self.wrong(
-                        1,
+                        self.header_line(),
                         Some(place),
                         &format!("the column `{}` is there twice", COLUMNS[column]),
                         None,
@@ -303,18 +312,23 @@ impl Reading<'_, '_, '_> {
         }
         if places[0].is_none() {
             let help = "the first line names the columns: `value`, and `expires_at` and `source` where there are any";
-            self.wrong(1, None, "the header lacks the needed column `value`", Some(help));
+            let message = "the header lacks the needed column `value`";
+            self.wrong(self.header_line(), None, message, Some(help));
             return None;
         }
         if !unknown.is_empty() {
             let unknown = unknown.join("`, `");
             let message = format!("not understood and left aside: column `{}`", beginning(&unknown));
-            self.say(Severity::Warning, 1, None, &message, None);
+            self.say(Severity::Warning, self.header_line(), None, &message, None);
         }
         Some(places)
     }
 
-    /// The line of a record, whose position is that of the blank lines before it.
+    fn header_line(&self) -> u32 {
+        self.line_of(None).min(self.block.lines.len().max(1) as u32)
+    }
+
+    /// The line of a record, whose position is that of the blank lines before it; without a position that of the header.
     fn line_of(&self, position: Option<&csv::Position>) -> u32 {
         let line = position.map_or(1, csv::Position::line) as usize;
         let blank = self.block.lines.iter().skip(line - 1).take_while(|text| text.is_empty()).count();

@@ -282,7 +282,7 @@ impl RuleSet {
     }
 
     /// What is doubtful about the file at a time but no error, in its order: [`RuleSet::warnings`], and suppressions that
-    /// have ended. `file_name` is only for messages.
+    /// have ended; behind them values of its lists' files that have. `file_name` is only for messages.
     pub fn warnings_at(&self, file_name: &str, now: Timestamp) -> Vec<Finding> {
         let mut report = Report::new(file_name, &self.source);
         for At { value: end, span } in self.endings.iter().filter(|end| end.value <= now) {
@@ -291,6 +291,7 @@ impl RuleSet {
         }
         let mut findings = [self.warnings.clone(), report.finish()].concat();
         findings.sort_by_key(|finding| (finding.line, finding.column));
+        findings.extend(listing::ended(&self.source, now));
         findings
     }
 

@@ -137,6 +137,17 @@ impl RuleSet {
         }
     }
 
+    /// Notes which of the live rules that fired are suppressed at this moment, and leaves aside for which share of the cards
+    /// they are live.
+    pub(super) fn suppress(&self, values: &Values<'_>, now: Timestamp, hits: &mut Hits) {
+        for restricted in &self.restricted {
+            let rule = usize::from(restricted.rule);
+            if hits.is_fired(rule) && restricted.is_suppressed(values, now) {
+                hits.suppressed[rule / 64] |= 1 << (rule % 64);
+            }
+        }
+    }
+
     /// Notes that rules that fired do not decide where they read an aggregate that is still being filled; `unfilled` has one
     /// bit for each of the file's aggregates.
     pub fn hold_back(&self, unfilled: u64, hits: &mut Hits) {

@@ -3,7 +3,7 @@
 //! Only its parser is used. Macros are off, so `has(x)` is an ordinary call and loops (`all`, `exists`, `map`, ..)
 //! arrive as calls that the checker refuses by name. Nothing here knows fields or types.
 
-use std::ops::Range;
+use std::{cell::RefCell, ops::Range};
 
 use cel::{
     Env, IdedExpr,
@@ -43,6 +43,8 @@ pub enum ExprKind {
         receiver: Option<Box<Expr>>,
         arguments: Vec<Expr>,
     },
+    /// Something that rules do not have, which is told of as an error.
+    Wrong,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,11 +104,35 @@ impl SyntaxError {
     }
 }
 
+/// An expression that cannot be used.
+#[derive(Debug)]
+pub struct Unparsed {
+    /// In the order of the expression, at least one.
+    pub errors: Vec<SyntaxError>,
+    /// The expression with [`ExprKind::Wrong`] where the errors are, so that the rest of it can be checked; absent where
+    /// it is not known what belongs together.
+    pub rest: Option<Expr>,
+}
+
 /// Parses one expression. The parser takes much stack for nested source: call it on a thread with at least 8 MiB.
 ///
 /// # Errors
-/// The first syntax error; what a parser says after it is mostly noise.
-pub fn parse(source: &str) -> Result<Expr, SyntaxError> {
+/// The first error of syntax, since what a parser says after it is mostly noise; else everything that rules do not have.
+pub fn parse(source: &str) -> Result<Expr, Unparsed> {
+    let errors = RefCell::default();
+    match parse_collecting(source, &errors) {
+        Err(error) => Err(Unparsed { errors: vec![error], rest: None }),
+        Ok(expr) => match errors.into_inner() {
+            none if none.is_empty() => Ok(expr),
+            mut errors => {
+                errors.sort_by_key(|error| error.span.start);
+                Err(Unparsed { errors, rest: Some(expr) })
+            }
+        },
+    }
+}
+
+fn parse_collecting(source: &str, errors: &RefCell<Vec<SyntaxError>>) -> Result<Expr, SyntaxError> {
     if source.trim().is_empty() {
         return Err(SyntaxError {
             span: 0..source.len(),
@@ -125,7 +151,7 @@ pub fn parse(source: &str) -> Result<Expr, SyntaxError> {
         Env::default().with_optional_support(false).parser().parse_with_source_info(source)
     });
     match parsed {
-        Ok(Ok((tree, info))) => Converter { source, info: &info }.convert(&tree, 0),
+        Ok(Ok((tree, info))) => Converter { source, info: &info, errors }.convert(&tree, 0),
         Ok(Err(errors)) => Err(errors.errors.first().map_or_else(
             || SyntaxError::new(0..source.len(), "the expression cannot be parsed"),
             |error| syntax_error(source, error.pos, &error.msg),
@@ -142,6 +168,8 @@ pub fn parse(source: &str) -> Result<Expr, SyntaxError> {
 struct Converter<'a> {
     source: &'a str,
     info: &'a SourceInfo,
+    /// What the tree has and rules do not.
+    errors: &'a RefCell<Vec<SyntaxError>>,
 }
 
 impl Converter<'_> {
@@ -152,8 +180,8 @@ impl Converter<'_> {
         }
         let inner = |node: &IdedExpr| self.convert(node, depth + 1);
         match &node.expr {
-            CelExpr::Literal(literal) => self.literal(literal, token),
-            CelExpr::Ident(_) | CelExpr::Select(_) => self.name(node, token),
+            CelExpr::Literal(literal) => Ok(self.literal(literal, token)),
+            CelExpr::Ident(_) | CelExpr::Select(_) => Ok(self.name(node, token)),
             CelExpr::List(list) => {
                 let items = list.elements.iter().map(inner).collect::<Result<Vec<_>, _>>()?;
                 let end = items.last().map_or(token.end, |item| item.span.end);
@@ -165,10 +193,16 @@ impl Converter<'_> {
                 let receiver = call.target.as_deref().map(inner).transpose()?;
                 self.call(&call.func_name, token, receiver, arguments)
             }
-            CelExpr::Map(_) | CelExpr::Struct(_) => Err(unsupported(token, "maps and structures")),
-            CelExpr::Comprehension(_) => Err(unsupported(token, "loops")),
+            CelExpr::Map(_) | CelExpr::Struct(_) => Ok(self.wrong(unsupported(token, "maps and structures"))),
+            CelExpr::Comprehension(_) => Ok(self.wrong(unsupported(token, "loops"))),
             CelExpr::Unspecified => Err(SyntaxError::new(token, "the expression cannot be parsed")),
         }
+    }
+
+    fn wrong(&self, error: SyntaxError) -> Expr {
+        let span = error.span.clone();
+        self.errors.borrow_mut().push(error);
+        Expr { kind: ExprKind::Wrong, span }
     }
 
     /// The bytes of the token that the parser gave a node: an operator, a bracket, a dot, a literal or a word.
@@ -179,7 +213,7 @@ impl Converter<'_> {
         if self.source.get(token.clone()).is_some() { token } else { whole }
     }
 
-    fn literal(&self, literal: &LiteralValue, token: Range<usize>) -> Result<Expr, SyntaxError> {
+    fn literal(&self, literal: &LiteralValue, token: Range<usize>) -> Expr {
         let kind = match literal {
             LiteralValue::Boolean(value) => ExprKind::Bool(*value.inner()),
             LiteralValue::Int(value) => ExprKind::Int(*value.inner()),
@@ -190,15 +224,15 @@ impl Converter<'_> {
                 ExprKind::Float(*value.inner(), exact)
             }
             LiteralValue::String(value) => ExprKind::Text(value.inner().to_string()),
-            LiteralValue::Null => return Err(unsupported(token, "`null`; use `has(..)`")),
-            LiteralValue::UInt(_) => return Err(unsupported(token, "unsigned numbers such as `5u`")),
-            LiteralValue::Bytes(_) => return Err(unsupported(token, "bytes such as `b'..'`")),
+            LiteralValue::Null => return self.wrong(unsupported(token, "`null`; use `has(..)`")),
+            LiteralValue::UInt(_) => return self.wrong(unsupported(token, "unsigned numbers such as `5u`")),
+            LiteralValue::Bytes(_) => return self.wrong(unsupported(token, "bytes such as `b'..'`")),
         };
-        Ok(Expr { kind, span: token })
+        Expr { kind, span: token }
     }
 
     /// A name of one or more parts. Walked in a loop, since a chain of dots may be as long as the expression.
-    fn name(&self, node: &IdedExpr, token: Range<usize>) -> Result<Expr, SyntaxError> {
+    fn name(&self, node: &IdedExpr, token: Range<usize>) -> Expr {
         let mut parts = Vec::new();
         let mut end = None;
         let mut at = node;
@@ -217,9 +251,9 @@ impl Converter<'_> {
                     parts.push(word);
                     parts.reverse();
                     let span = root.start..end.unwrap_or(root.end).max(root.end);
-                    return Ok(Expr { kind: ExprKind::Name(parts.join(".")), span });
+                    return Expr { kind: ExprKind::Name(parts.join(".")), span };
                 }
-                _ => return Err(unsupported(token, "a dot behind anything but a name")),
+                _ => return self.wrong(unsupported(token, "a dot behind anything but a name")),
             }
         }
     }
@@ -268,7 +302,7 @@ impl Converter<'_> {
                 if let (Some(ExprKind::Name(name)), Some(ExprKind::Text(part))) = parts {
                     error.help = Some(format!("write `{name}.{part}`"));
                 }
-                return Err(error);
+                return Ok(self.wrong(error));
             }
             (None, name) => {
                 let arguments: Vec<Expr> = boxed.map(|argument| *argument).collect();

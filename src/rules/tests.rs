@@ -282,6 +282,46 @@ fn a_test_in_the_file_says_what_came_instead() {
     assert_eq!(results[2].failures, ["rule `a` fires unexpectedly"]);
 }
 
+#[test]
+fn a_test_at_a_time_sees_what_has_ended_by_then_and_who_is_excused() {
+    let mut source = "version = 1\n[lists.shops]\nfile = 'shops.csv'\n\
+         [[rules]]\nid = 'shop'\nwhen = 'merchant.id in lists.shops'\nthen = 'decline'\nreason = 'A'\nlive_percent = 1\n\
+         [[rules]]\nid = 'night'\nwhen = 'is_night && hour_utc in [1, 2]'\nthen = 'flag'\nreason = 'B'\n\
+         [[suppressions]]\nrule = 'shop'\ncard = 'tok_1'\nuntil = 2026-03-01\n"
+        .to_owned();
+    let cases = [
+        ("no time", "merchant.id = 'M-1', card_token = 'tok_1'", "DECLINED", "'shop'"),
+        ("on the list", "merchant.id = 'M-1', transaction_time = 2026-02-28T23:59:59Z", "DECLINED", "'shop'"),
+        ("off it", "merchant.id = 'M-1', transaction_time = '2026-03-01T04:00:00+04:00'", "APPROVED", ""),
+        ("excused", "merchant.id = 'M-2', card_token = 'tok_1', transaction_time = 2026-03-01T23:59:59Z", "APPROVED", "'shop'"),
+        ("no more", "merchant.id = 'M-2', card_token = 'tok_1', transaction_time = 2026-03-02T12:00:00", "DECLINED", "'shop'"),
+        ("by night", "transaction_time = 2026-03-02T02:30:00Z", "APPROVED", "'night'"),
+        ("as given", "transaction_time = 2026-03-02T02:30:00Z, hour_utc = 3", "APPROVED", ""),
+        ("wrongly", "merchant.id = 'M-2', card_token = 'tok_1', transaction_time = 2026-03-01T12:00:00Z", "DECLINED", "'shop'"),
+    ];
+    for (name, given, decision, fires) in cases {
+        source += &format!(
+            "[[tests]]\nname = '{name}'\ngiven = {{ {given} }}\nexpect = {{ decision = '{decision}', rules = [{fires}] }}\n"
+        );
+    }
+    append_list_file(&mut source, "shops.csv", "value,expires_at\nM-1,2026-02-28\nM-2,\n").unwrap();
+    let mut results = run_tests(&compiled(&source));
+    let wrongly = results.pop().unwrap();
+    assert_eq!(wrongly.failures, ["expected DECLINED, the rules decide APPROVED: `shop` is suppressed"]);
+    let failed: Vec<TestResult> = results.into_iter().filter(|result| !result.passed).collect();
+    assert_eq!(failed, []);
+    for (time, expected) in [
+        ("2026-03-01", "`transaction_time` must be a date and a time"),
+        ("'noon'", "`transaction_time` must be a date and a time"),
+        ("5", "unknown name `transaction_time`"),
+    ] {
+        let test = format!("[[tests]]\nname = 't'\ngiven = {{ transaction_time = {time} }}\nexpect = {{ rules = [] }}\n");
+        let findings = compile("test.toml", &format!("version = 1\n{test}")).unwrap_err();
+        let said: Vec<_> = findings.iter().map(|found| (found.line, &*found.message)).collect();
+        assert_eq!(said, [(4, expected)]);
+    }
+}
+
 /// Prints the time of 20 rules over 30 fields; what it may be is for the benches to say.
 #[test]
 fn twenty_rules_over_thirty_fields_take_little_time() {

@@ -11,6 +11,7 @@ pub mod challenge;
 pub mod codes;
 pub mod fault;
 pub mod ids;
+pub mod lines;
 pub mod lists;
 pub mod money;
 pub mod outcome;

@@ -31,6 +31,12 @@ impl Timestamp {
         let instant = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
         Some(Timestamp(instant.as_millisecond()))
     }
+
+    /// Reads the end of something: as [`Timestamp::parse`], but a day alone is over only when the next one begins, UTC.
+    pub fn parse_end(text: &str) -> Option<Timestamp> {
+        let is_day = !text.contains(['T', 't', ' ', ':']);
+        Some(Timestamp::parse(text)?.plus_ms(if is_day { DAY_MS } else { 0 }))
+    }
 }
 
 /// RFC 3339 in UTC.
@@ -68,5 +74,18 @@ mod tests {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
         assert_eq!(expected.to_string(), "2023-01-01T00:00:28Z");
+    }
+
+    #[test]
+    fn a_day_alone_ends_with_its_last_moment_and_not_with_its_first() {
+        let over = Timestamp::parse("2026-03-01T00:00:00Z");
+        for text in
+            ["2026-02-28", "2026-03-01T00:00:00Z", "2026-03-01T00:00", "2026-03-01 00:00:00", "2026-03-01t01:00+01"]
+        {
+            assert_eq!(Timestamp::parse_end(text), over, "{text}");
+        }
+        for text in ["2026-02-30", "28", "", "T", "noon", "12:00:00"] {
+            assert_eq!(Timestamp::parse_end(text), None, "{text}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Rows that an imported model must score as it did where it came from, and rows at its own thresholds.
 
 use super::{Compared, Foreign, Refused, features};
-use crate::{features::catalog::MODEL_FEATURES, model::Model, model::trees::Tree};
+use crate::{features::catalog::MODEL_FEATURES, model::Model, model::trees::Tree, types::lines::Lines};
 
 /// Largest difference to the library's margin, in log-odds.
 pub(super) const TOLERANCE: f64 = 1e-6;
@@ -39,7 +39,7 @@ pub(super) fn rows_of(trees: &[Tree]) -> Vec<Row> {
 
 /// Compares the margins of a golden file with the model's; gives the rows to keep.
 pub(super) fn compare(text: &str, foreign: &Foreign, model: &Model) -> Result<(Compared, Vec<Row>), Refused> {
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let mut reader = csv::Reader::from_reader(Lines::new(text.as_bytes()));
     let unreadable = |error: csv::Error| format!("the golden rows cannot be read: {error}");
     let header = reader.headers().map_err(unreadable)?.clone();
     let at = header.iter().position(|name| name == "margin");
@@ -48,9 +48,20 @@ pub(super) fn compare(text: &str, foreign: &Foreign, model: &Model) -> Result<(C
     let columns = features(header.iter().filter(|name| *name != "margin"))
         .map_err(|why| format!("the header of the golden rows: {why}"))?;
     let (mut compared, mut kept) = (Compared::default(), Vec::new());
-    for record in reader.records() {
-        let record = record.map_err(unreadable)?;
-        let line = record.position().map_or(0, csv::Position::line);
+    let mut record = csv::StringRecord::new();
+    loop {
+        let behind = reader.position().byte();
+        let is_there = reader.read_record(&mut record);
+        let line = reader.get_mut().of_text_behind(behind);
+        let is_there = is_there.map_err(|error| match error.kind() {
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("golden rows, line {line}: {len} cells where the header has {expected_len}")
+            }
+            _ => unreadable(error),
+        })?;
+        if !is_there {
+            break;
+        }
         let number = |cell: &str| {
             let parsed = cell.trim().parse::<f64>().ok().filter(|number| number.is_finite());
             parsed.ok_or_else(|| {

@@ -61,8 +61,15 @@ fn a_margin_that_differs_is_refused_with_its_line() {
     let comma = lines[5].rfind(',').unwrap();
     let margin: f64 = lines[5][comma + 1..].parse().unwrap();
     lines[5].replace_range(comma + 1.., &(margin + 2e-6).to_string());
-    let why = import(&text, 500, Some(&lines.join("\n"))).unwrap_err();
-    assert!(why.contains("line 6") && why.contains("margin"), "{why}");
+    for (golden, line) in [
+        (lines.join("\n"), "line 6:"),
+        (lines.join("\r\n"), "line 6:"),
+        (lines.join("\n\n"), "line 11:"),
+        (format!("{}\n\n1,2\n", lines[0]), "line 3: 2 cells"),
+    ] {
+        let why = import(&text, 500, Some(&golden)).unwrap_err();
+        assert!(why.contains(line), "{why}");
+    }
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Reader<'_, '_> {
         let entity = self.entity(&mut table);
         let until = self
             .required(&mut table, "until", &span)
-            .and_then(|until| Some(At { value: self.moment("until", until)?, span: until.span() }));
+            .and_then(|until| Some(At { value: self.end("until", until)?, span: until.span() }));
         if let Some(why) = table.take("why") {
             self.text("why", why);
         }
@@ -79,24 +79,42 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// A TOML date-time, or the same in quotes; without an offset it is UTC.
-    fn moment(&mut self, key: &str, value: &Spanned<DeValue>) -> Option<Timestamp> {
-        let text = match value.get_ref() {
-            DeValue::String(text) => text.to_string(),
-            DeValue::Datetime(moment) => moment.to_string(),
-            other => {
-                let message = format!("`{key}` must be a date and a time, found {}", kind_of(other));
-                self.report.error(value.span(), message, Some(WRITE.into()));
-                return None;
-            }
-        };
-        let moment = Timestamp::parse(&text).filter(|_| text.contains(':'));
-        if moment.is_none() {
-            let message = format!("`{key}` must be a date and a time");
+    /// When something ends: a TOML date-time or date, or the same in quotes; without an offset it is UTC.
+    fn end(&mut self, key: &str, value: &Spanned<DeValue>) -> Option<Timestamp> {
+        const WRITE: &str = "such as 2026-12-01T00:00:00Z; a day alone, such as 2026-12-01, is over when the next one \
+                             begins, UTC";
+        let end = time_text(value).and_then(|text| Timestamp::parse_end(&text));
+        if end.is_none() {
+            let message = format!("`{key}` must be a date, or a date and a time{}", found(value));
             self.report.error(value.span(), message, Some(WRITE.into()));
+        }
+        end
+    }
+
+    /// A TOML date-time, or the same in quotes; without an offset it is UTC.
+    pub(super) fn moment(&mut self, key: &str, value: &Spanned<DeValue>) -> Option<Timestamp> {
+        let text = time_text(value).filter(|text| text.contains(':'));
+        let moment = text.and_then(|text| Timestamp::parse(&text));
+        if moment.is_none() {
+            let message = format!("`{key}` must be a date and a time{}", found(value));
+            self.report.error(value.span(), message, Some("such as 2026-12-01T00:00:00Z".into()));
         }
         moment
     }
 }
 
-const WRITE: &str = "such as 2026-12-01T00:00:00Z";
+fn time_text(value: &Spanned<DeValue>) -> Option<String> {
+    match value.get_ref() {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Datetime(time) => Some(time.to_string()),
+        _ => None,
+    }
+}
+
+/// What stands in place of a time, where that is none in any form.
+fn found(value: &Spanned<DeValue>) -> String {
+    match time_text(value) {
+        Some(_) => String::new(),
+        None => format!(", found {}", kind_of(value.get_ref())),
+    }
+}

@@ -1,6 +1,7 @@
 //! A rule in words says what is evaluated: each part of the language has its phrase, and no name is lost.
 
 use super::{SHIPPED, compiled};
+use crate::rules::names;
 
 fn explained(when: &str) -> Vec<String> {
     let source = format!(
@@ -86,6 +87,16 @@ fn money_is_said_in_the_currency_that_its_windows_are_kept_in() {
 }
 
 #[test]
+fn every_name_that_a_rule_may_use_is_listed_short_ones_too() {
+    let names = names();
+    let mcc = names.iter().find(|name| name.name == "merchant.mcc").unwrap();
+    assert_eq!(mcc.aliases, ["merchant.category_code", "mcc"]);
+    for name in names.iter().flat_map(|name| name.aliases.iter().copied().chain([&*name.name])) {
+        explained(&format!("has({name})"));
+    }
+}
+
+#[test]
 fn every_shipped_rule_is_explained_without_a_gap() {
     for rule in &compiled(SHIPPED).explanations {
         assert!(!rule.when.is_empty() && !rule.reads.is_empty() && rule.cost_ns > 0, "{rule:?}");
@@ -107,14 +118,27 @@ fn what_an_aggregate_takes_in_memory_is_said() {
         rules.explanations[0].reads.iter().map(|read| (read.name.as_str(), read.memory())).collect();
     let key_bytes = crate::features::shared::KEY_BYTES;
     assert!((80..=128).contains(&key_bytes), "{key_bytes}");
+    // A window's length and the time by which an advice may be late are never said as one number.
+    let late = "7 days more: an advice may come so late, and reads what it would have read in time";
+    let own = format!(
+        "each event of the account, kept once for all aggregates, for the longest window there may be (31 days) and {late}"
+    );
     assert_eq!(
         memory,
         [
             ("amount", String::new()),
-            ("by_card", "10 bytes a key and 8 for each event of the last 38 days".to_owned()),
-            ("shops", "0 bytes a key and 8 for each event of the last 38 days".to_owned()),
-            ("by_device", format!("{key_bytes} bytes a key and 16 for each event of the last 169 hours")),
-            ("frauds", format!("{key_bytes} bytes a key and 12 for each event of the last 37 days")),
+            ("by_card", format!("10 bytes a key and 8 for {own}")),
+            ("shops", format!("0 bytes a key and 8 for {own}")),
+            (
+                "by_device",
+                format!("{key_bytes} bytes a key and 16 for each event, kept for the window (1 hour) and {late}")
+            ),
+            (
+                "frauds",
+                format!("{key_bytes} bytes a key and 12 for each event, kept for the window (30 days) and {late}")
+            ),
         ]
     );
+    let json = serde_json::to_value(&rules.explanations[0].reads[3]).unwrap();
+    assert_eq!((&json["window_ms"], &json["event_kept_ms"]), (&3_600_000.into(), &608_400_000.into()));
 }

@@ -227,8 +227,145 @@ fn every_mistake_of_a_condition_is_found_at_once() {
             "4:1 unknown name `amuont` | did you mean `amount`?",
             "5:14 `channel` can never be 'web' | it is one of: ecommerce, card_present",
             "6:3 unknown function `foo`",
+            "6:7 unknown name `speed_kph` | did you mean `speed_kmh`?",
         ]
     );
+}
+
+#[test]
+fn what_is_wrong_beside_another_mistake_is_found_without_mending_that_first() {
+    const SIZE: &str = "write `size(merchant.name)`: Characters of a text.";
+    let mut wrong = Vec::new();
+    for (when, expected) in [
+        // A condition is true or false, whatever is wrong inside it.
+        (
+            "(amuont > 5 && is_night) == 5",
+            vec![
+                "4:2 unknown name `amuont` | did you mean `amount`?",
+                "4:2 `amuont > 5 && is_night` is true or false, `5` is a whole number: `==` cannot take both | write \
+                 `amuont > 5 && is_night`, or `!(amuont > 5 && is_night)` for the contrary",
+            ],
+        ),
+        (
+            "amuont < 5 < amount",
+            vec![
+                "4:1 unknown name `amuont` | did you mean `amount`?",
+                "4:1 `amount` is money, `amuont < 5` is true or false: `<` cannot take both",
+            ],
+        ),
+        (
+            "amuont > 5 ? amount : channel",
+            vec![
+                "4:1 unknown name `amuont` | did you mean `amount`?",
+                "4:23 both results of `?:` need one type; `amount` is money, `channel` is text",
+            ],
+        ),
+        (
+            "has(devise.id) > 3",
+            vec![
+                "4:5 unknown name `devise.id` | did you mean `device.id`?",
+                "4:1 `has(devise.id)` is true or false, `3` is a whole number: `>` cannot take both | write \
+                 `has(devise.id)`, or `!has(devise.id)` for the contrary",
+            ],
+        ),
+        (
+            "size(merchant.nme) == 'x'",
+            vec![
+                "4:6 unknown name `merchant.nme` | did you mean `merchant.name`?",
+                "4:1 `size(merchant.nme)` is a whole number, `'x'` is text: `==` cannot take both",
+            ],
+        ),
+        // What a function is given, whatever is wrong with the call.
+        (
+            "size(merchant.nme, chanel) > 5",
+            vec![
+                &*format!("4:1 `size` takes 1 argument, not 2 | {SIZE}"),
+                "4:6 unknown name `merchant.nme` | did you mean `merchant.name`?",
+                "4:20 unknown name `chanel` | did you mean `channel`?",
+            ],
+        ),
+        (
+            "merchant.nme.startswith('A')",
+            vec![
+                "4:1 unknown function `startswith` | did you mean `startsWith`?",
+                "4:1 unknown name `merchant.nme` | did you mean `merchant.name`?",
+            ],
+        ),
+        // Lists.
+        (
+            "channel in ['web', 5, 'pos']",
+            vec![
+                "4:13 `channel` can never be 'web' | it is one of: ecommerce, card_present",
+                "4:20 the items of a list need one type",
+                "4:23 `channel` can never be 'pos' | it is one of: ecommerce, card_present",
+            ],
+        ),
+        (
+            "amount in lists.none",
+            vec![
+                "4:1 `in` takes texts and whole numbers; `amount` is money",
+                "4:11 unknown list `none` | declare it: `[lists.none]` with `values = [..]`",
+            ],
+        ),
+        // What rules do not have.
+        (
+            "channel == null || amount > 5u && amuont > 3 && mcc['a'] == 'b'",
+            vec![
+                "4:12 rules do not have `null`; use `has(..)`",
+                "4:29 rules do not have unsigned numbers such as `5u`",
+                "4:35 unknown name `amuont` | did you mean `amount`?",
+                "4:52 rules do not have `[..]` behind a value | write `mcc.a`",
+            ],
+        ),
+    ] {
+        let mut expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+        let mut found = of_condition(when);
+        // In the order of the line, those of one place in any.
+        expected.sort();
+        found.sort();
+        if found != expected {
+            wrong.push(format!("{when}\n  expected: {expected:#?}\n  found:    {found:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_follows_from_what_is_not_known_because_of_another_mistake() {
+    for (when, findings) in [
+        ("amuont", 1),
+        ("!amuont", 1),
+        ("!amuont > 5", 1),
+        ("-amuont == 'x'", 1),
+        ("amuont == amount || amuont == 'x' || amuont", 3),
+        ("amuont + amount == 'x'", 1),
+        ("amount + 3 * amuont in ['x']", 1),
+        ("amuont in ['x'] == true", 1),
+        ("(is_night ? amuont : amount) == 'x'", 1),
+        ("min(amuont, amount) == 'x'", 1),
+        ("abs(amuont) > 'x'", 1),
+        ("merchant.name.startsWith(amuont) && is_night", 1),
+        ("[1, 2] == amuont", 2),
+        ("channel == (amuont == 5 ? 'ecommerce' : 'card_present')", 1),
+        ("Math.abs(amount) > 5", 1),
+        ("merchant.nme.toLowerCase() == 5", 1),
+        ("[device.id].exists(x, x == 'a')", 1),
+        ("null == amount", 1),
+        ("amount * 5u > 'x'", 1),
+        ("{'a': 1} == {'b': 2}", 2),
+        ("merchant.id in device['ids']", 1),
+    ] {
+        let found = of_condition(when);
+        assert_eq!(found.len(), findings, "{when}: {found:#?}");
+    }
+    // What is wrong where a name is declared is told there, and leaves nothing to say where it is used.
+    for when in ["a > 1", "!a", "a", "a > 1 ? is_night : is_foreign", "is_night && a == 'x' || a > 3"] {
+        let found = findings(&format!(
+            "version = 1\n[aggregates.a]\nby = 'crad'\nwindow = '1h'\ncount = tru\n[[rules]]\nid = 'r'\nwhen = {when:?}\nthen = \
+             'flag'\nreason = 'R'\n"
+        ));
+        assert!(!found.is_empty() && found.iter().all(|finding| !finding.starts_with("8:")), "{when}: {found:#?}");
+    }
 }
 
 #[test]
@@ -309,6 +446,12 @@ fn a_wrong_file_is_found_at_its_place() {
         (aggregate("by = 'card'\nwindow = '1h'\ndistinct = 'merchant.countri'"), vec!["5:12 `merchant.countri` cannot be counted distinctly | did you mean `merchant.country`?"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = \"outcome == 'denied'\""), vec!["6:21 `outcome` can never be 'denied' | it is one of: approved, declined, step_up"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'amount > 5 || outcome == \"declined\"'"), vec!["6:10 a filter cannot ask for an amount in this way | compare it with a number by <, <=, >, >= or ==, alone or joined by `&&`, such as `amount >= 100.00 && outcome == 'approved'`"]),
+        (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = '(amount > 5 || is_night) && amount != 3 && chanel == \"x\" && (amount > 9 || has(mcc))'"), vec![
+            "6:25 `is_night` cannot be used here | a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc and merchant.country",
+            "6:38 a filter cannot ask for an amount in this way | compare it with a number by <, <=, >, >= or ==, alone or joined by `&&`, such as `amount >= 100.00 && outcome == 'approved'`",
+            "6:53 unknown name `chanel` | did you mean `channel`?",
+            "6:71 a filter cannot ask for an amount in this way | compare it with a number by <, <=, >, >= or ==, alone or joined by `&&`, such as `amount >= 100.00 && outcome == 'approved'`",
+        ]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'amount > 9 && amount < 5'"), vec!["6:10 no amount satisfies this condition"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'amount_base > 5'"), vec!["6:10 `amount_base` cannot be used here | windows by card and account are in the account's currency: use `amount`"]),
         (aggregate("by = 'device'\nwindow = '1h'\ncount = true\nwhere = 'amount > 5'"), vec!["6:10 `amount` cannot be used here | currencies differ where accounts are crossed: use `amount_base`"]),
@@ -340,6 +483,12 @@ fn a_wrong_file_is_found_at_its_place() {
         (rule("[[tests]]\nname = 't'\ngiven = { amount = 5.001 }\nexpect = { rules = ['r'] }"), vec!["9:20 `5.001` has more decimals than USD has (2)"]),
         (rule("[[tests]]\nname = 't'\ngiven = { amuont = 5 }\nexpect = { rules = ['r'] }"), vec!["9:11 unknown name `amuont` | did you mean `amount`?"]),
         (rule("[[tests]]\nname = 't'\ngiven = { amount = 'x' }\nexpect = { rules = ['r'] }"), vec!["9:20 `amount` is money, which this is not"]),
+        (rule("[[tests]]\nname = 't'\ngiven = { currency = 'US', amuont = 5, amount = 5.001, amount_base = 'x' }\nexpect = { rules = ['q'] }"), vec![
+            "9:22 this is no currency | a currency is three capital letters (ISO 4217), such as \"USD\"",
+            "9:28 unknown name `amuont` | did you mean `amount`?",
+            "9:70 `amount_base` is a decimal number, which this is not",
+            "10:21 unknown rule `q` | did you mean `r`?",
+        ]),
         (rule("[[tests]]\nname = 't'\ngiven = { country = 'US', merchant.country = 'US' }\nexpect = { rules = ['r'] }"), vec!["9:36 `merchant.country` is given twice"]),
         (rule("[[tests]]\nname = 't'\ngiven = {}\nlists = { blocked = ['x'] }\nexpect = { rules = ['r'] }"), vec!["10:11 unknown list `blocked`"]),
         (rule("[[tests]]\nname = 't'\ngiven = {}\nlists = { blocked = 'x' }\nexpect = { rules = ['r'] }"), vec![

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 
-use super::{Finding, Lists, RuleSet, Seen, Value, compile, compiled, currency, results_seen, text, values};
+use super::{Finding, Lists, RuleSet, Seen, Severity, Value, compile, compiled, currency, results_seen, text, values};
 use crate::{
     rules::{
         append_list_file, compile_kept, has_list_file, list_files,
@@ -216,6 +216,80 @@ fn a_list_from_a_file_is_part_of_the_version_and_ends_as_its_lines_say() {
     assert_eq!(held.list("shops").unwrap().page(None, Timestamp(0), "", 9).len(), 2);
 }
 
+/// Whether `M-1` is on the list of [`WITH_FILE`].
+fn has_it(rules: &RuleSet, now: &str) -> bool {
+    let none = rules.lists_in_force(Arc::new(Lists::default()));
+    let seen = Seen { lists: &none, now: Timestamp::parse(now).unwrap() };
+    results_seen(rules, &values(rules, &[("merchant.id", text("M-1"))]), currency("USD"), seen)[0] == Some(true)
+}
+
+#[test]
+fn a_value_of_a_list_s_file_that_ends_on_a_day_is_on_the_list_all_of_that_day() {
+    for content in [
+        "value,expires_at\nM-1,2026-03-01\n",
+        "\nsource,\"expires_at\", value\n\"Visa, \"\"17\"\"\",\"2026-03-01\", M-1\n",
+        "value,expires_at\nM-1, 2026-03-01 \n",
+        "value,expires_at\nM-1,2026-03-02T00:00:00Z\n",
+    ] {
+        let source = with_file(&content.replace(", M-1", ",M-1"));
+        assert!(source.contains("2026-03-02T00:00:00Z"), "the text says the exact time: {source}");
+        let rules = compiled(&source);
+        assert!(has_it(&rules, "2026-03-01T23:59:59.999Z"), "{content}");
+        assert!(!has_it(&rules, "2026-03-02T00:00:00Z"), "{content}");
+        let when = &rules.explanations[0].when[0];
+        assert!(when.ends_with("(1 value; 1 with an end, the first at 2026-03-02T00:00:00Z)"), "{when}");
+    }
+    // Days anywhere else are none of its business.
+    let other = "value,source\nM-1,2026-03-01\n2026-03-01,x\n";
+    assert!(with_file(other).ends_with("#| M-1,2026-03-01\n#| 2026-03-01,x\n"));
+}
+
+#[test]
+fn a_text_that_was_kept_with_a_day_alone_means_what_it_meant_and_is_not_taken_anew() {
+    let kept = format!("{WITH_FILE}#@ list shops.csv\n#| value,expires_at\n#| M-1,2026-03-01\n#| M-2,\n");
+    let rules = compile_kept("kept", &kept).unwrap();
+    assert!(has_it(&rules, "2026-02-28T23:59:59.999Z") && !has_it(&rules, "2026-03-01T00:00:00Z"));
+    assert_eq!(
+        found(&kept),
+        ["shops.csv:2:5 a day alone cannot be the end of a value among the lines that come with rules | write \
+          2026-03-02T00:00:00Z to keep it to the end of that day, or 2026-03-01T00:00:00Z for its beginning"]
+    );
+    let (rest, wrong) = without_wrong_lines(&kept).unwrap();
+    assert_eq!((wrong.len(), compiled(&rest).lists[0].file.len()), (1, 1));
+}
+
+#[test]
+fn a_value_that_has_ended_is_told_of_with_its_line_from_its_end_on_and_not_before() {
+    let source = with_file(
+        "value,expires_at,source\n\nM-1,2026-03-01,a\n M-2,2026-03-05T12:00:00Z,\nM-3,,c\nM-4,2027-01-01,d\n",
+    );
+    let rules = compiled(&source);
+    let blank = "shops.csv:4:1 the value begins or ends with a blank, so that hardly any equals it | write it without: \
+                 what a switch sends is compared byte by byte";
+    let told_at = |now: &str| {
+        let findings = rules.warnings_at("rules.toml", Timestamp::parse(now).unwrap());
+        assert!(findings.iter().all(|found| found.severity == Severity::Warning && !found.source_line.is_empty()));
+        findings.into_iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(told_at("2026-03-01T23:59:59.999Z"), [blank]);
+    const HELP: &str = "take the line out, or give it a later end";
+    let first = format!("shops.csv:3:5 `M-1` ended at 2026-03-02T00:00:00Z and is on the list no more | {HELP}");
+    let second = format!("shops.csv:4:6 ` M-2` ended at 2026-03-05T12:00:00Z and is on the list no more | {HELP}");
+    assert_eq!(told_at("2026-03-02T00:00:00Z"), [blank, &first]);
+    assert_eq!(told_at("2026-03-05T12:00:00Z"), [blank, &first, &second]);
+    // To compile is to know no time.
+    assert_eq!(rules.warnings.len(), 1);
+
+    let lines: String = (0..300).map(|value| format!("M-{value},2026-03-01\n")).collect();
+    let rules = compiled(&with_file(&format!("value,expires_at\n{lines}")));
+    let findings = rules.warnings_at("rules.toml", Timestamp::parse("2027-01-01T00:00:00Z").unwrap());
+    assert_eq!(findings.len(), 21);
+    assert_eq!(
+        findings.into_iter().map(told).next_back().unwrap(),
+        "shops.csv:22:6 280 more values of this file have ended"
+    );
+}
+
 #[test]
 fn a_list_s_file_is_told_to_be_wrong_at_its_own_line() {
     let missing = found(WITH_FILE);
@@ -377,6 +451,13 @@ fn an_error_behind_blank_lines_is_told_at_its_own_line() {
             "shops.csv:8:1 `M-1` is there already, on line 2 | keep one of the two",
         ]
     );
+    for (content, expected) in [
+        ("\n\nvalue,value\nM-1\n", "shops.csv:3:7 the column `value` is there twice"),
+        ("\n\nvalue,note\nM-1,x\n", "shops.csv:3:1 not understood and left aside: column `note`"),
+    ] {
+        assert_eq!(found(&with_file(content)), [expected], "{content:?}");
+    }
+    assert!(found(&with_file("\n\n"))[0].starts_with("shops.csv:2:1 the header lacks"));
 }
 
 #[test]

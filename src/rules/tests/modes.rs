@@ -245,6 +245,21 @@ fn a_suppression_holds_for_its_entity_until_its_time_and_for_nobody_else() {
 }
 
 #[test]
+fn a_suppression_until_a_day_holds_all_of_that_day() {
+    for until in ["2026-12-01", "'2026-12-01'", "2026-12-02T00:00:00Z"] {
+        let rules =
+            compiled(&format!("{TWO}[[suppressions]]\nrule = 'abroad'\ncard = 'tok_1'\nuntil = {until}\n"));
+        let card = [(slot::CARD_TOKEN, "tok_1")];
+        assert!(suppressed_at(&rules, &card, "2026-12-01T23:59:59.999Z"), "{until}");
+        assert!(!suppressed_at(&rules, &card, "2026-12-02T00:00:00Z"), "{until}");
+        // The exact time is said, whichever way it is written.
+        assert_eq!(rules.explanations[0].suppressed_for, ["card tok_1 until 2026-12-02T00:00:00Z"]);
+        let ended = &rules.warnings_at("test.toml", at("2026-12-02T00:00:00Z"))[0];
+        assert!(ended.message.starts_with("this suppression ended at 2026-12-02T00:00:00Z"), "{ended}");
+    }
+}
+
+#[test]
 fn a_suppression_is_told_of_where_it_stands_from_its_end_on_and_not_before() {
     let suppressions = "\
         [[suppressions]]\nrule = 'abroad'\ncard = 'tok_1'\nuntil = 2026-12-01T00:00:00Z\n\
@@ -292,12 +307,16 @@ fn a_wrong_share_or_suppression_is_found_at_its_place() {
         ),
         ("[[suppressions]]\nrule = 'r'\ncard = 'c'", "7:1 `until` is missing in [[suppressions]]"),
         (
-            "[[suppressions]]\nrule = 'r'\ncard = 'c'\nuntil = 2026-12-01",
-            "10:9 `until` must be a date and a time",
+            "[[suppressions]]\nrule = 'r'\ncard = 'c'\nuntil = 2026",
+            "10:9 `until` must be a date, or a date and a time, found a whole number",
         ),
         (
             "[[suppressions]]\nrule = 'r'\ncard = 'c'\nuntil = 'noon'",
-            "10:9 `until` must be a date and a time",
+            "10:9 `until` must be a date, or a date and a time",
+        ),
+        (
+            "[[suppressions]]\nrule = 'r'\ncard = 'c'\nuntil = 12:00:00",
+            "10:9 `until` must be a date, or a date and a time",
         ),
         (
             "[[suppressions]]\nrule = 'r'\ncard = ''\nuntil = 2026-12-01T00:00:00Z",

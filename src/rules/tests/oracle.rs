@@ -119,7 +119,7 @@ impl Naive<'_> {
             ExprKind::Call { function, receiver, arguments } => {
                 return self.call(function, receiver.as_deref(), arguments);
             }
-            ExprKind::List(_) => panic!("a list stands alone"),
+            ExprKind::List(_) | ExprKind::Wrong => panic!("this stands alone: {expr:?}"),
         })
     }
 
