@@ -365,7 +365,10 @@ impl<'a> Words<'a> {
         let named = self.sets.list_of(kind, set);
         let count = values.len();
         match named.map(|list| &list.name) {
-            Some(name) => format!("on the list {name} ({count} value{}{ends})", if count == 1 { "" } else { "s" }"),
+            Some(name) => {
+                let values = if count == 1 { "value" } else { "values" };
+                format!("on the list {name} ({count} {values}{ends})")
+            }
             None if count == 0 => "one of no values".to_owned(),
             None if count <= VALUES_SHOWN => format!("one of {}", values.join(", ")),
             None => format!("one of {count} values, such as {}", values[..VALUES_SHOWN].join(", ")),
