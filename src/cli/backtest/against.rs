@@ -19,7 +19,7 @@ use super::{
     figures::{Decided, Past, groups_of, is_against, row_of},
     report::{amounts, named, slice_json, yield_json},
     voices::Heard,
-    volume::{Slice, Yield, share},
+    volume::{Slice, Volume, Yield, share},
 };
 use crate::{
     engine::backtest::Replayed,
@@ -220,12 +220,16 @@ impl<'a> Against<'a> {
              before\n",
             self.after.version, self.before.version, self.compared, self.followed
         );
-        let _ = writeln!(text, "\nthe same history     against        %  fraud caught  genuine wronged");
+        let head = "declined        %  step-ups        %  fraud caught  genuine wronged";
+        let _ = writeln!(text, "\n{:<20}{head}", "the same history");
         for (name, rules, whole) in self.sides() {
-            let [declined, caught, wronged] = rates(whole);
+            let [declined, step_ups, caught, wronged] = rates(whole);
             let name = format!("{name}, {}", rules.version);
-            let _ =
-                writeln!(text, "{name:<20}{:>8}{declined:>9}{caught:>14}{wronged:>17}", whole.against.count);
+            let _ = writeln!(
+                text,
+                "{name:<20}{:>8}{declined:>9}{:>10}{step_ups:>9}{caught:>14}{wronged:>17}",
+                whole.declined.count, whole.step_ups.count
+            );
         }
         if changed == 0 {
             return text;
@@ -313,11 +317,11 @@ impl Change {
     }
 }
 
-/// In per cent: what was declined or asked to step up, the fraud that was caught, the genuine payments that were declined
-/// for suspicion; a dash where there is none to be caught or wronged.
-pub(super) fn rates(whole: &Slice) -> [String; 3] {
-    let declined = share(whole.against.count, whole.all.count);
-    [declined, whole.recall(), whole.false_positive_rate()]
+/// In per cent: what was declined, what was asked to step up, the fraud that was caught, the genuine payments that were
+/// declined or asked to step up for suspicion; a dash where there is none to be caught or wronged.
+pub(super) fn rates(whole: &Slice) -> [String; 4] {
+    let of_all = |part: &Volume| share(part.count, whole.all.count);
+    [of_all(&whole.declined), of_all(&whole.step_ups), whole.recall(), whole.false_positive_rate()]
         .map(|share| share.map_or("-".to_owned(), |share| format!("{:.2} %", 100.0 * share)))
 }
 

@@ -111,7 +111,7 @@ impl Figures {
             Ok((answer, Replayed::Decided)) => (answer, past.is_fraud),
         };
         let row = row_of(answer, billed, is_fraud, &self.groups);
-        let reason = answer.reasons.first().filter(|_| row.is_against);
+        let reason = answer.reasons.first().filter(|_| row.is_against());
         self.decisions.entry(answer.decision).or_default().add(billed);
         self.whole.add(&row);
         self.slices.add(past.request, answer.decided_at, &row);
@@ -173,11 +173,12 @@ pub(super) fn row_of(
     is_fraud: Option<bool>,
     groups: &RuleGroups,
 ) -> Row {
-    let is_against = is_against(answer.decision);
-    let reason = answer.reasons.first().filter(|_| is_against);
+    let reason = answer.reasons.first().filter(|_| is_against(answer.decision));
     let is_suspected =
         reason.is_some_and(|reason| ReasonGroup::of(reason.source, &reason.code, groups).suspects_fraud());
-    Row { billed, is_fraud, is_against, is_suspected }
+    let is = |decision| answer.decision == decision;
+    let (is_declined, is_step_up) = (is(Decision::Declined), is(Decision::StepUp));
+    Row { billed, is_fraud, is_declined, is_step_up, is_suspected }
 }
 
 /// Whether the cardholder did not get what was asked for.

@@ -17,7 +17,7 @@ use super::{
     episodes::EPISODE_GAP_DAYS,
     report::{Report, named, percent},
     slices::Band,
-    volume::{Slice, share},
+    volume::{Slice, Volume, share},
     weights::Weighed,
 };
 use crate::{
@@ -100,12 +100,13 @@ fn headline(report: &Report<'_>, has_labels: bool) -> Markup {
     let figures = report.figures;
     let (whole, episodes) = (&figures.whole, &figures.episodes);
     let number = |count: u64| grouped(i128::from(count));
-    let declined = percent(share(whole.against.count, whole.all.count));
+    let of_all = |part: &Volume| percent(share(part.count, whole.all.count));
     html! {
         section {
             div.tiles {
                 (tile(&number(whole.all.count), "decisions", &majors(&whole.all)))
-                (tile(&declined, "declined or asked to step up", &number(whole.against.count)))
+                (tile(&of_all(&whole.declined), "declined", &number(whole.declined.count)))
+                (tile(&of_all(&whole.step_ups), "asked to step up", &number(whole.step_ups.count)))
                 @if has_labels {
                     (tile(&percent(whole.recall()), "of the frauds caught",
                         &format!("{} of {}", number(whole.caught.count), number(whole.fraud.count))))
@@ -115,9 +116,10 @@ fn headline(report: &Report<'_>, has_labels: bool) -> Markup {
                                 tables::major(whole.fraud.minor_of(currency), currency))))
                     }
                     (tile(&whole.false_positive_rate().map_or("-".to_owned(), |rate| format!("{:.2} %", 100.0 * rate)),
-                        "of the genuine declined for suspicion",
+                        "of the genuine declined or asked to step up for suspicion",
                         &format!("{} of {}", number(whole.false_positives), number(whole.genuine))))
-                    (tile(&percent(whole.precision()), "of those declined for suspicion are fraud", "precision"))
+                    (tile(&percent(whole.precision()),
+                        "of those declined or asked to step up for suspicion are fraud", "precision"))
                     (tile(&percent(episodes.account_detection_rate()), "of the accounts with fraud caught",
                         &format!("{} of {}", number(episodes.accounts_caught()), number(episodes.accounts()))))
                     @if let Some(each) = episodes.false_positives_per_caught_account(whole.false_positives) {
@@ -151,21 +153,26 @@ fn key(entries: &[(&str, &str)]) -> Markup {
     html! { div.key { @for (class, what) in entries { span { i class=(class) {} (what) } } } }
 }
 
-const DECISION_KEY: [(&str, &str); 2] = [("light", "approved"), ("main", "declined or asked to step up")];
+const DECISION_KEY: [(&str, &str); 3] =
+    [("light", "approved"), ("middle", "asked to step up"), ("main", "declined")];
 const FRAUD_KEY: [(&str, &str); 2] = [("warn", "fraud caught"), ("pale", "fraud missed")];
 
-/// Approved and declined, and fraud caught and missed, one bar a slice.
+/// Approved, asked to step up and declined, and fraud caught and missed, one bar a slice.
 fn two_plots(size: plot::Size, of: &str, slices: &[(String, Slice)], has_labels: bool) -> Markup {
     let made = |parts: &dyn Fn(&Slice) -> Vec<u64>| {
         let bars = slices.iter().map(|(name, slice)| Bar { name: name.clone(), parts: parts(slice) });
         bars.collect::<Vec<_>>()
     };
-    let decisions = made(&|slice| vec![slice.all.count - slice.against.count, slice.against.count]);
+    let decisions = made(&|slice| {
+        let (step_ups, declined) = (slice.step_ups.count, slice.declined.count);
+        vec![slice.all.count - step_ups - declined, step_ups, declined]
+    });
+    let classes = DECISION_KEY.map(|(class, _)| class);
     let fraud = made(&|slice| vec![slice.caught.count, slice.fraud.count - slice.caught.count]);
     html! {
         figure {
             (key(&DECISION_KEY))
-            (bars(size, &format!("decisions {of}"), &["light", "main"], &["approved", "declined"], &decisions))
+            (bars(size, &format!("decisions {of}"), &classes, &["approved", "step-ups", "declined"], &decisions))
         }
         @if has_labels {
             figure {
@@ -450,7 +457,7 @@ fn weighty(weights: &Weighed) -> Markup {
 
 fn accounts(report: &Report<'_>) -> Markup {
     let (episodes, whole) = (&report.figures.episodes, &report.figures.whole);
-    let line = |name: &str, what: &str, volume: &super::volume::Volume| {
+    let line = |name: &str, what: &str, volume: &Volume| {
         html! {
             tr data-row=(name) {
                 th { (what) } (count("decisions", volume.count)) (money("amount", volume))
@@ -470,20 +477,23 @@ fn accounts(report: &Report<'_>) -> Markup {
                 (episodes.accounts_caught()) " of " (episodes.accounts()) " accounts with fraud were caught ("
                 (percent(episodes.account_detection_rate())) "), in " (episodes.episodes_caught) " of "
                 (episodes.episodes) " episodes. " (episodes.accounts_wronged())
-                " accounts had a genuine transaction declined for suspicion."
+                " accounts had a genuine transaction declined or asked to step up for suspicion."
             }
             table data-table="episode" {
                 thead { tr { th { "fraud" } th { "transactions" } th { "amount" } th { "of the fraud's money" } } }
                 tbody {
-                    (line("lost", "lost before the first decline of its episode", &episodes.lost))
+                    (line("lost", "lost before the first decline for suspicion of its episode", &episodes.lost))
                     (line("saved", "saved from that decline on", &episodes.saved))
-                    (line("stopped-otherwise", "declined before for credit or status", &episodes.stopped_otherwise))
+                    (line("step-ups", "asked to step up before it", &episodes.step_ups))
+                    (line("stopped-otherwise", "declined before it for credit or status", &episodes.stopped_otherwise))
                 }
                 tfoot { (line("all", "all", &whole.fraud)) }
                 caption {
                     "An episode is a run of frauds of one account, at most " (EPISODE_GAP_DAYS) " days from one to the \
-                     next. It is caught at its first fraud that is declined for suspicion; what comes later counts as \
-                     saved, because an issuer stops the account there."
+                     next. It is caught at its first fraud that is declined or asked to step up for suspicion. What \
+                     comes from the first such decline on counts as saved, because an issuer stops the account there. A \
+                     step-up stops no account, and whether a fraudster gets through it is not known: what was asked to \
+                     step up before that decline stands on its own."
                 }
             }
         }
@@ -564,17 +574,18 @@ fn changes(against: &Against<'_>, report: &Report<'_>, has_labels: bool) -> Mark
             table data-table="sides" {
                 thead {
                     tr {
-                        th { "the same history under" } th { "declined or asked to step up" } th { "of all" }
+                        th { "the same history under" } th { "declined" } th { "of all" }
+                        th { "asked to step up" } th { "of all" }
                         @if has_labels { th { "of fraud caught" } th { "of genuine wronged" } }
                     }
                 }
                 tbody {
                     @for (name, rules, whole) in against.sides() {
-                        @let [declined, caught, wronged] = rates(whole);
+                        @let [declined, step_ups, caught, wronged] = rates(whole);
                         tr data-row=(name) {
                             th { (name) ", " (rules.version) }
-                            td { (grouped(i128::from(whole.against.count))) }
-                            td { (declined) }
+                            td { (grouped(i128::from(whole.declined.count))) } td { (declined) }
+                            td { (grouped(i128::from(whole.step_ups.count))) } td { (step_ups) }
                             @if has_labels { td { (caught) } td { (wronged) } }
                         }
                     }

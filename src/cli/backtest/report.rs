@@ -166,7 +166,7 @@ impl Report<'_> {
             );
         }
         let Slice { fraud, caught, genuine, false_positives, .. } = whole;
-        let Episodes { lost, saved, stopped_otherwise, .. } = episodes;
+        let Episodes { lost, saved, step_ups, stopped_otherwise, .. } = episodes;
         let mut text = format!(
             "\nfraud: {} of {} caught by rules or model ({}), {} of {}\n\
              false positives: {false_positives} of {genuine} genuine transactions ({:.2} %)",
@@ -189,17 +189,20 @@ impl Report<'_> {
             episodes.episodes_caught,
             episodes.episodes
         );
+        let beside = |volume: &Volume, what: &str| match volume.count {
+            0 => String::new(),
+            _ => format!(", {} {what} before it", amounts(volume)),
+        };
         let _ = writeln!(
             text,
-            "of the money {} is lost before the first decline of an episode and {} saved from it on{} (an episode: frauds \
-             of an account, at most {EPISODE_GAP_DAYS} days from one to the next)",
+            "of the money {} is lost before the first decline for suspicion of an episode and {} saved from it on{}{} (an \
+             episode: frauds of an account, at most {EPISODE_GAP_DAYS} days from one to the next)",
             amounts(lost),
             amounts(saved),
-            match stopped_otherwise.count {
-                0 => String::new(),
-                _ => format!(", {} declined for credit or status", amounts(stopped_otherwise)),
-            }
+            beside(step_ups, "asked to step up"),
+            beside(stopped_otherwise, "declined for credit or status"),
         );
+        text += "caught, and false positive: declined or asked to step up by rules, lists or model\n";
         let _ = writeln!(text, "alone: frauds that nothing else spoke against; {ADDED}");
         if let Some(quality) = self.figures.quality() {
             let Quality { rows, frauds, auc, average_precision, .. } = quality;

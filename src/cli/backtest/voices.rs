@@ -162,7 +162,8 @@ impl Voices {
     }
 
     pub(super) fn add(&mut self, heard: &Heard, answer: &AuthAnswer, row: &Row) -> Spoke {
-        let Row { billed, is_fraud, is_against, is_suspected } = *row;
+        let Row { billed, is_fraud, is_suspected, .. } = *row;
+        let is_against = row.is_against();
         self.present.clear();
         self.reasons.clear();
         let mut live_against = 0;

@@ -76,34 +76,46 @@ impl Yield {
 pub(super) struct Row {
     pub(super) billed: Option<Money>,
     pub(super) is_fraud: Option<bool>,
-    /// Whether the cardholder did not get what was asked for.
-    pub(super) is_against: bool,
-    /// Whether that was for suspicion of fraud: by a rule, a list or the model.
+    pub(super) is_declined: bool,
+    /// Whether the cardholder was asked to authenticate instead.
+    pub(super) is_step_up: bool,
+    /// Whether either was for suspicion of fraud: by a rule, a list or the model.
     pub(super) is_suspected: bool,
+}
+
+impl Row {
+    /// Whether the cardholder did not get what was asked for.
+    pub(super) fn is_against(&self) -> bool {
+        self.is_declined || self.is_step_up
+    }
 }
 
 /// The decisions on a part of the transactions.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Slice {
     pub(super) all: Volume,
-    /// Declined or asked to step up, for whatever reason.
-    pub(super) against: Volume,
-    /// Of them for suspicion of fraud, whether or not that is known.
+    /// For whatever reason.
+    pub(super) declined: Volume,
+    pub(super) step_ups: Volume,
+    /// Of both, for suspicion of fraud, whether or not that is known.
     pub(super) suspected: u64,
     pub(super) fraud: Volume,
-    /// Fraud that was declined for suspicion of it.
+    /// Fraud that was declined or asked to step up for suspicion of it.
     pub(super) caught: Volume,
     pub(super) genuine: u64,
-    /// Genuine and declined for suspicion of fraud.
+    /// Genuine and declined or asked to step up for suspicion of fraud.
     pub(super) false_positives: u64,
 }
 
 impl Slice {
     pub(super) fn add(&mut self, row: &Row) {
-        let Row { billed, is_fraud, is_against, is_suspected } = *row;
+        let Row { billed, is_fraud, is_declined, is_step_up, is_suspected } = *row;
         self.all.add(billed);
-        if is_against {
-            self.against.add(billed);
+        if is_declined {
+            self.declined.add(billed);
+        }
+        if is_step_up {
+            self.step_ups.add(billed);
         }
         self.suspected += u64::from(is_suspected);
         match is_fraud {
@@ -122,9 +134,10 @@ impl Slice {
     }
 
     pub(super) fn merge(&mut self, other: &Slice) {
-        let Slice { all, against, suspected, fraud, caught, genuine, false_positives } = other;
+        let Slice { all, declined, step_ups, suspected, fraud, caught, genuine, false_positives } = other;
         self.all.merge(all);
-        self.against.merge(against);
+        self.declined.merge(declined);
+        self.step_ups.merge(step_ups);
         self.suspected += suspected;
         self.fraud.merge(fraud);
         self.caught.merge(caught);
@@ -132,12 +145,19 @@ impl Slice {
         self.false_positives += false_positives;
     }
 
+    /// Declined or asked to step up.
+    pub(super) fn against(&self) -> Volume {
+        let mut against = self.declined.clone();
+        against.merge(&self.step_ups);
+        against
+    }
+
     /// Decisions of which it is known what they were.
     pub(super) fn labelled(&self) -> u64 {
         self.fraud.count + self.genuine
     }
 
-    /// Share of fraud among what was declined for suspicion and is known; absent where nothing is.
+    /// Share of fraud among what was declined or asked to step up for suspicion and is known; absent where nothing is.
     pub(super) fn precision(&self) -> Option<f64> {
         share(self.caught.count, self.caught.count + self.false_positives)
     }
@@ -147,7 +167,7 @@ impl Slice {
         share(self.caught.count, self.fraud.count)
     }
 
-    /// Share of the genuine transactions that were declined for suspicion; absent where there is none.
+    /// Share of the genuine transactions that were declined or asked to step up for suspicion; absent where there is none.
     pub(super) fn false_positive_rate(&self) -> Option<f64> {
         share(self.false_positives, self.genuine)
     }

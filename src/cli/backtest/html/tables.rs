@@ -95,6 +95,7 @@ fn first_slices(
                 thead {
                     tr {
                         th { (head) } th { "decisions" } th { "amount" } th { "declined" } th { "% declined" }
+                        th { "step-ups" } th { "% step-ups" }
                         @if has_labels {
                             th { "fraud" } th { "fraud amount" } th { "caught" } th { "recall" } th { "false positives" }
                             th { "precision" } th { "false positive rate" }
@@ -118,7 +119,8 @@ fn slice_row(name: &str, has_labels: bool, slice: &Slice) -> Markup {
         tr data-row=(name) {
             th { (name) }
             (count("decisions", slice.all.count)) (money("amount", &slice.all))
-            (count("declined", slice.against.count)) (rate(share(slice.against.count, slice.all.count)))
+            (count("declined", slice.declined.count)) (rate(share(slice.declined.count, slice.all.count)))
+            (count("step-ups", slice.step_ups.count)) (rate(share(slice.step_ups.count, slice.all.count)))
             @if has_labels {
                 (count("fraud", slice.fraud.count)) (money("fraud-amount", &slice.fraud))
                 (count("caught", slice.caught.count)) (rate(slice.recall()))

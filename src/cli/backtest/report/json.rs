@@ -148,6 +148,7 @@ impl Report<'_> {
                 "episodes_caught": episodes.episodes_caught,
                 "lost_before_first_decline": volume_json(&episodes.lost),
                 "saved_from_first_decline": volume_json(&episodes.saved),
+                "step_ups_before_first_decline": volume_json(&episodes.step_ups),
                 "declined_for_other_reasons_before": volume_json(&episodes.stopped_otherwise),
                 "saved_share": shares_json(&episodes.saved.share_of(&whole.fraud)),
             })
@@ -174,7 +175,9 @@ pub(in super::super) fn yield_json(brought: &Yield) -> Value {
 
 pub(in super::super) fn slice_json(slice: &Slice) -> Value {
     let mut value = volume_json(&slice.all);
-    value["against"] = volume_json(&slice.against);
+    value["declined"] = volume_json(&slice.declined);
+    value["step_ups"] = volume_json(&slice.step_ups);
+    value["against"] = volume_json(&slice.against());
     value["suspected"] = slice.suspected.into();
     value["fraud"] = volume_json(&slice.fraud);
     value["caught"] = volume_json(&slice.caught);
