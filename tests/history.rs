@@ -811,6 +811,42 @@ fn a_model_is_trained_on_the_very_features_that_were_served() {
         }
     }
     assert!(compared > 80_000, "{compared}");
+    a_served_transaction_is_explained_by_its_id(directory.path(), served.len());
+}
+
+/// From the journal with what it was scored with and by, and from the rows that a training wrote.
+fn a_served_transaction_is_explained_by_its_id(directory: &Path, rows: usize) {
+    let at = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/models/default.json");
+    let (data, table) = (at("data"), at("served.csv"));
+    let line = read(&directory.join("served.csv")).swap_remove(rows / 2);
+    let id = &line["transaction_id"];
+    let wanted = ["--transaction", id, "--format", "json"];
+    let explain = |arguments: &[&str]| saker(&[&["model", "explain"], arguments, &wanted[..]].concat());
+    let of_journal = json(&explain(&["--journal", &data]));
+    let of_table = json(&explain(&[shipped, "--features", &table]));
+    assert_eq!(of_journal["features"], of_table["features"]);
+    let scores = read(&directory.join("scores.csv"));
+    let scored = scores.iter().rfind(|scored| scored["transaction_id"] == *id && !scored["score"].is_empty());
+    let margin: f64 = scored.unwrap()["score"].parse().unwrap();
+    let served = &of_journal["served"];
+    assert_eq!((&of_journal["margin"], &served["margin"]), (&margin.into(), &margin.into()));
+    assert_eq!((&served["transaction_id"], &served["version"]), (&id.as_str().into(), &of_journal["version"]));
+
+    let said = saker(&["model", "explain", "--journal", &data, "--transaction", id]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.starts_with(&format!("{id}, position ")) && said.contains("log-odds"), "{said}");
+    for (arguments, why) in [
+        (vec!["--journal", &data, "--transaction", "nobody"], "no decision on transaction `nobody`"),
+        (vec!["--journal", &data], "--transaction"),
+        (vec![shipped, "--transaction", id], "--features"),
+        (vec!["--features", &table], "MODEL"),
+        (vec![shipped, "--features", &table, "--journal", &data, "--transaction", id], "cannot be used with"),
+    ] {
+        let refused = saker(&[&["model", "explain"], &arguments[..]].concat());
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains(why), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn weights(card: &str) -> Vec<f64> {
 fn the_written_rows_explain_the_model(text: &str, features: &Path) {
     let explainer = Explainer::load(text).unwrap();
     for number in [1, 7, 100] {
-        let row = model::explain::row(features, number).unwrap();
+        let row = model::explain::row(features, model::explain::Which::Number(number)).unwrap();
         let explained = model::explain::explained(&explainer, &row);
         let values = explained["features"].as_array().unwrap().iter();
         let values: Vec<f64> = values.map(|feature| feature["shap"].as_f64().unwrap()).collect();

@@ -118,6 +118,15 @@ impl PastJournal {
         self.newest(Versioned::Model).map(|model| Some(model).filter(|model| !model.text.is_empty()))
     }
 
+    /// The model of a number that records name; `None` where none served.
+    ///
+    /// # Errors
+    /// In words, where its text was not kept.
+    pub fn model_of(&self, number: u32) -> Result<Option<Source>, String> {
+        let model = kept(&self.data_dir, Versioned::Model, number, &self.names)?;
+        Ok(Some(model).filter(|model| !model.text.is_empty()))
+    }
+
     /// The number of the settings that the journal named last, under which it is decided anew; 0 where it names none.
     pub fn config_number(&self) -> u32 {
         self.names.newest(Versioned::Config).map_or(0, |(number, _)| number)
