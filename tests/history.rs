@@ -415,7 +415,11 @@ fn the_report_adds_up_to_the_decisions_that_the_scores_file_has() {
             assert_eq!(report["whole"][kind]["count"], of_kind, "{name}, {kind}");
             let decided = report["decisions"].as_array().unwrap().iter();
             let decided = decided.filter(|row| row["decision"] == decision);
-            assert_eq!(decided.map(|row| row["count"].as_u64().unwrap()).sum::<u64>(), of_kind, "{name}, {kind}");
+            assert_eq!(
+                decided.map(|row| row["count"].as_u64().unwrap()).sum::<u64>(),
+                of_kind,
+                "{name}, {kind}"
+            );
         }
     }
     let money = |name: &str| report["accounts"][name]["minor"].clone();
@@ -831,7 +835,10 @@ fn a_served_transaction_is_explained_by_its_id(directory: &Path, rows: usize) {
     let margin: f64 = scored.unwrap()["score"].parse().unwrap();
     let served = &of_journal["served"];
     assert_eq!((&of_journal["margin"], &served["margin"]), (&margin.into(), &margin.into()));
-    assert_eq!((&served["transaction_id"], &served["version"]), (&id.as_str().into(), &of_journal["version"]));
+    assert_eq!(
+        (&served["transaction_id"], &served["version"]),
+        (&id.as_str().into(), &of_journal["version"])
+    );
 
     let said = saker(&["model", "explain", "--journal", &data, "--transaction", id]);
     let said = String::from_utf8(said.stdout).unwrap();

@@ -132,7 +132,7 @@ enum Verb {
 enum ModelVerb {
     /// Say what a model is, reads and was worth.
     Show(model::ShowArgs),
-    /// Say which features a row's margin comes from: exact Shapley values (TreeSHAP).
+    /// Say which features a transaction's margin comes from: exact Shapley values (TreeSHAP).
     Explain(model::explain::ExplainArgs),
     /// Turn XGBoost's JSON or LightGBM's text into a model file of the engine.
     Import(model::ImportArgs),

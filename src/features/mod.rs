@@ -26,10 +26,10 @@ use amounts::AmountRange;
 use catalog::CATALOG;
 use compact::Compact;
 use event::{Event, id_hash};
+pub use fields::fill_time;
 use present::Present;
 use values::{Slot, Values};
 use velocity::Velocity;
-pub use fields::fill_time;
 pub use window::stored::DecodeError;
 use window::{Pick, WindowPlan, Windows, stored};
 

@@ -736,7 +736,11 @@ impl<'a> Checker<'a> {
                     // Said above.
                     _ => return None,
                 };
-                return self.wrong(expr, format!("`{what}` is {}, the list has {items}", type_of(&left)), help);
+                return self.wrong(
+                    expr,
+                    format!("`{what}` is {}, the list has {items}", type_of(&left)),
+                    help,
+                );
             }
         };
         Some(Typed::Bool(membership))

@@ -81,7 +81,9 @@ impl Reading {
         let Footprint { bytes_per_key, bytes_per_event, window_ms, serves_all, event_kept_ms } = footprint;
         let (window, late) = (numbered(window_ms), numbered(event_kept_ms - window_ms));
         let of = if serves_all {
-            format!("each event of the account, kept once for all aggregates, for the longest window there may be ({window})")
+            format!(
+                "each event of the account, kept once for all aggregates, for the longest window there may be ({window})"
+            )
         } else {
             format!("each event, kept for the window ({window})")
         };

@@ -265,11 +265,9 @@ fn first_in<'e>(
             let receiver = receiver.as_deref().and_then(|receiver| first_in([receiver], is_wanted));
             receiver.or_else(|| first_in(arguments, is_wanted))
         }
-        ExprKind::Bool(_)
-        | ExprKind::Int(_)
-        | ExprKind::Float(..)
-        | ExprKind::Text(_)
-        | ExprKind::Wrong => None,
+        ExprKind::Bool(_) | ExprKind::Int(_) | ExprKind::Float(..) | ExprKind::Text(_) | ExprKind::Wrong => {
+            None
+        }
     })
 }
 

@@ -293,11 +293,26 @@ fn a_test_at_a_time_sees_what_has_ended_by_then_and_who_is_excused() {
         ("no time", "merchant.id = 'M-1', card_token = 'tok_1'", "DECLINED", "'shop'"),
         ("on the list", "merchant.id = 'M-1', transaction_time = 2026-02-28T23:59:59Z", "DECLINED", "'shop'"),
         ("off it", "merchant.id = 'M-1', transaction_time = '2026-03-01T04:00:00+04:00'", "APPROVED", ""),
-        ("excused", "merchant.id = 'M-2', card_token = 'tok_1', transaction_time = 2026-03-01T23:59:59Z", "APPROVED", "'shop'"),
-        ("no more", "merchant.id = 'M-2', card_token = 'tok_1', transaction_time = 2026-03-02T12:00:00", "DECLINED", "'shop'"),
+        (
+            "excused",
+            "merchant.id = 'M-2', card_token = 'tok_1', transaction_time = 2026-03-01T23:59:59Z",
+            "APPROVED",
+            "'shop'",
+        ),
+        (
+            "no more",
+            "merchant.id = 'M-2', card_token = 'tok_1', transaction_time = 2026-03-02T12:00:00",
+            "DECLINED",
+            "'shop'",
+        ),
         ("by night", "transaction_time = 2026-03-02T02:30:00Z", "APPROVED", "'night'"),
         ("as given", "transaction_time = 2026-03-02T02:30:00Z, hour_utc = 3", "APPROVED", ""),
-        ("wrongly", "merchant.id = 'M-2', card_token = 'tok_1', transaction_time = 2026-03-01T12:00:00Z", "DECLINED", "'shop'"),
+        (
+            "wrongly",
+            "merchant.id = 'M-2', card_token = 'tok_1', transaction_time = 2026-03-01T12:00:00Z",
+            "DECLINED",
+            "'shop'",
+        ),
     ];
     for (name, given, decision, fires) in cases {
         source += &format!(
@@ -315,7 +330,9 @@ fn a_test_at_a_time_sees_what_has_ended_by_then_and_who_is_excused() {
         ("'noon'", "`transaction_time` must be a date and a time"),
         ("5", "unknown name `transaction_time`"),
     ] {
-        let test = format!("[[tests]]\nname = 't'\ngiven = {{ transaction_time = {time} }}\nexpect = {{ rules = [] }}\n");
+        let test = format!(
+            "[[tests]]\nname = 't'\ngiven = {{ transaction_time = {time} }}\nexpect = {{ rules = [] }}\n"
+        );
         let findings = compile("test.toml", &format!("version = 1\n{test}")).unwrap_err();
         let said: Vec<_> = findings.iter().map(|found| (found.line, &*found.message)).collect();
         assert_eq!(said, [(4, expected)]);

@@ -79,9 +79,13 @@ mod tests {
     #[test]
     fn a_day_alone_ends_with_its_last_moment_and_not_with_its_first() {
         let over = Timestamp::parse("2026-03-01T00:00:00Z");
-        for text in
-            ["2026-02-28", "2026-03-01T00:00:00Z", "2026-03-01T00:00", "2026-03-01 00:00:00", "2026-03-01t01:00+01"]
-        {
+        for text in [
+            "2026-02-28",
+            "2026-03-01T00:00:00Z",
+            "2026-03-01T00:00",
+            "2026-03-01 00:00:00",
+            "2026-03-01t01:00+01",
+        ] {
             assert_eq!(Timestamp::parse_end(text), over, "{text}");
         }
         for text in ["2026-02-30", "28", "", "T", "noon", "12:00:00"] {

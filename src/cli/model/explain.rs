@@ -97,7 +97,9 @@ impl Served {
             Ok(ControlFlow::Continue(()))
         })?;
         let place = data_dir.display();
-        let Some(decided) = found else { bail!("{place}: the journal has no decision on transaction `{id}`") };
+        let Some(decided) = found else {
+            bail!("{place}: the journal has no decision on transaction `{id}`")
+        };
         // As with training: of these nothing was considered.
         let why = match decided.account {
             None => Some("no account of it was known"),
@@ -113,8 +115,10 @@ impl Served {
     /// The model that scored it.
     fn explainer(&self) -> anyhow::Result<Explainer> {
         let number = self.decided.versions.model;
-        let model = self.journal.model_of(number).map_err(|why| anyhow!("the model that scored it: {why}"))?;
-        let model = model.context("no model scored the transaction; name the MODEL that is to be explained by it")?;
+        let model =
+            self.journal.model_of(number).map_err(|why| anyhow!("the model that scored it: {why}"))?;
+        let model =
+            model.context("no model scored the transaction; name the MODEL that is to be explained by it")?;
         Explainer::load(&model.text).with_context(|| model.name.clone())
     }
 
@@ -256,7 +260,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("rows.csv");
         let names: Vec<&str> = (0..MODEL_FEATURES).map(|feature| model_feature(feature).name).collect();
-        let cells = |second: &str| [&*format!("T-{second}"), ",2.5,", second, &",".repeat(MODEL_FEATURES - 2)].concat();
+        let cells = |second: &str| {
+            [&*format!("T-{second}"), ",2.5,", second, &",".repeat(MODEL_FEATURES - 2)].concat()
+        };
         let write = |header: &str, rows: &[String]| {
             fs::write(&path, format!("transaction_id,{header}\n{}\n", rows.join("\n"))).unwrap();
         };

@@ -28,7 +28,9 @@ impl Ends {
     pub(super) fn exact<'l>(&self, line: &'l str) -> Cow<'l, str> {
         match self.day(line) {
             None => Cow::Borrowed(line),
-            Some((place, [_, over])) => Cow::Owned([&line[..place.start], &over, &line[place.end..]].concat()),
+            Some((place, [_, over])) => {
+                Cow::Owned([&line[..place.start], &over, &line[place.end..]].concat())
+            }
         }
     }
 

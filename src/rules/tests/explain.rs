@@ -131,11 +131,15 @@ fn what_an_aggregate_takes_in_memory_is_said() {
             ("shops", format!("0 bytes a key and 8 for {own}")),
             (
                 "by_device",
-                format!("{key_bytes} bytes a key and 16 for each event, kept for the window (1 hour) and {late}")
+                format!(
+                    "{key_bytes} bytes a key and 16 for each event, kept for the window (1 hour) and {late}"
+                )
             ),
             (
                 "frauds",
-                format!("{key_bytes} bytes a key and 12 for each event, kept for the window (30 days) and {late}")
+                format!(
+                    "{key_bytes} bytes a key and 12 for each event, kept for the window (30 days) and {late}"
+                )
             ),
         ]
     );

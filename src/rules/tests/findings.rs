@@ -364,7 +364,10 @@ fn nothing_follows_from_what_is_not_known_because_of_another_mistake() {
             "version = 1\n[aggregates.a]\nby = 'crad'\nwindow = '1h'\ncount = tru\n[[rules]]\nid = 'r'\nwhen = {when:?}\nthen = \
              'flag'\nreason = 'R'\n"
         ));
-        assert!(!found.is_empty() && found.iter().all(|finding| !finding.starts_with("8:")), "{when}: {found:#?}");
+        assert!(
+            !found.is_empty() && found.iter().all(|finding| !finding.starts_with("8:")),
+            "{when}: {found:#?}"
+        );
     }
 }
 

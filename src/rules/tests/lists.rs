@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 
-use super::{Finding, Lists, RuleSet, Seen, Severity, Value, compile, compiled, currency, results_seen, text, values};
+use super::{
+    Finding, Lists, RuleSet, Seen, Severity, Value, compile, compiled, currency, results_seen, text, values,
+};
 use crate::{
     rules::{
         append_list_file, compile_kept, has_list_file, list_files,
@@ -220,7 +222,8 @@ fn a_list_from_a_file_is_part_of_the_version_and_ends_as_its_lines_say() {
 fn has_it(rules: &RuleSet, now: &str) -> bool {
     let none = rules.lists_in_force(Arc::new(Lists::default()));
     let seen = Seen { lists: &none, now: Timestamp::parse(now).unwrap() };
-    results_seen(rules, &values(rules, &[("merchant.id", text("M-1"))]), currency("USD"), seen)[0] == Some(true)
+    results_seen(rules, &values(rules, &[("merchant.id", text("M-1"))]), currency("USD"), seen)[0]
+        == Some(true)
 }
 
 #[test]
@@ -251,8 +254,10 @@ fn a_text_that_was_kept_with_a_day_alone_means_what_it_meant_and_is_not_taken_an
     assert!(has_it(&rules, "2026-02-28T23:59:59.999Z") && !has_it(&rules, "2026-03-01T00:00:00Z"));
     assert_eq!(
         found(&kept),
-        ["shops.csv:2:5 a day alone cannot be the end of a value among the lines that come with rules | write \
-          2026-03-02T00:00:00Z to keep it to the end of that day, or 2026-03-01T00:00:00Z for its beginning"]
+        [
+            "shops.csv:2:5 a day alone cannot be the end of a value among the lines that come with rules | write \
+          2026-03-02T00:00:00Z to keep it to the end of that day, or 2026-03-01T00:00:00Z for its beginning"
+        ]
     );
     let (rest, wrong) = without_wrong_lines(&kept).unwrap();
     assert_eq!((wrong.len(), compiled(&rest).lists[0].file.len()), (1, 1));
@@ -268,13 +273,17 @@ fn a_value_that_has_ended_is_told_of_with_its_line_from_its_end_on_and_not_befor
                  what a switch sends is compared byte by byte";
     let told_at = |now: &str| {
         let findings = rules.warnings_at("rules.toml", Timestamp::parse(now).unwrap());
-        assert!(findings.iter().all(|found| found.severity == Severity::Warning && !found.source_line.is_empty()));
+        assert!(
+            findings.iter().all(|found| found.severity == Severity::Warning && !found.source_line.is_empty())
+        );
         findings.into_iter().map(told).collect::<Vec<_>>()
     };
     assert_eq!(told_at("2026-03-01T23:59:59.999Z"), [blank]);
     const HELP: &str = "take the line out, or give it a later end";
-    let first = format!("shops.csv:3:5 `M-1` ended at 2026-03-02T00:00:00Z and is on the list no more | {HELP}");
-    let second = format!("shops.csv:4:6 ` M-2` ended at 2026-03-05T12:00:00Z and is on the list no more | {HELP}");
+    let first =
+        format!("shops.csv:3:5 `M-1` ended at 2026-03-02T00:00:00Z and is on the list no more | {HELP}");
+    let second =
+        format!("shops.csv:4:6 ` M-2` ended at 2026-03-05T12:00:00Z and is on the list no more | {HELP}");
     assert_eq!(told_at("2026-03-02T00:00:00Z"), [blank, &first]);
     assert_eq!(told_at("2026-03-05T12:00:00Z"), [blank, &first, &second]);
     // To compile is to know no time.
