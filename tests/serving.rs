@@ -113,18 +113,19 @@ fn rules_that_are_taken_away_while_serving_are_missed_before_the_next_start_is_r
 fn a_stop_says_last_of_all_that_it_is_over_and_what_is_on_disk() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let (mut server, log) = bench.start("log")?;
-    let durable = server
+    // What a stop still has to bring to the disk is among it.
+    let published = server
         .metrics()?
         .lines()
-        .find_map(|line| line.strip_prefix("saker_journal_durable_position ")?.parse::<u64>().ok())
-        .context("the durable position is a metric")?;
+        .find_map(|line| line.strip_prefix("saker_journal_published_position ")?.parse::<u64>().ok())
+        .context("the published position is a metric")?;
     server.terminate()?;
     let status = server.wait(PATIENCE)?;
     ensure!(status.code() == Some(0), "the exit status is {status}");
     let text = fs::read_to_string(&log)?;
     let last = text.lines().last().context("the log is not empty")?;
     ensure!(last.contains("INFO") && last.contains("stopped") && last.contains("took_s="), "{last}");
-    ensure!(last.contains(&format!("durable_position={durable}")), "{last}");
+    ensure!(last.contains(&format!("durable_position={published}")), "{last}");
     Ok(())
 }
 

@@ -165,13 +165,12 @@ impl RuleSet {
         read.fold(0, |all, rule| all | rule.aggregates)
     }
 
-    /// Whether a rule may run as in shadow: always, for some cards, while it is suppressed, or until what it reads across
-    /// accounts is filled.
+    /// Whether a rule may run as in shadow: always, for some cards, while it is suppressed, or until the windows that it
+    /// reads beside the account's own are filled.
     pub fn may_run_in_shadow(&self, rule: usize) -> bool {
         let Rule { mode, aggregates, .. } = self.rules[rule];
         let is_restricted = || self.restricted.iter().any(|restricted| usize::from(restricted.rule) == rule);
-        let crosses =
-            |place: usize| aggregates & 1 << place != 0 && self.aggregates[place].by.cross_accounts();
+        let crosses = |place: usize| aggregates & 1 << place != 0 && self.aggregates[place].is_shared();
         match mode {
             Mode::Shadow => true,
             Mode::Live => is_restricted() || (0..self.aggregates.len()).any(crosses),

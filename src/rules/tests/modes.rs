@@ -360,3 +360,32 @@ fn what_a_rule_decides_by_has_a_name_that_changes_with_it_alone() {
         assert_eq!(before[1], after[1], "{from} -> {to}");
     }
 }
+
+#[test]
+fn a_rule_that_may_run_in_shadow_is_told_from_one_that_never_does() {
+    let rule = |id: &str, when: &str, more: &str| {
+        format!("[[rules]]\nid = '{id}'\nwhen = '{when}'\nthen = 'decline'\nreason = 'R'\n{more}\n")
+    };
+    let aggregate = |name: &str, by: &str, more: &str| {
+        format!("[aggregates.{name}]\nby = '{by}'\nwindow = '1h'\ncount = true\n{more}\n")
+    };
+    let text = [
+        "version = 1\n".to_owned(),
+        aggregate("mine", "card", ""),
+        aggregate("theirs", "merchant", ""),
+        aggregate("frauds", "card", "where = \"label == 'fraud'\""),
+        rule("never", "mine >= 5", ""),
+        rule("shop", "mine >= 5 && theirs >= 6", ""),
+        rule("told", "frauds >= 1", ""),
+        rule("some", "amount > 7", "live_percent = 25"),
+        rule("shadow", "amount > 8", "mode = 'shadow'"),
+        rule("off", "theirs >= 9", "mode = 'off'"),
+        rule("excused", "amount > 10", ""),
+        "[[suppressions]]\nrule = 'excused'\ncard = 'c'\nuntil = 2099-01-01T00:00:00Z\nwhy = 'x'\n"
+            .to_owned(),
+    ];
+    let rules = compiled(&text.concat());
+    let may = rules.rules.iter().enumerate().filter(|(place, _)| rules.may_run_in_shadow(*place));
+    let may: Vec<&str> = may.map(|(_, rule)| &*rule.id).collect();
+    assert_eq!(may, ["shop", "told", "some", "shadow", "excused"]);
+}
