@@ -107,7 +107,9 @@ fn run(rules: &RuleSet, test: &TestCase) -> TestResult {
         if decision != expected {
             let suppressed = hits.fired().filter(|rule| hits.is_suppressed(*rule));
             let suppressed = suppressed.map(|rule| format!(": `{}` is suppressed", rules.rules[rule].id));
-            let why: String = suppressed.collect();
+            let in_shadow = hits.fired().filter(|rule| rules.rules[*rule].mode == Mode::Shadow);
+            let in_shadow = in_shadow.map(|rule| format!(": `{}` fires in shadow", rules.rules[rule].id));
+            let why: String = suppressed.chain(in_shadow).collect();
             failures.push(format!("expected {}, the rules decide {}{why}", expected.name(), decision.name()));
         }
     }

@@ -116,6 +116,8 @@ pub struct Scope {
     /// Names whose declaration is wrong, lists with `lists.` before them: already reported where they are
     /// declared, so that nothing is said where they are used.
     pub broken: HashSet<String>,
+    /// Whether declared lists cannot be asked here, whatever their names are.
+    pub takes_no_lists: bool,
 }
 
 /// A list, by its place in [`Sets`].
@@ -681,6 +683,10 @@ impl<'a> Checker<'a> {
                         (Some(Set::Declared(*place)), Some(list))
                     }
                     None if self.scope.broken.contains(name) => return self.told_elsewhere(),
+                    None if self.scope.takes_no_lists => {
+                        let help = "write its values out: `in ['a', 'b']`; or ask the list in the rule";
+                        return self.wrong(right, "a filter of past events takes no declared list", help);
+                    }
                     None => {
                         let help = did_you_mean(list, self.scope.lists.keys().map(String::as_str))
                             .unwrap_or_else(|| format!("declare it: `[lists.{list}]` with `values = [..]`"));

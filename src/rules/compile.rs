@@ -173,10 +173,13 @@ impl Compiler<'_, '_> {
     /// The names that rules may use: the catalogue, the file's aggregates and its lists.
     fn scope(&mut self, file: &File) -> Scope {
         let mut scope = Scope::default();
-        scope.refused.insert(
-            "label",
-            "a label comes after the decision: let a label policy fill a list, and ask that",
-        );
+        for name in ["label", "is_fraud"] {
+            scope.refused.insert(
+                name,
+                "a label comes after the decision: count those of before by an aggregate with \
+                 `where = \"label == 'fraud'\"`, or let a label policy fill a list, and ask that",
+            );
+        }
         for (slot, entry) in CATALOG.iter().enumerate() {
             let variable = Variable { slot: slot as Slot, ty: entry.ty, form: form_of(entry) };
             for name in entry.aliases.iter().chain([&entry.name]) {

@@ -412,21 +412,28 @@ impl<'s> Reader<'_, 's> {
 
     fn aggregate(&mut self, name: At<String>, mut table: Section<'_, '_>) -> AggregateDeclaration {
         let filter = table.take("where").and_then(|filter| self.expression("where", filter));
-        let counts_label = filter.as_ref().is_some_and(|filter| filter::asks_for_label(&filter.text));
+        let counts_label = filter.as_ref().map_or(Some(false), |filter| filter::asks_for_label(&filter.text));
         let by = self.required(&mut table, "by", &name.span).and_then(|by| self.by(by, counts_label));
         let window = self.required(&mut table, "window", &name.span);
         let window_ms = window.and_then(|window| self.window(window));
         let measure = self.measure(&mut table, &name);
-        if let (Some(by), Some(measure)) = (by, &measure) {
+        if let (Some(by), Some(measure), Some(counts_label)) = (by, &measure, counts_label) {
             self.fits(by, counts_label, measure);
         }
         self.finish(table);
         let measure = measure.map(|measure| measure.value.0);
-        AggregateDeclaration { name, by, window_ms, measure, filter, counts_label }
+        AggregateDeclaration {
+            name,
+            by,
+            window_ms,
+            measure,
+            filter,
+            counts_label: counts_label == Some(true),
+        }
     }
 
     /// One part of a key, or several.
-    fn by(&mut self, by: &Spanned<DeValue>, counts_label: bool) -> Option<Keys> {
+    fn by(&mut self, by: &Spanned<DeValue>, counts_label: Option<bool>) -> Option<Keys> {
         let Some(parts) = by.get_ref().as_array() else { return self.key(by) };
         let mut keys = Some(Keys::NONE);
         for part in parts.iter() {
@@ -444,7 +451,8 @@ impl<'s> Reader<'_, 's> {
             return None;
         }
         let keys = keys?;
-        if !keys.cross_accounts() && !counts_label && keys.has_any(Keys::TERMINAL.and(Keys::IP)) {
+        if !keys.cross_accounts() && counts_label == Some(false) && keys.has_any(Keys::TERMINAL.and(Keys::IP))
+        {
             let help = "take out `card` or `account`, or the terminal or IP address";
             let message = "an account's own windows do not tell terminals and IP addresses apart";
             self.report.error(by.span(), message, Some(help.into()));

@@ -49,13 +49,14 @@ pub const LABEL_FORM: &str = "compare it by == with one label, alone or joined b
 
 const LABELS: &[&str] = &["fraud", "genuine"];
 const OUTCOMES: &[&str] = &["approved", "declined", "step_up"];
-const NOT_OF_EVENTS: &str = "a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc and \
-                             merchant.country";
+const NOT_OF_EVENTS: &str = "a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc, \
+                             merchant.country and label";
 
-/// Whether a filter speaks of labels. One that cannot be parsed does not.
-pub fn asks_for_label(text: &str) -> bool {
+/// Whether a filter speaks of labels; `None` where it cannot be parsed, so that nobody can tell.
+pub fn asks_for_label(text: &str) -> Option<bool> {
     let is_label = |beside: &Beside| matches!(beside, Beside::Label);
-    parse::parse(text).is_ok_and(|condition| first_in([&condition], &is_label).is_some())
+    let condition = parse::parse(text).ok()?;
+    Some(first_in([&condition], &is_label).is_some())
 }
 
 /// The names that a filter may use of an aggregate by these keys, which counts labels or not.
@@ -100,7 +101,7 @@ pub fn scope(by: Option<Keys>, counts_label: bool) -> Scope {
     refused.insert(unknown, why);
     let label = Variable { slot: LABEL, ty: Type::Text, form: Form::Words(LABELS) };
     variables.insert(LABEL_NAME.into(), label);
-    Scope { variables, refused, ..Scope::default() }
+    Scope { variables, refused, takes_no_lists: true, ..Scope::default() }
 }
 
 /// Compiles a checked filter, whose source says all of its meaning. Unknown counts as no.

@@ -283,6 +283,16 @@ fn a_test_in_the_file_says_what_came_instead() {
 }
 
 #[test]
+fn a_test_that_fails_for_a_rule_in_shadow_says_so() {
+    let rules = compiled(
+        "version = 1\n[[rules]]\nid = 'tried'\nwhen = 'is_foreign'\nthen = 'decline'\nreason = 'A'\nmode = 'shadow'\n\
+         [[tests]]\nname = 't'\ngiven = { is_foreign = true }\nexpect = { decision = 'DECLINED' }\n",
+    );
+    let failures = run_tests(&rules).remove(0).failures;
+    assert_eq!(failures, ["expected DECLINED, the rules decide APPROVED: `tried` fires in shadow"]);
+}
+
+#[test]
 fn a_test_at_a_time_sees_what_has_ended_by_then_and_who_is_excused() {
     let mut source = "version = 1\n[lists.shops]\nfile = 'shops.csv'\n\
          [[rules]]\nid = 'shop'\nwhen = 'merchant.id in lists.shops'\nthen = 'decline'\nreason = 'A'\nlive_percent = 1\n\

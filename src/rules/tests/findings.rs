@@ -450,7 +450,7 @@ fn a_wrong_file_is_found_at_its_place() {
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = \"outcome == 'denied'\""), vec!["6:21 `outcome` can never be 'denied' | it is one of: approved, declined, step_up"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'amount > 5 || outcome == \"declined\"'"), vec!["6:10 a filter cannot ask for an amount in this way | compare it with a number by <, <=, >, >= or ==, alone or joined by `&&`, such as `amount >= 100.00 && outcome == 'approved'`"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = '(amount > 5 || is_night) && amount != 3 && chanel == \"x\" && (amount > 9 || has(mcc))'"), vec![
-            "6:25 `is_night` cannot be used here | a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc and merchant.country",
+            "6:25 `is_night` cannot be used here | a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc, merchant.country and label",
             "6:38 a filter cannot ask for an amount in this way | compare it with a number by <, <=, >, >= or ==, alone or joined by `&&`, such as `amount >= 100.00 && outcome == 'approved'`",
             "6:53 unknown name `chanel` | did you mean `channel`?",
             "6:71 a filter cannot ask for an amount in this way | compare it with a number by <, <=, >, >= or ==, alone or joined by `&&`, such as `amount >= 100.00 && outcome == 'approved'`",
@@ -464,7 +464,9 @@ fn a_wrong_file_is_found_at_its_place() {
         (aggregate("by = 'device'\nwindow = '1h'\ncount = true\nwhere = 'outcome == \"approved\" || label == \"fraud\"'"), vec!["6:35 a filter cannot ask for a label in this way | compare it by == with one label, alone or joined by `&&`, such as `label == 'fraud' && channel == 'ecommerce'`"]),
         (aggregate("by = 'device'\nwindow = '1h'\ncount = true\nwhere = 'label == \"fraud\" && label == \"genuine\"'"), vec!["6:30 a filter cannot ask for a label in this way | compare it by == with one label, alone or joined by `&&`, such as `label == 'fraud' && channel == 'ecommerce'`"]),
         (aggregate("by = 'device'\nwindow = '1h'\ncount = true\nwhere = 'label == \"froud\"'"), vec!["6:19 `label` can never be 'froud' | did you mean `fraud`?"]),
-        (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'speed_kmh > 5.0'"), vec!["6:10 `speed_kmh` cannot be used here | a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc and merchant.country"]),
+        // Whether it is about labels cannot be told, and with them every key would do.
+        (aggregate("by = ['card', 'ip']\nwindow = '1h'\nsum = 'amount_base'\nwhere = 'label = \"fraud\"'"), vec!["6:16 `=` is not expected here | `==` compares"]),
+        (aggregate("by = 'card'\nwindow = '1h'\ncount = true\nwhere = 'speed_kmh > 5.0'"), vec!["6:10 `speed_kmh` cannot be used here | a past event has outcome, declined_for_credit, amount, channel, kind, merchant.mcc, merchant.country and label"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true").replace(".a]", ".amount]").replace("a > 1", "amount > 1"), vec!["2:13 `amount` is already a field or feature | choose another name, such as one with `my_`"]),
         (aggregate("by = 'card'\nwindow = '1h'\ncount = true").replace(".a]", ".A-1]"), vec![
             "2:13 `A-1` cannot be the name of an aggregate | small letters, digits and `_`, beginning with a letter, such as `card_count_1h`",
