@@ -92,7 +92,7 @@ pub struct Answers {
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Windows {
-    /// Memory for the windows over keys that cross accounts: merchants, devices, addresses.
+    /// Memory for the windows over keys that cross accounts (merchants, devices, addresses) and over labels.
     #[serde(deserialize_with = "within::<_, 1_048_576, 1_099_511_627_776>")]
     pub shared_bytes: u64,
 }

@@ -73,7 +73,7 @@ pub const RULE_COST_MAX_NS: u32 = 2_000;
 pub const EVENTS_PER_KEY_MAX: usize = 4_096;
 /// Events kept exactly for one key that crosses accounts; beyond it the oldest are summarised.
 pub const SHARED_EVENTS_PER_KEY_MAX: usize = 65_536;
-/// Least that all windows over keys that cross accounts may take, in bytes.
+/// Least that all windows over keys that cross accounts, and over labels, may take, in bytes.
 pub const SHARED_BUDGET_BYTES_MIN: usize = 64 * 1024;
 /// What one event counts for at most in windows that cross accounts, in minor units of the base currency.
 pub const SHARED_AMOUNT_BASE_MINOR_MAX: i64 = 100_000_000_000_000;

@@ -2,7 +2,7 @@
 //! cards did before, and the features computed from both.
 //!
 //! Everything depends on the request, the account, the plan and the events recorded, and on nothing else: serving,
-//! recovery, replay and training get the same values. Windows over keys that cross accounts are in [`shared`], and who
+//! recovery, replay and training get the same values. Windows over keys that cross accounts, and over labels, are in [`shared`], and who
 //! fills them is the engine's affair. Deliberately absent: clocks.
 
 pub mod aggregate;
