@@ -634,7 +634,9 @@ fn refuse(
         shadow_fired: none(),
         challenged: None,
     };
-    record.encode(sink.buffer());
+    if sink.wants_record() {
+        record.encode(sink.buffer());
+    }
     sink.publish();
     let decided_by = Some(ReasonSource::Status);
     let is_attempt = is_attempt(request.kind, answer.response_code, Some(ReasonSource::Status));

@@ -166,7 +166,7 @@ impl Backtest {
         let reached = self.last_on.is_some_and(|(account, _)| account.is_some());
         let event = self.last.take().filter(|_| reached && self.setup.shared.counts(label));
         let event = event.map(|event| SharedEvent { label: Some(label), ..event });
-        // A repeat and a duplicate have no record.
+        // Of a repeat and a duplicate nothing was decided.
         let is_listed = self.setup.rules.label_policies.iter().any(|policy| policy.label == label);
         let on = self.last_on.take().filter(|_| is_listed);
         let ids = on.map(|on| Box::new(listing::ids_of(&self.state.store, request, on)));
